@@ -1,0 +1,1 @@
+"""Acting and learning: trajectories, V-trace, losses, the learner, the collector and its actor processes."""

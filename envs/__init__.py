@@ -1,0 +1,1 @@
+"""Games in, arrays out: worlds of environments that are stepped together."""

@@ -1,0 +1,1 @@
+"""What the command line calls: training, evaluation, run folders, checkpoints and metrics."""
