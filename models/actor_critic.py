@@ -1,0 +1,61 @@
+"""The agent's network: encoder, memory core, and the heads for the policy and the value."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rfwp.models.core import CoreConfig, State
+from rfwp.models.encoder import Encoder
+
+
+class AgentOutput(NamedTuple):
+    """What the network says about each frame."""
+
+    logits: Tensor  # float32 [T, B, A]
+    value: Tensor  # float32 [T, B]
+
+
+class ActorCritic(nn.Module):
+    """Encoder, core and two linear heads straight on the core's output.
+
+    The core reads the features and the reward clamped to -1..1 (Irie et al. 2021). `encoder_precision` bfloat16 runs the
+    encoder, and nothing else, under autocast; features, state, core and heads stay float32.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        core_config: CoreConfig,
+        num_actions: int,
+        encoder_precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.num_actions = num_actions
+        self.encoder_precision = encoder_precision
+        self.encoder = encoder
+        self.core = core_config.build(encoder.output_size + 1)
+        self.policy = nn.Linear(self.core.output_size, num_actions)
+        self.value = nn.Linear(self.core.output_size, 1)
+
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
+        """Give the core's state at the start of an episode, each leaf [B, ...]."""
+        return self.core.initial_state(batch_size, device)
+
+    def forward(self, frame: Tensor, reward: Tensor, reset: Tensor, state: State) -> tuple[AgentOutput, State]:
+        """Read T agent steps of B environments and return the heads' outputs and the final state.
+
+        frame: uint8 [T, B, C, H, W]; reward: float32 [T, B], unclipped, received on the way into frame; reset: bool
+        [T, B], frame opens an episode; state: before frame[0].
+        """
+        features = self._encode(frame.flatten(0, 1)).view(*reward.shape, -1)  # [T, B, D]
+        core_input = torch.cat([features, reward.clamp(-1, 1).unsqueeze(-1)], -1)  # [T, B, D + 1]
+        memory, state = self.core(core_input, state, reset)
+        return AgentOutput(self.policy(memory), self.value(memory).squeeze(-1)), state
+
+    def _encode(self, frame: Tensor) -> Tensor:
+        """Encode frame [N, C, H, W] -> float32 [N, D] in the chosen precision."""
+        autocast = self.encoder_precision != torch.float32
+        with torch.autocast(frame.device.type, dtype=self.encoder_precision, enabled=autocast):
+            features: Tensor = self.encoder(frame)
+        return features.float()

@@ -1,0 +1,36 @@
+"""One linear layer over all pixels: for toy tasks with small frames."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rfwp.models.core import check
+from rfwp.models.encoder import Encoder, EncoderConfig, scaled
+
+
+@dataclass(frozen=True)
+class Config(EncoderConfig):
+    """Settings of the linear encoder."""
+
+    size: int = 64
+    """Number of features."""
+
+    def __post_init__(self) -> None:
+        check(self.size >= 1, "size", self.size, "1 or more")
+
+    def build(self, frame_shape: tuple[int, int, int]) -> "Flat":
+        return Flat(frame_shape, self.size)
+
+
+class Flat(Encoder):
+    """Flatten, linear layer, ReLU."""
+
+    def __init__(self, frame_shape: tuple[int, int, int], size: int) -> None:
+        super().__init__()
+        self.output_size = size
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(frame_shape), size), nn.ReLU())
+
+    def forward(self, frame: Tensor) -> Tensor:
+        features: Tensor = self.layers(scaled(frame))
+        return features

@@ -1,0 +1,49 @@
+"""Small convolutional network of IMPALA (Espeholt et al. 2018, figure 3, left): two convolutions, fast on a CPU."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rfwp.models.core import check
+from rfwp.models.encoder import Encoder, EncoderConfig, scaled
+
+
+@dataclass(frozen=True)
+class Config(EncoderConfig):
+    """Settings of the small convolutional network."""
+
+    size: int = 256
+    """Number of features."""
+
+    def __post_init__(self) -> None:
+        check(self.size >= 1, "size", self.size, "1 or more")
+
+    def build(self, frame_shape: tuple[int, int, int]) -> "Shallow":
+        return Shallow(frame_shape, self.size)
+
+
+class Shallow(Encoder):
+    """16 filters 8x8 stride 4, 32 filters 4x4 stride 2, a linear layer; a ReLU after each.
+
+    Frames must have at least 20 x 20 pixels, else ValueError.
+    """
+
+    def __init__(self, frame_shape: tuple[int, int, int], size: int) -> None:
+        super().__init__()
+        channels, *sides = frame_shape
+        check(min(sides) >= 20, "frame_shape", frame_shape, "20 x 20 pixels or more for the shallow encoder")
+        rows, columns = (((side - 8) // 4 + 1 - 4) // 2 + 1 for side in sides)
+        self.output_size = size
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 16, kernel_size=8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, kernel_size=4, stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(32 * rows * columns, size),
+            nn.ReLU(),
+        )
+
+    def forward(self, frame: Tensor) -> Tensor:
+        features: Tensor = self.layers(scaled(frame))
+        return features
