@@ -1,0 +1,48 @@
+"""What runs in an actor process: it only steps games. Without torch, which keeps it small and its start quick."""
+
+import signal
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from rfwp.agents import slab
+from rfwp.envs.world import Step, WorldConfig
+
+STEP = b"step"  # main process -> actor: the actions are in the slab
+READY = b"ready"  # actor -> main process: the slab holds the next step
+FAILED = b"failed"  # actor -> main process: followed by a traceback
+
+
+def run_actor(connection: Connection, memory: Any, world_config: WorldConfig, num_envs: int, seed: int) -> None:
+    """Resets E games, then answers each STEP with READY, until the other end closes.
+
+    The end of the main process, however it comes, closes the connection: no actor outlives it.
+    """
+    # A Ctrl-C or a scheduler's SIGTERM reaches the whole process group; the main process decides when games end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        _serve(connection, memory, world_config, num_envs, seed)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+    except Exception:
+        connection.send_bytes(FAILED + traceback.format_exc().encode())
+
+
+def _serve(connection: Connection, memory: Any, world_config: WorldConfig, num_envs: int, seed: int) -> None:
+    with world_config.build(num_envs) as world:
+        shared = slab.view(memory, num_envs, world.spec.frame_shape)
+        _write(shared, world.reset(seed))
+        while True:
+            connection.send_bytes(READY)
+            connection.recv_bytes()
+            started = time.perf_counter()
+            step = world.step(shared.action)
+            _write(shared, step)
+            shared.busy_seconds[0] += time.perf_counter() - started
+
+
+def _write(shared: slab.Slab, step: Step) -> None:
+    for field in Step._fields:
+        getattr(shared, field)[...] = getattr(step, field)

@@ -1,0 +1,163 @@
+"""Acting: games in, trajectories out. Runs the policy for one group of actors while the games of the others run."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rfwp.agents.actors import ActorFailure, ActorPool
+from rfwp.agents.trajectory import Trajectory
+from rfwp.agents.weights import WeightBoard
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.core import State
+
+
+class Game(NamedTuple):
+    """A full game that has ended."""
+
+    score: float  # raw, unclipped, over all lives
+    length: int  # agent steps
+
+
+class _Unroll:
+    """A trajectory in the making, of one group of actors."""
+
+    def __init__(
+        self,
+        length: int,
+        games: int,
+        frame_shape: tuple[int, int, int],
+        actions: int,
+        state: State,
+        device: torch.device,
+    ) -> None:
+        self.fields = Trajectory(
+            frame=torch.empty(length + 1, games, *frame_shape, dtype=torch.uint8, device=device),
+            reward=torch.empty(length + 1, games, device=device),
+            reset=torch.empty(length + 1, games, dtype=torch.bool, device=device),
+            action=torch.empty(length, games, dtype=torch.int64, device=device),
+            behaviour=torch.empty(length, games, actions, device=device),
+            version=torch.empty(length, games, dtype=torch.int64, device=device),
+            state=state,
+        )
+        self.row = 0  # that the next frame goes to
+        self.state = state  # before that frame
+
+    @property
+    def complete(self) -> bool:
+        return self.row == self.fields.unroll_length
+
+
+class Collector:
+    """Plays all games with one copy of the agent and cuts what happens into trajectories.
+
+    Recurrent state and frames stay on the device of the agent. Groups of actors take turns in a fixed order, so what
+    it returns depends on the seed and the weights alone.
+    """
+
+    def __init__(
+        self,
+        agent: ActorCritic,
+        pool: ActorPool,
+        unroll_length: int,
+        weights: WeightBoard,
+        generator: torch.Generator,
+        on_failure: Callable[[ActorFailure], None] = lambda failure: None,
+    ) -> None:
+        self.agent = agent.eval()
+        self.pool = pool
+        self.unroll_length = unroll_length
+        self.device = next(agent.parameters()).device
+        self.games: deque[Game] = deque()  # ended; whoever counts them takes them from the left
+        self.acting_seconds = 0.0  # spent on policy, sampling and copies, not on waiting for games
+        self._weights = weights
+        self._version = -1
+        self._generator = generator
+        self._on_failure = on_failure
+        self._turn = 0
+        self._unrolls = [
+            self._begin(agent.initial_state(self._group_games, self.device)) for _ in range(len(pool.groups))
+        ]
+
+    @property
+    def _group_games(self) -> int:
+        return self.pool.config.games // len(self.pool.groups)
+
+    def collect(self) -> Trajectory:
+        """Plays on until a group's unroll is complete.
+
+        Raises:
+            ActorFailure: actors fail over and over.
+        """
+        while True:
+            group, self._turn = self._turn, (self._turn + 1) % len(self._unrolls)
+            trajectory = self._advance(group)
+            if trajectory is not None:
+                return trajectory
+
+    @torch.no_grad()
+    def _advance(self, group: int) -> Trajectory | None:
+        failures = self.pool.wait(group)
+        started = time.perf_counter()
+        if failures:
+            # Rows of this unroll belong to games that are lost: begin it anew from here.
+            self._unrolls[group] = self._begin(self._unrolls[group].state)
+            for failure in failures:
+                self._on_failure(failure)
+        self._observe(group)
+        trajectory = None
+        if self._unrolls[group].complete:
+            trajectory = self._unrolls[group].fields
+            self._unrolls[group] = self._follow(self._unrolls[group])
+        self._act(group)
+        self.acting_seconds += time.perf_counter() - started
+        return trajectory
+
+    def _observe(self, group: int) -> None:
+        """Copies the slabs of a group into the next row of its unroll, and notes the games that ended."""
+        unroll, start = self._unrolls[group], 0
+        for actor in self.pool.groups[group]:
+            slab = actor.slab
+            games = slice(start, start := start + len(slab.reward))
+            unroll.fields.frame[unroll.row, games].copy_(torch.from_numpy(slab.frame))
+            unroll.fields.reward[unroll.row, games].copy_(torch.from_numpy(slab.reward))
+            unroll.fields.reset[unroll.row, games].copy_(torch.from_numpy(slab.reset))
+            for index in slab.game_over.nonzero()[0]:
+                self.games.append(Game(float(slab.game_return[index]), int(slab.game_length[index])))
+
+    def _act(self, group: int) -> None:
+        """Answers the newest row of a group's unroll with actions, and lets its actors go on."""
+        self._version = self._weights.update(self.agent, self._version)
+        unroll = self._unrolls[group]
+        fields, row = unroll.fields, unroll.row
+        now = slice(row, row + 1)
+        output, unroll.state = self.agent(fields.frame[now], fields.reward[now], fields.reset[now], unroll.state)
+        action = sample(output.logits[0], self._generator)
+        fields.action[row] = action
+        fields.behaviour[row] = output.logits[0]
+        fields.version[row] = self._version
+        unroll.row += 1
+        for actor, chosen in zip(self.pool.groups[group], action.cpu().split(self.pool.games_per_actor), strict=True):
+            actor.slab.action[:] = chosen.numpy()
+            actor.request()
+
+    def _begin(self, state: State) -> _Unroll:
+        spec = self.pool.spec
+        return _Unroll(
+            self.unroll_length, self._group_games, spec.frame_shape, len(spec.action_names), state, self.device
+        )
+
+    def _follow(self, previous: _Unroll) -> _Unroll:
+        """The unroll that opens with the last row of the previous one."""
+        unroll = self._begin(previous.state)
+        for field in ("frame", "reward", "reset"):
+            getattr(unroll.fields, field)[0] = getattr(previous.fields, field)[-1]
+        return unroll
+
+
+def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws an action for each game: logits [B, A] -> int64 [B]."""
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(1)

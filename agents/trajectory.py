@@ -1,0 +1,75 @@
+"""What acting hands to learning: an unroll of T steps in B games."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rfwp.models.core import State
+
+
+class Trajectory(NamedTuple):
+    """T agent steps in each of B games, time first.
+
+    What happened at a frame has length T + 1, what the agent did there has length T: the last frame is
+    there for its value only, and is the first frame of the next unroll.
+    """
+
+    frame: Tensor  # uint8   [T+1, B, C, H, W]
+    reward: Tensor  # float32 [T+1, B]    received on the way into frame_t, unclipped
+    reset: Tensor  # bool    [T+1, B]    frame_t opens an episode
+    action: Tensor  # int64   [T, B]      taken at frame_t
+    behaviour: Tensor  # float32 [T, B, A]   logits that the action was drawn from
+    version: Tensor  # int64   [T, B]      policy version that acted, in learner updates
+    state: State  #         [B, ...]    core state before frame_0
+
+    @property
+    def unroll_length(self) -> int:
+        """T, in agent steps."""
+        return self.action.shape[0]
+
+    @property
+    def batch_size(self) -> int:
+        """B, in unrolls."""
+        return self.action.shape[1]
+
+    def columns(self, start: int, stop: int) -> "Trajectory":
+        """The games start ≤ b < stop, as views."""
+        steps = (field[:, start:stop] for field in self[:-1])
+        return Trajectory(*steps, state=tuple(leaf[start:stop] for leaf in self.state))
+
+
+def concatenate(parts: list[Trajectory]) -> Trajectory:
+    """Puts unrolls of equal length side by side; a single one is handed back as it is, uncopied."""
+    if len(parts) == 1:
+        return parts[0]
+    fields = zip(*(part[:-1] for part in parts), strict=True)
+    leaves = zip(*(part.state for part in parts), strict=True)
+    return Trajectory(*(torch.cat(field, dim=1) for field in fields), state=tuple(torch.cat(leaf) for leaf in leaves))
+
+
+class Batcher:
+    """Cuts trajectories of any width into batches of exactly `batch_size` unrolls, in the order of their arrival."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._waiting: list[Trajectory] = []
+
+    def add(self, trajectory: Trajectory) -> list[Trajectory]:
+        """Takes one trajectory in; returns the batches that are now full, often none."""
+        self._waiting.append(trajectory)
+        batches = []
+        while sum(part.batch_size for part in self._waiting) >= self.batch_size:
+            batches.append(self._take())
+        return batches
+
+    def _take(self) -> Trajectory:
+        parts, missing = [], self.batch_size
+        while missing:
+            first = self._waiting.pop(0)
+            width = min(first.batch_size, missing)
+            if width < first.batch_size:
+                self._waiting.insert(0, first.columns(width, first.batch_size))
+            parts.append(first.columns(0, width))
+            missing -= width
+        return concatenate(parts)

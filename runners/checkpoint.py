@@ -1,0 +1,166 @@
+"""Checkpoints: folders that appear whole or not at all, are verified before use, and run no code when read."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from rfwp.runners.errors import UserError
+from rfwp.runners.files import flush_to_disk
+
+FORMAT = 1
+WEIGHTS, TRAINER, MANIFEST = "weights.safetensors", "trainer.pt", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint is, beside its weights."""
+
+    agent_steps: int
+    updates: int
+    games: int  # full games ended since the start of the run
+    return_mean: float | None  # of the last 100 full games; None before the first
+    format: int = FORMAT
+    created: str = ""  # UTC
+    sha256: dict[str, str] | None = None  # of each file
+
+
+class Checkpoint:
+    """One checkpoint folder and its manifest."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = _read_manifest(folder / MANIFEST)
+
+    def load_weights(self, agent: nn.Module) -> None:
+        """Loads the agent's weights; UserError if they are damaged or of another agent, which is then left alone."""
+        self._verify(WEIGHTS)
+        try:
+            weights = load_file(self.folder / WEIGHTS)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"checkpoint: {self.folder / WEIGHTS} is damaged: {error}") from None
+        expected = {name: tuple(tensor.shape) for name, tensor in agent.state_dict().items()}
+        if {name: tuple(tensor.shape) for name, tensor in weights.items()} != expected:
+            raise UserError(
+                f"checkpoint: {self.folder / WEIGHTS} holds the weights of another agent than config.yaml describes"
+            )
+        agent.load_state_dict(weights)
+
+    def load_trainer(self) -> dict[str, Any]:
+        """The optimiser, counters and random generators; tensors and plain values only, so reading runs no code."""
+        self._verify(TRAINER)
+        try:
+            state: dict[str, Any] = torch.load(self.folder / TRAINER, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises many kinds; each means that the file is not what was written
+            raise UserError(f"checkpoint: {self.folder / TRAINER} is damaged: {str(error).splitlines()[0]}") from None
+        return state
+
+    def _verify(self, name: str) -> None:
+        path = self.folder / name
+        if not path.is_file():
+            raise UserError(f"checkpoint: {path} is missing")
+        if _sha256(path) != (self.manifest.sha256 or {}).get(name):
+            raise UserError(f"checkpoint: {path} is damaged: its contents do not match {MANIFEST}")
+
+
+class CheckpointStore:
+    """All checkpoints of a run, in folders named after their agent steps."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def steps(self) -> list[int]:
+        """Agent steps of the checkpoints that are there, ascending."""
+        found = (path.name.removeprefix("step-") for path in self.folder.glob("step-*") if path.is_dir())
+        return sorted(int(name) for name in found if name.isdigit())
+
+    def find(self, which: str) -> Checkpoint:
+        """The checkpoint called `best` (highest return over its last 100 games), `last`, or by its agent steps."""
+        steps = self.steps()
+        if not steps:
+            raise UserError(f"checkpoint: there is none in {str(self.folder)!r} yet")
+        if which == "last":
+            return self._open(steps[-1])
+        if which == "best":
+            return max((self._open(step) for step in steps), key=_merit)
+        digits = which.replace("_", "")
+        if not digits.isdigit() or int(digits) not in steps:
+            raise UserError(f"checkpoint: got {which!r}; allowed: best, last, {', '.join(map(str, steps))}")
+        return self._open(int(digits))
+
+    def save(self, agent: nn.Module, trainer: dict[str, Any], manifest: Manifest) -> Path:
+        """Writes a checkpoint under a temporary name and renames it when it is whole and on the disk."""
+        target = self._path(manifest.agent_steps)
+        temporary = self.folder / f".{target.name}.tmp-{os.getpid()}"
+        for leftover in self.folder.glob(".step-*.tmp-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in agent.state_dict().items()}, temporary / WEIGHTS)
+            torch.save(trainer, temporary / TRAINER)
+            sums = {name: _sha256(temporary / name) for name in (WEIGHTS, TRAINER)}
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            facts = {**asdict(manifest), "created": created, "sha256": sums}
+            (temporary / MANIFEST).write_text(json.dumps(facts, indent=2) + "\n")
+            for path in (*temporary.iterdir(), temporary):
+                flush_to_disk(path)
+            if target.exists():  # the same step again: after a stop without an update in between
+                shutil.rmtree(target)
+            temporary.rename(target)
+            flush_to_disk(self.folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return target
+
+    def prune(self, keep: int) -> None:
+        """Deletes all but the newest `keep` checkpoints and the best one."""
+        steps = self.steps()
+        if len(steps) <= keep:
+            return
+        try:
+            best = self.find("best").manifest.agent_steps
+        except UserError:  # one of them is damaged: whoever runs this should look before anything is deleted
+            return
+        for step in steps[:-keep]:
+            if step != best:
+                shutil.rmtree(self._path(step), ignore_errors=True)
+
+    def _path(self, agent_steps: int) -> Path:
+        return self.folder / f"step-{agent_steps:012d}"
+
+    def _open(self, agent_steps: int) -> Checkpoint:
+        return Checkpoint(self._path(agent_steps))
+
+
+def _merit(checkpoint: Checkpoint) -> tuple[float, int]:
+    score = checkpoint.manifest.return_mean
+    return (float("-inf") if score is None else score, checkpoint.manifest.agent_steps)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        facts = json.loads(path.read_text())
+        version = facts["format"]
+        if version != FORMAT:
+            raise UserError(
+                f"checkpoint: {path} has format {version}; this release reads {FORMAT}: use the release that wrote it"
+            )
+        return Manifest(**facts)
+    except FileNotFoundError:
+        raise UserError(f"checkpoint: {path} is missing") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"checkpoint: {path} is damaged: {error}") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,51 @@
+"""The command line. Imports nothing heavy: actor processes import the main module too."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+from rfwp.runners.errors import UserError
+
+USAGE = """usage: rfwp COMMAND ...
+
+Reinforcement learning for agents with memory.
+
+  rfwp train      train an agent, or resume the run in a folder
+  rfwp evaluate   score the agent of a run
+  rfwp cores      list the memory cores
+
+`rfwp COMMAND --help` lists the options of a command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code: 0, 2 after a mistake of the user's, 130 or 143 after a signal."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(f"rfwp {metadata.version('rfwp')}")
+        return 0
+    try:
+        return _command(words[0])(words[1:])
+    except UserError as error:
+        print(f"rfwp {words[0]}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `rfwp cores | head`
+        return 141
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    commands = ("train", "evaluate", "cores")
+    if name not in commands:
+        raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
+    from rfwp.runners import commands as functions
+
+    command: Callable[[Sequence[str]], int] = getattr(functions, name)
+    return command
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Finds worlds, encoders and cores by name: a component is a file in its folder that defines a `Config`."""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+from rfwp.runners.errors import UserError
+
+PACKAGES = {"env": "rfwp.envs.worlds", "encoder": "rfwp.models.encoders", "core": "rfwp.models.cores"}
+
+
+def names(kind: str) -> list[str]:
+    """All components of a kind (a key of PACKAGES), sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(PACKAGES[kind]).__path__))
+
+
+def config_class(kind: str, name: str) -> type[Any]:
+    """The settings class of a component; UserError with the nearest names for an unknown one."""
+    if name not in names(kind):
+        raise UserError(f"{kind}: got {name!r}; allowed: {', '.join(names(kind))}{nearest(name, names(kind))}")
+    config: type[Any] = importlib.import_module(f"{PACKAGES[kind]}.{name}").Config
+    return config
+
+
+def name_of(config: Any) -> str:
+    """The name of the component that a settings object belongs to."""
+    return type(config).__module__.rpartition(".")[2]
+
+
+def description(kind: str, name: str) -> str:
+    """The component in one line: the first of its file's docstring."""
+    module = importlib.import_module(f"{PACKAGES[kind]}.{name}")
+    return (inspect.getdoc(module) or "").partition("\n")[0]
+
+
+def nearest(word: str, allowed: list[str]) -> str:
+    """A hint for a misspelt name, or nothing."""
+    close = difflib.get_close_matches(word.lower(), allowed, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,103 @@
+"""Everything that a training run can be told, and the presets."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rfwp.agents.actors import ActorsConfig
+from rfwp.agents.learner import LearnerConfig
+from rfwp.envs.world import WorldConfig
+from rfwp.models.core import CoreConfig
+from rfwp.models.encoder import EncoderConfig
+from rfwp.runners import components
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When a run is saved, and what is kept."""
+
+    minutes: float = 5.0
+    """Wall-clock minutes between checkpoints; a run that is killed loses no more than this."""
+    keep: int = 3
+    """Newest checkpoints that are kept; the best one is kept beside them."""
+
+    def __post_init__(self) -> None:
+        if not self.minutes > 0:
+            raise ValueError(f"minutes: got {self.minutes}; allowed: a number above 0")
+        if self.keep < 1:
+            raise ValueError(f"keep: got {self.keep}; allowed: a whole number of at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. Steps are agent steps; in Atari one agent step is four frames."""
+
+    env: WorldConfig
+    encoder: EncoderConfig
+    core: CoreConfig
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    actors: ActorsConfig = field(default_factory=ActorsConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    total_steps: int = 200_000_000
+    """Agent steps of the whole run; the learning rate reaches 0 there."""
+    seed: int = 1
+    """Seed of the weights, the games and the sampling of actions."""
+    initialisation: Literal["default", "orthogonal"] = "default"
+    """Weights at the start: PyTorch's default, or orthogonal (learns sooner on Atari)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the encoder; all else is float32. auto: bfloat16 where the hardware gains from it."""
+    device: str = "auto"
+    """Where the agent acts and learns: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    sync: bool = False
+    """Act and learn in turn, in one thread: on the CPU the same seed gives the same run, bit for bit."""
+    final_games: int = 30
+    """Full games of the evaluation at the end of the run; 0: none."""
+    log_seconds: float = 5.0
+    """Seconds between two lines of metrics."""
+
+    def __post_init__(self) -> None:
+        if self.total_steps < 1:
+            raise ValueError(f"total_steps: got {self.total_steps}; allowed: a whole number of at least 1")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed: got {self.seed}; allowed: a whole number from 0 to {2**31 - 1}")
+        if self.final_games < 0:
+            raise ValueError(f"final_games: got {self.final_games}; allowed: a whole number of at least 0")
+        if not self.log_seconds > 0:
+            raise ValueError(f"log_seconds: got {self.log_seconds}; allowed: a number above 0")
+
+
+SECTIONS = ("env", "encoder", "core", "learner", "actors", "checkpoint")
+COMPONENTS = tuple(components.PACKAGES)  # sections whose settings depend on a name
+# What cannot change when a run is resumed: the weights, or what they have learned, would not fit.
+FIXED = ("env", "encoder", "core")
+
+# The published settings; the defaults of the settings classes, but for these.
+_PAPER = {"encoder": {"name": "impala"}, "core": {"name": "rdn"}, "env": {"name": "atari"}}
+# What learns soonest by the clock on two CPU cores, as measured: see results/first-light.
+_CPU = {
+    "env": {"name": "atari"},
+    "encoder": {"name": "shallow"},
+    "core": {"name": "rdn"},
+    "learner": {"unroll_length": 20, "batch_size": 16},
+    "actors": {"games": 64},
+    "total_steps": 10_000_000,
+    "initialisation": "orthogonal",
+}
+_TOY = {
+    "env": {"name": "recall"},
+    "encoder": {"name": "flat"},
+    "core": {"name": "rdn"},
+    "learner": {"unroll_length": 32, "batch_size": 16, "discount": 0.9},
+    "actors": {"games": 64},
+    "total_steps": 1_000_000,
+    "initialisation": "orthogonal",
+}
+PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "cpu": _CPU, "toy": _TOY}
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain nested values, with the names of the components; `rfwp train --config` reads them back."""
+    values = dataclasses.asdict(config)
+    for section in COMPONENTS:
+        values[section] = {"name": components.name_of(getattr(config, section)), **values[section]}
+    return values

@@ -1,0 +1,162 @@
+"""What a run shows while it trains: a dashboard on a terminal, plain lines elsewhere."""
+
+import time
+from datetime import timedelta
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+Line = dict[str, float | None]  # metrics by name, as in metrics.jsonl
+
+
+class Display(Protocol):
+    """Shows a run. A context manager."""
+
+    def update(self, line: Line) -> None:
+        """New metrics."""
+
+    def advance(self, agent_steps: int) -> None:
+        """The run has got this far; called after every update, so it must cost nothing."""
+
+    def note(self, message: str) -> None:
+        """Something that the user should know of."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_display(title: str, total_steps: int, console: Console) -> Display:
+    """A dashboard where there is a terminal, else plain lines."""
+    if console.is_terminal:
+        return Dashboard(title, total_steps, console)
+    return PlainLines(total_steps, console)
+
+
+class PlainLines:
+    """A line now and then, for log files and pipes."""
+
+    SECONDS = 30.0  # between two lines
+
+    def __init__(self, total_steps: int, console: Console) -> None:
+        self._total_steps = total_steps
+        self._console = console
+        self._last = float("-inf")
+        self._newest: Line | None = None
+
+    def update(self, line: Line) -> None:
+        self._newest = line
+        if time.monotonic() - self._last >= self.SECONDS:
+            self._print()
+
+    def advance(self, agent_steps: int) -> None: ...
+
+    def note(self, message: str) -> None:
+        self._console.print(f"note: {message}", soft_wrap=True, markup=False, highlight=False)
+
+    def _print(self) -> None:
+        line, self._newest = self._newest, None
+        if line is None:
+            return
+        self._last = time.monotonic()
+        steps = int(line["agent_steps"] or 0)
+        self._console.print(
+            f"{steps:,} steps ({steps / self._total_steps:.0%})  {number(line['frames'])} frames  "
+            f"{number(line['steps_per_second'])} steps/s  return {number(line['return_mean'], 2)} "
+            f"(last 100 of {number(line['games'])} games)  lag {number(line['policy_lag'], 1)}  "
+            f"to go {remaining(line, self._total_steps)}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._print()
+
+
+class Dashboard:
+    """The state of the run at a glance, drawn in place at most four times a second."""
+
+    def __init__(self, title: str, total_steps: int, console: Console) -> None:
+        self._title = title
+        self._total_steps = total_steps
+        self._line: Line = {}
+        self._progress = Progress(
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} agent steps"), BarColumn(None), TaskProgressColumn()
+        )
+        self._task = self._progress.add_task("", total=total_steps)
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
+
+    def update(self, line: Line) -> None:
+        self._line = line
+
+    def advance(self, agent_steps: int) -> None:
+        self._progress.update(self._task, completed=min(agent_steps, self._total_steps))
+
+    def note(self, message: str) -> None:
+        self._live.console.print(f"note: {message}", markup=False, highlight=False)
+
+    def _render(self) -> Panel:
+        table = Table.grid(padding=(0, 3), expand=True)
+        for _ in range(4):
+            table.add_column(ratio=1)
+        get = self._line.get
+        cells = [
+            ("return (last 100 games)", number(get("return_mean"), 2)),
+            ("highest of those", number(get("return_max"), 0)),
+            ("games ended", number(get("games"))),
+            ("game length, steps", number(get("length_mean"))),
+            ("agent steps/s", number(get("steps_per_second"))),
+            ("frames", number(get("frames"))),
+            ("to go", remaining(self._line, self._total_steps)),
+            ("policy lag, updates", number(get("policy_lag"), 1)),
+            ("emulator busy", percent(get("emulator_share"))),
+            ("acting busy", percent(get("acting_share"))),
+            ("learner busy", percent(get("learning_share"))),
+            ("queue full", percent(get("queue_fill"))),
+            ("entropy, nats", number(get("entropy"), 3)),
+            ("value explained", number(get("value_explained_variance"), 2)),
+            ("learning rate", f"{get('learning_rate') or 0:.2e}"),
+            ("memory", f"{number(get('memory_megabytes'))} MB"),
+        ]
+        for start in range(0, len(cells), 4):
+            table.add_row(*(f"[dim]{name}[/dim]\n[bold]{value}[/bold]" for name, value in cells[start : start + 4]))
+        return Panel(Group(self._progress, "", table), title=self._title, subtitle="Ctrl-C saves and stops")
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A number for people; a dash where there is none yet."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share for people; a dash where there is none yet."""
+    return "–" if value is None else f"{value:.0%}"
+
+
+def remaining(line: Line, total_steps: int) -> str:
+    """Hours, minutes and seconds to the end of the run at the present speed."""
+    speed, steps = line.get("steps_per_second"), line.get("agent_steps")
+    if not speed or steps is None:
+        return "–"
+    return str(timedelta(seconds=round(max(0.0, total_steps - steps) / speed)))

@@ -1,0 +1,37 @@
+"""Writing files so that nothing is lost: to a temporary name, flushed to disk, then renamed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file that is either the old one or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """fsync of a file or folder by its path."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
+    """Drops the lines of a text file that are not wanted; a file without such lines is left alone."""
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if wanted(line)]
+    if kept != lines:
+        write_whole(path, "".join(kept))

@@ -1,0 +1,111 @@
+"""The machine that a run finds itself on: its allocator, devices, cores and memory."""
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+
+import psutil
+import torch
+
+from rfwp.runners.errors import UserError
+
+SHARED_MEMORY = "/dev/shm"
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
+_PACKAGES = ("rfwp", "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "safetensors")
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory for reuse instead of giving it back to the kernel.
+
+    By default every large activation is mapped, page-faulted and unmapped again at each step: several times slower on a
+    small machine. Elsewhere than on glibc this does nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+    # The main arena alone can hold blocks of that size; those of threads are cut into heaps of 64 MB.
+    libc.mallopt(_M_ARENA_MAX, 1)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name from the command line; `auto` takes the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device: got {name!r}; allowed: auto, cpu, cuda, cuda:0, ...") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device: got {name!r}; allowed: auto, cpu, cuda, cuda:0, ...")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device: got {name!r}; this machine has {torch.cuda.device_count()} CUDA device(s)")
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The encoder's data type; `auto` takes bfloat16 where the hardware computes in it."""
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def check_shared_memory(needed: int, sizes: str) -> None:
+    """UserError if the actors' slabs do not fit; `sizes` says what they are made of."""
+    free = shutil.disk_usage(SHARED_MEMORY).free if os.path.isdir(SHARED_MEMORY) else needed
+    if free < needed:
+        raise UserError(
+            f"actors.games: {sizes} need {megabytes(needed)} of shared memory, but {SHARED_MEMORY} has"
+            f" {megabytes(free)} free; use fewer games, or give it more (docker run --shm-size=1g)"
+        )
+
+
+def check_memory(needed: int, sizes: str, device: torch.device) -> None:
+    """UserError if the unrolls do not fit into the memory of the device."""
+    on_gpu = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
+    if free < needed:
+        raise UserError(
+            f"actors.games: {sizes} need {megabytes(needed)} of memory, but {device} has {megabytes(free)} free;"
+            " use fewer games, shorter unrolls or a smaller queue"
+        )
+
+
+def megabytes(size: float) -> str:
+    """Bytes for people."""
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on: Python, packages, platform, processor."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    found["platform"] = f"{sys.platform} {platform.machine()}, {cores()} cores, {_processor()}"
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown processor"

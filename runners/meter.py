@@ -1,0 +1,47 @@
+"""Where the time of a run goes."""
+
+import time
+
+import psutil
+
+from rfwp.agents.background import Background
+from rfwp.agents.collector import Collector
+from rfwp.agents.learner import Learner
+
+
+class Meter:
+    """Measures speed and load of a running system between two readings."""
+
+    def __init__(self, learner: Learner, collector: Collector, background: Background | None) -> None:
+        self.learning_seconds = 0.0  # spent in updates; whoever learns adds to it
+        self._learner = learner
+        self._collector = collector
+        self._background = background
+        self._process = psutil.Process()
+        self._last = self._totals()
+
+    def read(self) -> dict[str, float]:
+        """`seconds` since the last reading, and the metrics of that time (names as in METRICS)."""
+        totals = self._totals()
+        wall, steps, emulator, acting, learning = (now - then for now, then in zip(totals, self._last, strict=True))
+        self._last = totals
+        pool = self._collector.pool
+        return {
+            "seconds": wall,
+            "steps_per_second": steps / wall,
+            "emulator_share": emulator / wall / sum(map(len, pool.groups)),
+            "acting_share": acting / wall,
+            "learning_share": learning / wall,
+            "queue_fill": self._background.fill if self._background else 0.0,
+            "actor_restarts": pool.restarts,
+            "memory_megabytes": self._process.memory_info().rss / 1e6,
+        }
+
+    def _totals(self) -> tuple[float, ...]:
+        return (
+            time.perf_counter(),
+            self._learner.agent_steps,
+            self._collector.pool.busy_seconds,
+            self._collector.acting_seconds,
+            self.learning_seconds,
+        )

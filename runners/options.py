@@ -1,0 +1,213 @@
+"""Turns command lines and config files into a TrainConfig; every mistake becomes one UserError line.
+
+Values come from, the later the stronger: the settings classes, the preset, the config file, the command line.
+"""
+
+import argparse
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+import docstring_parser
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from rfwp.runners import components
+from rfwp.runners.config import COMPONENTS, PRESETS, SECTIONS, TrainConfig
+from rfwp.runners.errors import UserError
+
+Values = dict[str, Any]
+
+
+def read_config_file(path: Path) -> Values:
+    """The plain values of a YAML config file; nothing in it is executed."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"config: got {str(path)!r}; there is no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"config: cannot read {str(path)!r}: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"config: {str(path)!r} is not a config file: expected `field: value` lines")
+    return values
+
+
+def parse_train(argv: Sequence[str], base: Values, prog: str = "rfwp train") -> Namespace:
+    """Every setting of a run from `base` (a config file's values, or {}) and a command line that overrides it.
+
+    The command line may hold --preset, --run, --config and --print_config too: they are in the result as they are.
+    Presets and config files are read as if they stood on the command line, before its own words, so that one parser
+    checks them all.
+    """
+    argv = _spell_out(argv)
+    early = peek(argv)
+    named: Values = {section: {"name": early[f"{section}.name"]} for section in COMPONENTS}
+    preset = _preset(early["preset"], _component_names([base, named]).get("env"))
+    names = _component_names([preset, base, named])
+    return parse(train_parser(names, prog), [*_as_words(preset, names), *_as_words(base, names), *argv])
+
+
+def build_config(values: Namespace) -> TrainConfig:
+    """The settings objects, checked; UserError names the field with its section."""
+    fields: Values = {}
+    for section in SECTIONS:
+        settings = vars(values[section]).copy()
+        owner = _section_class(section, {section: settings.pop("name", "")})
+        fields[section] = _checked(section, owner, settings)
+    scalars = {f.name: values[f.name] for f in dataclasses.fields(TrainConfig) if f.name not in SECTIONS}
+    return cast(TrainConfig, _checked("", TrainConfig, {**fields, **scalars}))
+
+
+def config_from_values(values: Values) -> TrainConfig:
+    """The config of a run folder's config.yaml."""
+    return build_config(parse_train([], values))
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+    """parser.parse_args whose errors are one line: the field, the value, what is allowed."""
+    try:
+        return parser.parse_args(list(argv))
+    except ArgumentError as error:
+        raise UserError(_one_line(str(error), parser)) from None
+
+
+def _spell_out(argv: Sequence[str]) -> list[str]:
+    """--core rdn is short for --core.name rdn; so for every kind of component."""
+    shorthand = re.compile(f"--({'|'.join(COMPONENTS)})(=.*)?")
+    return [re.sub(r"^--(\w+)", r"--\1.name", word) if shorthand.fullmatch(word) else word for word in argv]
+
+
+def peek(argv: Sequence[str]) -> dict[str, str | None]:
+    """What a command line says about where its other options come from: run, config, preset, component names."""
+    finder = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
+    for key in ("run", "config", "preset", *(f"{section}.name" for section in COMPONENTS)):
+        finder.add_argument(f"--{key}")
+    try:
+        return vars(finder.parse_known_args(_spell_out(argv))[0])
+    except ArgumentError as error:
+        raise UserError(str(error)) from None
+
+
+def _preset(name: str | None, world: str | None) -> Values:
+    if name is None:
+        name = "toy" if world not in (None, "atari") else "paper" if torch.cuda.is_available() else "cpu"
+    if name not in PRESETS:
+        raise UserError(f"preset: got {name!r}; allowed: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _component_names(layers: Sequence[Values]) -> dict[str, str]:
+    """The component of each kind that the strongest, the last, layer names."""
+    chosen = {}
+    for section in COMPONENTS:
+        for layer in layers:
+            part = layer.get(section)
+            if isinstance(part, dict) and part.get("name") is not None:
+                chosen[section] = str(part["name"])
+    return chosen
+
+
+def _as_words(layer: Values, names: dict[str, str]) -> list[str]:
+    """Nested settings as command-line words; those of a component that another one has replaced are left out."""
+    words = []
+    for key, value in layer.items():
+        if not isinstance(value, dict):
+            words.append(f"--{key}={_as_text(value)}")
+        elif value.get("name", names.get(key)) == names.get(key):
+            words += [f"--{key}.{field}={_as_text(setting)}" for field, setting in value.items()]
+    return words
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _keys(parser: ArgumentParser) -> list[str]:
+    return sorted(action.dest for action in parser._actions)
+
+
+def _checked(section: str, owner: type[Any], settings: Values) -> Any:
+    try:
+        return owner(**settings)
+    except ValueError as error:
+        raise UserError(f"{section}.{error}" if section else str(error)) from None
+
+
+def train_parser(names: dict[str, str], prog: str = "rfwp train") -> ArgumentParser:
+    """A parser with an option for every setting of the named components."""
+    parser = ArgumentParser(
+        prog=prog,
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="Trains an agent, or resumes the run in an existing folder.",
+    )
+    parser.add_argument(
+        "--run", type=str | None, metavar="FOLDER", help="folder of the run; an existing run is resumed"
+    )
+    parser.add_argument("--config", type=str | None, metavar="FILE", help="start from this config.yaml")
+    parser.add_argument(
+        "--preset",
+        type=str | None,
+        metavar="NAME",
+        help=f"one of {', '.join(PRESETS)}; default: paper on a GPU, cpu without, toy for toy tasks",
+    )
+    parser.add_argument("--print_config", action="store_true", help="print the resulting config and exit")
+    _add_options(parser, None, TrainConfig)
+    for section in SECTIONS:
+        _add_options(parser, section, _section_class(section, names), names.get(section))
+    return parser
+
+
+def _section_class(section: str, names: dict[str, str]) -> type[Any]:
+    if section in COMPONENTS:
+        return components.config_class(section, names[section])
+    return cast(type[Any], get_type_hints(TrainConfig)[section])
+
+
+def _add_options(parser: ArgumentParser, section: str | None, owner: type[Any], name: str | None = None) -> None:
+    doc = docstring_parser.parse_from_object(owner)
+    help_of = {param.arg_name: (param.description or "").replace("\n", " ").replace("%", "%%") for param in doc.params}
+    group: Any = parser
+    if section:
+        group = parser.add_argument_group(f"{section} {name or ''}".strip(), doc.short_description)
+    if section and name:
+        allowed = ", ".join(components.names(section))
+        group.add_argument(
+            f"--{section}.name", type=str, default=name, metavar="NAME", help=f"or --{section} NAME: {allowed}"
+        )
+    hints = get_type_hints(owner)
+    for field in dataclasses.fields(owner):
+        if section is None and field.name in SECTIONS:
+            continue
+        key = f"{section}.{field.name}" if section else field.name
+        default = field.default if field.default is not dataclasses.MISSING else None
+        group.add_argument(f"--{key}", type=hints[field.name], default=default, help=help_of.get(field.name, ""))
+
+
+def _one_line(message: str, parser: ArgumentParser) -> str:
+    """A parser's complaint, in the words of the other errors."""
+    wrong_type = re.search(r'Parser key "(?P<key>[\w.]+)":\s*(?P<why>.*)', message, re.DOTALL)
+    if wrong_type:
+        value = re.search(r"(?:Got value|Given value): (.*)", message)
+        action = next(action for action in parser._actions if action.dest == wrong_type["key"])
+        return f"{wrong_type['key']}: got {value[1] if value else '?'}; allowed: {_allowed(action._typehint)}"
+    unknown = re.search(r"unrecognized arguments: (--)?([^\s=]+)", message)
+    if unknown:
+        hint = components.nearest(unknown[2], _keys(parser)) if unknown[1] else ""
+        return f"{unknown[1] or ''}{unknown[2]}: there is no such option{hint}; --help lists them"
+    return message
+
+
+def _allowed(hint: Any) -> str:
+    """A type in words."""
+    if get_origin(hint) is Literal:
+        return ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_allowed(each) for each in get_args(hint))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    return words.get(hint, str(hint))

@@ -1,0 +1,106 @@
+"""The folder of a run: what is where in it, and that only one process writes to it."""
+
+import contextlib
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from rfwp.runners.checkpoint import CheckpointStore
+from rfwp.runners.components import name_of
+from rfwp.runners.config import TrainConfig, to_dict
+from rfwp.runners.errors import UserError
+from rfwp.runners.files import write_whole
+from rfwp.runners.machine import versions
+from rfwp.runners.options import Values, config_from_values, read_config_file
+
+
+class RunFolder:
+    """Paths inside a run's folder; nothing is created before `create`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.metrics_file = path / "metrics.jsonl"
+        self.tensorboard = path / "tensorboard"
+        self.evaluations = path / "eval"
+        self.videos = path / "videos"
+        self.checkpoints = CheckpointStore(path / "checkpoints")
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run has begun here."""
+        return self.config_file.exists()
+
+    def create(self) -> None:
+        """Makes the folder; UserError if there is something in it that is no run, or it cannot be made."""
+        if self.path.exists() and not self.exists and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(
+                f"run: {str(self.path)!r} exists and is no run folder (it has no config.yaml); choose another name"
+            )
+        try:
+            self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"run: cannot create {str(self.path)!r}: {error.strerror}") from None
+
+    def read_values(self) -> Values:
+        """The plain values of config.yaml; UserError if this is no run folder."""
+        if not self.path.is_dir():
+            raise UserError(f"run: got {str(self.path)!r}; there is no such run folder")
+        if not self.exists:
+            raise UserError(f"run: {str(self.path)!r} is no run folder: it has no config.yaml")
+        return read_config_file(self.config_file)
+
+    def read_config(self) -> TrainConfig:
+        """The settings of the run; UserError if they cannot be read or are not allowed."""
+        values = self.read_values()
+        try:
+            return config_from_values(values)
+        except UserError as error:
+            raise UserError(f"{self.config_file}: {error}") from None
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Writes config.yaml: all settings, and as comments what the run depends on besides them."""
+        found = {**versions(), "commit": _commit()}
+        comments = "".join(f"# {name}: {version}\n" for name, version in found.items())
+        write_whole(self.config_file, comments + yaml.safe_dump(to_dict(config), sort_keys=False))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for this process; UserError if another one has it. The lock dies with its owner."""
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise UserError(
+                    f"run: {str(self.path)!r} is in use by process {owner}; wait for it or end it"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def new_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolder:
+    """runs/GAME-CORE-NUMBER with the lowest number that is free."""
+    number = 1
+    while (path := parent / f"{config.env.title}-{name_of(config.core)}-{number}").exists():
+        number += 1
+    return RunFolder(path)
+
+
+def _commit() -> str:
+    """The commit of the code, where it runs from a git checkout of its own; `+` marks uncommitted changes."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / "pyproject.toml").exists():
+        return "installed package"
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,38 @@
+"""Ctrl-C and SIGTERM: the first asks for a clean stop, the second ends at once."""
+
+import os
+import signal
+import sys
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class StopSignals:
+    """While entered, notes SIGINT and SIGTERM in `received` instead of raising in the middle of an update."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, object] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as a shell reports it; 0 without one."""
+        return 0 if self.received is None else 128 + self.received
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            sys.stdout.write("\033[?25h\n" if sys.stdout.isatty() else "")  # a dashboard hides the cursor
+            sys.stdout.flush()
+            os._exit(128 + number)  # actors end with their connections
+        self.received = number
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]

@@ -1,0 +1,200 @@
+"""Training: wires games, agent, learner and run folder together, and runs them to the end or until told to stop."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+
+from rfwp.agents import slab
+from rfwp.agents.actors import ActorFailure, ActorPool
+from rfwp.agents.background import Background
+from rfwp.agents.collector import Collector
+from rfwp.agents.learner import Learner
+from rfwp.agents.trajectory import Batcher, Trajectory
+from rfwp.agents.weights import WeightBoard
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.initialisation import initialise
+from rfwp.runners import machine
+from rfwp.runners.checkpoint import Manifest
+from rfwp.runners.config import TrainConfig
+from rfwp.runners.display import Display
+from rfwp.runners.errors import UserError
+from rfwp.runners.meter import Meter
+from rfwp.runners.metrics import GameStatistics, LearnerAverages, MetricsLog
+from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.signals import StopSignals
+
+
+def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
+    """The agent of a config on a device, its weights as PyTorch initialises them."""
+    spec = config.env.spec()
+    try:
+        encoder = config.encoder.build(spec.frame_shape)
+    except ValueError as error:
+        raise UserError(f"encoder.{error}") from None
+    precision = machine.pick_precision(config.precision, device)
+    return ActorCritic(encoder, config.core, len(spec.action_names), precision).to(device)
+
+
+class Trainer:
+    """One training run in one process."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, display: Display) -> None:
+        self.config = config
+        self.folder = folder
+        self.display = display
+        self.device = machine.pick_device(config.device)
+        torch.set_num_threads(1 if self.device.type == "cpu" and not config.sync else torch.get_num_threads())
+        random.seed(config.seed)
+        np.random.seed(config.seed)
+        torch.manual_seed(config.seed)
+        self.agent = build_agent(config, self.device)
+        initialise(self.agent, config.initialisation)
+        self.learner = Learner(self.agent, config.learner, config.total_steps)
+        self.weights = WeightBoard()
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.games = GameStatistics()
+        self.averages = LearnerAverages()
+        self.wall_seconds = 0.0
+        self.frames_per_step = config.env.spec().frames_per_step
+
+    def resume(self) -> None:
+        """Takes up the newest checkpoint of the run folder."""
+        checkpoint = self.folder.checkpoints.find("last")
+        checkpoint.load_weights(self.agent)
+        self.load_state_dict(checkpoint.load_trainer())
+
+    def run(self, stop: StopSignals) -> None:
+        """Trains until total_steps or until a signal arrives; saves a checkpoint at the end either way."""
+        with ExitStack() as stack:
+            log = stack.enter_context(
+                MetricsLog(self.folder.metrics_file, self.folder.tensorboard, self.learner.agent_steps)
+            )
+            # The seed moves on with the run, so that a resumed run does not play the games of its start again.
+            seed = self.config.seed + 1_000_003 * self.learner.version
+            processes = self.config.actors.num_processes(machine.cores())
+            self._check_sizes(processes)
+            pool = stack.enter_context(ActorPool(self.config.actors, self.config.env, processes, seed))
+            self.weights.publish(self.agent, self.learner.version)
+            collector = Collector(
+                build_agent(self.config, self.device),
+                pool,
+                self.config.learner.unroll_length,
+                self.weights,
+                self.generator,
+                self._report_failure,
+            )
+            background = None
+            if not self.config.sync:
+                background = stack.enter_context(Background(collector.collect, self.config.learner.queue_size))
+            meter = Meter(self.learner, collector, background)
+            try:
+                self._learn(stop, collector, background, meter, log)
+            finally:
+                self._save()
+
+    def _learn(
+        self,
+        stop: StopSignals,
+        collector: Collector,
+        background: Background | None,
+        meter: Meter,
+        log: MetricsLog,
+    ) -> None:
+        next_line = time.monotonic() + self.config.log_seconds
+        next_checkpoint = time.monotonic() + 60 * self.config.checkpoint.minutes
+        for batch in self._batches(stop, collector, background):
+            started = time.perf_counter()
+            self.averages.add(self.learner.learn(batch))
+            self.weights.publish(self.agent, self.learner.version)
+            meter.learning_seconds += time.perf_counter() - started
+            while collector.games:
+                self.games.add([collector.games.popleft()])
+            now = time.monotonic()
+            if now >= next_line or self.done:
+                self._write_line(meter, log)
+                next_line = now + self.config.log_seconds
+            if now >= next_checkpoint:
+                self._save()
+                next_checkpoint = now + 60 * self.config.checkpoint.minutes
+            self.display.advance(self.learner.agent_steps)
+        if not self.done:
+            self._write_line(meter, log)
+
+    def _batches(self, stop: StopSignals, collector: Collector, background: Background | None) -> Iterator[Trajectory]:
+        """Batches for the learner until the run is done or told to stop."""
+        batcher = Batcher(self.config.learner.batch_size)
+        while not self.done and stop.received is None:
+            trajectory = collector.collect() if background is None else background.get()
+            for batch in batcher.add(trajectory) if trajectory is not None else []:
+                if not self.done and stop.received is None:
+                    yield batch
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps of the run have been learned from."""
+        return self.learner.agent_steps >= self.config.total_steps
+
+    def _write_line(self, meter: Meter, log: MetricsLog) -> None:
+        now = meter.read()
+        self.wall_seconds += now.pop("seconds")
+        steps = self.learner.agent_steps
+        line = {
+            "agent_steps": steps,
+            "frames": steps * self.frames_per_step,
+            "wall_seconds": self.wall_seconds,
+            "updates": self.learner.version,
+            "learning_rate": self.learner.learning_rate,
+            **self.games.metrics(),
+            **self.averages.take(),
+            **now,
+        }
+        log.write(line)
+        self.display.update(line)
+
+    def _save(self) -> None:
+        manifest = Manifest(
+            agent_steps=self.learner.agent_steps,
+            updates=self.learner.version,
+            games=self.games.count,
+            return_mean=self.games.return_mean,
+        )
+        self.folder.checkpoints.save(self.agent, self.state_dict(), manifest)
+        self.folder.checkpoints.prune(self.config.checkpoint.keep)
+
+    def _check_sizes(self, processes: int) -> None:
+        spec, config = self.config.env.spec(), self.config
+        games, length = config.actors.games, config.learner.unroll_length
+        sizes = f"{games} games with frames of {'x'.join(map(str, spec.frame_shape))}"
+        shared = processes * slab.num_bytes(games // processes, spec.frame_shape)
+        machine.check_shared_memory(shared, sizes)
+        row = games * int(np.prod(spec.frame_shape))
+        # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
+        unrolls = 1 + (config.learner.queue_size + 2) / config.actors.groups
+        machine.check_memory(int(unrolls * (length + 1) * row), f"{sizes} and unrolls of {length} steps", self.device)
+
+    def _report_failure(self, failure: ActorFailure) -> None:
+        reason = str(failure).partition("\n")[0]
+        self.display.note(f"an actor process {reason}; it was replaced, and the unroll that it was part of dropped")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the weights; tensors and plain values only."""
+        return {
+            "learner": self.learner.state_dict(),
+            "games": self.games.state_dict(),
+            "wall_seconds": self.wall_seconds,
+            "sampling": self.generator.get_state(),
+            "torch_random": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up a state written by `state_dict`."""
+        self.learner.load_state_dict(state["learner"])
+        self.games.load_state_dict(state["games"])
+        self.wall_seconds = float(state["wall_seconds"])
+        self.generator.set_state(state["sampling"])
+        torch.set_rng_state(state["torch_random"])
