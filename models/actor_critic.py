@@ -19,8 +19,8 @@ class AgentOutput(NamedTuple):
 class ActorCritic(nn.Module):
     """Encoder, core and two linear heads straight on the core's output.
 
-    The core reads the features and the reward clamped to -1..1 (Irie et al. 2021). `encoder_precision` bfloat16 runs the
-    encoder, and nothing else, under autocast; features, state, core and heads stay float32.
+    The core reads the features and the reward clamped to -1..1 (Irie et al. 2021). `encoder_precision` bfloat16 runs
+    the encoder, and nothing else, under autocast; features, state, core and heads stay float32.
     """
 
     def __init__(

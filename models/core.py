@@ -46,17 +46,17 @@ class Core(nn.Module, ABC):
 
         Where reset[t, b] is set, the state is initial again before x[t, b] is read. Acting is T = 1.
         """
-        return unroll(self.step, (x,), state, reset, self.gradient_horizon)
+        return unroll(lambda inputs, before: self.step(inputs[0], before), (x,), state, reset, self.gradient_horizon)
 
 
 def unroll(
-    step: Callable[..., tuple[Tensor, State]],
+    step: Callable[[tuple[Tensor, ...], State], tuple[Tensor, State]],
     inputs: tuple[Tensor, ...],
     state: State,
     reset: Tensor,
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, State]:
-    """Loop `output, state = step(*inputs[t], state)` over time, with resets.
+    """Loop `output, state = step(inputs at t, state)` over time, with resets.
 
     inputs: each [T, N, ...]; state: each leaf [N, ...]; reset: bool [T, N] -> outputs [T, N, ...], final state.
 
@@ -71,7 +71,7 @@ def unroll(
             state = tuple(leaf.detach() for leaf in state)
         if may_reset:
             state = cleared(state, reset_t)
-        output, state = step(*inputs_t, state)
+        output, state = step(inputs_t, state)
         outputs.append(output)
     return torch.stack(outputs), state
 

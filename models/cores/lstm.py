@@ -64,8 +64,9 @@ class LSTM(Core):
         return cast(Iterable[nn.LSTMCell], self.layers)
 
 
-def _advance(weight: Tensor, gates: Tensor, state: State) -> tuple[Tensor, State]:
+def _advance(weight: Tensor, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
     """Do what remains of a cell's step when its input projection is done: gates [B, 4 * hidden_size]."""
+    (gates,) = inputs
     h, c = state
     i, f, u, o = torch.addmm(gates, h, weight).chunk(4, -1)
     c = f.sigmoid() * c + i.sigmoid() * u.tanh()

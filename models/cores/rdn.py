@@ -1,0 +1,50 @@
+"""Recurrent Delta Net (Irie et al. 2021): a Delta Net whose queries, keys, values and rates see its last output."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rfwp.models.core import State
+from rfwp.models.fast_weight_stack import FastWeightStack
+from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
+from rfwp.models.feature_maps import FeatureMapName, feature_map
+
+
+@dataclass(frozen=True)
+class Config(FastWeightConfig):
+    """Settings of the Recurrent Delta Net."""
+
+    feature_map: FeatureMapName = "softmax"
+    """Function applied to queries and keys."""
+
+    def build(self, input_size: int) -> FastWeightStack:
+        return FastWeightStack(input_size, self, lambda: RecurrentDeltaNet(self))
+
+
+class RecurrentDeltaNet(FastMemory):
+    """q, k, v, β = W_slow x + R tanh(y_{t-1});  W_t = W_{t-1} + σ(β) (v − W_{t-1} f(k)) ⊗ f(k);  y_t = W_t f(q).
+
+    R is slow and differs between heads; y is the head's own read, before the block's output layer. The state holds W
+    [B, num_heads, head_size, keys] and y [B, num_heads, head_size] of each layer.
+    """
+
+    def __init__(self, config: Config) -> None:
+        size = config.head_size
+        keys = size * feature_map(config.feature_map).growth
+        super().__init__(config, slow_size=3 * size + 1, state_shapes=((size, keys), (size,)))
+        self.sizes = [2 * size, size, 1]
+        self.recurrent = nn.Parameter(torch.randn(config.num_heads, size, 3 * size + 1) / size**0.5)
+
+    def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
+        return (slow.view(*slow.shape[:-2], self.num_heads, -1, slow.shape[-1]),)
+
+    def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        (slow,) = inputs
+        fast, last_read = state
+        feedback = last_read.tanh().view(self.num_heads, -1, last_read.shape[-1])
+        slow = torch.baddbmm(slow, feedback, self.recurrent).flatten(0, 1)
+        query_key, value, rate = slow.split_with_sizes(self.sizes, -1)
+        query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
+        read, fast = delta_rule(fast, query_key, value, rate.sigmoid())
+        return read, (fast, read)

@@ -1,0 +1,123 @@
+"""What fast weight cores share: settings, the delta rule, and one layer's memory of several heads."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rfwp.models.core import CoreConfig, State, check, check_horizon, unroll
+from rfwp.models.feature_maps import FeatureMapName, feature_map
+
+
+@dataclass(frozen=True)
+class FastWeightConfig(CoreConfig):
+    """Settings of every fast weight core; a core's own Config may set other defaults and add to them."""
+
+    hidden_size: int = 128
+    """Size of the residual stream, which is num_heads * head_size."""
+
+    num_layers: int = 2
+    """Number of blocks, each a memory and a feed-forward network."""
+
+    num_heads: int = 4
+    """Number of independent memories in a layer."""
+
+    head_size: int = 32
+    """Size of the queries, keys and values of one head."""
+
+    feedforward_size: int = 512
+    """Hidden size of the feed-forward network in each block."""
+
+    dropout: float = 0.0
+    """Probability of dropping in each block. It works in train() mode only, so with it the policy that acts in eval()
+    mode is not quite the one that learns."""
+
+    feature_map: FeatureMapName = "elu_sum_norm"
+    """Function applied to queries and keys."""
+
+    gradient_horizon: int | None = None
+    """Agent steps after which gradients through the recurrent state stop: 1 is what the published reinforcement
+    learning code does, null lets them through the whole unroll."""
+
+    def __post_init__(self) -> None:
+        check(self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
+        check(self.num_heads >= 1, "num_heads", self.num_heads, "1 or more")
+        check(self.head_size >= 1, "head_size", self.head_size, "1 or more")
+        width = self.num_heads * self.head_size
+        check(self.hidden_size == width, "hidden_size", self.hidden_size, f"num_heads * head_size = {width}")
+        check(self.feedforward_size >= 1, "feedforward_size", self.feedforward_size, "1 or more")
+        check(0 <= self.dropout < 1, "dropout", self.dropout, "0 up to, not including, 1")
+        check_horizon(self.gradient_horizon)
+        feature_map(self.feature_map)
+
+
+class FastMemory(nn.Module, ABC):
+    """One layer's memory: a slow projection of the input and, in every head, the same recurrence over fast weights.
+
+    A subclass passes its sizes to `__init__` and defines `prepare` and `advance`. Both see one row for each head of
+    each sequence, heads first: N = num_heads * B, row h * B + b. So a head's slow weights apply to a run of rows.
+
+    slow_size: numbers a head that the slow projection gives at a step.
+    state_shapes: each leaf's shape in one head; the state has leaves [B, num_heads, *shape].
+    """
+
+    def __init__(self, config: FastWeightConfig, slow_size: int, state_shapes: tuple[tuple[int, ...], ...]) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.state_shapes = tuple((config.num_heads, *shape) for shape in state_shapes)
+        self.gradient_horizon = config.gradient_horizon
+        self.features = feature_map(config.feature_map).apply
+        self.slow = nn.Linear(config.hidden_size, config.num_heads * slow_size, bias=False)
+
+    @abstractmethod
+    def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
+        """Do all that needs no state: slow [..., N, slow_size] -> the inputs of `advance`, each [..., N, ...]."""
+
+    @abstractmethod
+    def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        """Do one agent step of the recurrence: inputs [N, ...], state [N, ...] -> y [N, head_size], new state."""
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Advance one agent step: x [B, hidden_size] -> y [B, hidden_size], new state."""
+        y, rows = self.advance(self.prepare(self._project(x)), self._to_rows(state))
+        return self._merge(y), self._from_rows(rows)
+
+    def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        """Advance T agent steps: x [T, B, hidden_size], reset [T, B] -> y [T, B, hidden_size], final state."""
+        inputs = self.prepare(self._project(x))
+        reset = reset.repeat(1, self.num_heads)  # [T, N]
+        y, rows = unroll(self.advance, inputs, self._to_rows(state), reset, self.gradient_horizon)
+        return self._merge(y), self._from_rows(rows)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """[..., B, hidden_size] -> [..., N, slow_size]."""
+        slow: Tensor = self.slow(x)
+        return slow.view(*x.shape[:-1], self.num_heads, -1).transpose(-3, -2).flatten(-3, -2)
+
+    def _merge(self, y: Tensor) -> Tensor:
+        """[..., N, head_size] -> [..., B, hidden_size]: put the heads side by side."""
+        return y.view(*y.shape[:-2], self.num_heads, -1, y.shape[-1]).transpose(-3, -2).flatten(-2)
+
+    def _to_rows(self, state: State) -> State:
+        """[B, num_heads, ...] -> [N, ...]; no copy when the state comes from `_from_rows`."""
+        return tuple(leaf.transpose(0, 1).flatten(0, 1) for leaf in state)
+
+    def _from_rows(self, rows: State) -> State:
+        """[N, ...] -> [B, num_heads, ...]."""
+        return tuple(leaf.view(self.num_heads, -1, *leaf.shape[1:]).transpose(0, 1) for leaf in rows)
+
+
+def delta_rule(fast: Tensor, query_key: Tensor, value: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    """Write v at key k, correcting what is there, then read at query q (Schlag et al. 2021).
+
+    W' = W + β (v − W k) ⊗ k;  y = W' q.
+
+    fast: W [N, V, K]; query_key: q and k [N, 2, K]; value: v [N, V]; rate: β [N, 1] -> y [N, V], W' [N, V, K].
+    """
+    query, key = query_key.unbind(1)
+    read, old = torch.bmm(query_key, fast.mT).unbind(1)  # W q and W k in one pass over W
+    change = rate * (value - old)
+    # W' q = W q + (β (v − W k)) (k · q)
+    y = torch.addcmul(read, change, (query * key).sum(-1, keepdim=True))
+    return y, torch.addcmul(fast, change.unsqueeze(2), key.unsqueeze(1))

@@ -1,0 +1,65 @@
+"""Feature maps of queries and keys: what a fast weight matrix is addressed with."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import elu, relu
+
+from rfwp.models.core import check
+
+FeatureMapName = Literal["elu_sum_norm", "softmax", "elu", "dpfp", "identity"]
+
+
+class FeatureMap(NamedTuple):
+    """A function of the last axis and by how much it lengthens that axis."""
+
+    apply: Callable[[Tensor], Tensor]  # [..., size] -> [..., growth * size]
+    growth: int
+
+
+def elu_plus_one(z: Tensor) -> Tensor:
+    """φ(z) = elu(z) + 1, positive (Katharopoulos et al. 2020, equation 7)."""
+    return elu(z) + 1
+
+
+def sum_normalised(features: Tensor) -> Tensor:
+    """S_ε(z) = z / (Σz + 1e-5): what is written at a key is read back at its own scale (Schlag et al. 2021)."""
+    return features / (features.sum(-1, keepdim=True) + 1e-5)
+
+
+def elu_sum_norm(z: Tensor) -> Tensor:
+    """S_ε(φ(z))."""
+    return sum_normalised(elu_plus_one(z))
+
+
+def softmax(z: Tensor) -> Tensor:
+    """Softmax over the last axis."""
+    return z.softmax(-1)
+
+
+def dpfp(z: Tensor) -> Tensor:
+    """Deterministic parameter-free projection with ν = 1 (Schlag et al. 2021), sum-normalised: d -> 2d."""
+    rectified = relu(torch.cat([z, -z], -1))
+    return sum_normalised(rectified * rectified.roll(-1, -1))
+
+
+def identity(z: Tensor) -> Tensor:
+    """z itself."""
+    return z
+
+
+_FEATURE_MAPS = {
+    "elu_sum_norm": FeatureMap(elu_sum_norm, growth=1),
+    "softmax": FeatureMap(softmax, growth=1),
+    "elu": FeatureMap(elu_plus_one, growth=1),
+    "dpfp": FeatureMap(dpfp, growth=2),
+    "identity": FeatureMap(identity, growth=1),
+}
+
+
+def feature_map(name: FeatureMapName) -> FeatureMap:
+    """Look up a feature map; ValueError listing the names for an unknown one."""
+    check(name in _FEATURE_MAPS, "feature_map", name, ", ".join(get_args(FeatureMapName)))
+    return _FEATURE_MAPS[name]
