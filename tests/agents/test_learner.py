@@ -1,0 +1,129 @@
+"""The learner: what an update does to the weights, where it is on its schedule, and that its state is all there is."""
+
+import pytest
+import torch
+
+from rfwp.agents.learner import Learner, LearnerConfig, actor_critic_loss
+from rfwp.agents.trajectory import Trajectory
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.cores import lstm
+from rfwp.models.encoders import flat
+
+LENGTH, GAMES, ACTIONS, SHAPE = 6, 4, 3, (1, 1, 5)
+CONFIG = LearnerConfig(unroll_length=LENGTH, batch_size=GAMES)
+
+
+def make_agent(seed=0) -> ActorCritic:
+    torch.manual_seed(seed)
+    return ActorCritic(flat.Config(8).build(SHAPE), lstm.Config(hidden_size=8), ACTIONS)
+
+
+def random_batch(agent: ActorCritic, seed=0, length=LENGTH) -> Trajectory:
+    random = torch.Generator().manual_seed(seed)
+    return Trajectory(
+        frame=torch.randint(256, (length + 1, GAMES, *SHAPE), dtype=torch.uint8, generator=random),
+        reward=5 * torch.randn(length + 1, GAMES, generator=random),
+        reset=torch.rand(length + 1, GAMES, generator=random) < 0.2,
+        action=torch.randint(ACTIONS, (length, GAMES), generator=random),
+        behaviour=torch.randn(length, GAMES, ACTIONS, generator=random),
+        version=torch.zeros(length, GAMES, dtype=torch.int64),
+        state=tuple(torch.randn(leaf.shape, generator=random) for leaf in agent.initial_state(GAMES)),
+    )
+
+
+def weights(agent):
+    return torch.cat([parameter.detach().flatten() for parameter in agent.parameters()])
+
+
+def test_the_loss_is_a_sum_so_twice_the_games_is_twice_the_gradient():
+    agent = make_agent()
+    once = random_batch(agent)
+    twice = Trajectory(
+        *(torch.cat([field, field], dim=1) for field in once[:-1]),
+        state=tuple(torch.cat([leaf, leaf]) for leaf in once.state),
+    )
+    gradients = []
+    for batch in (once, twice):
+        loss, _ = actor_critic_loss(agent, batch, CONFIG, version=0)
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(agent.parameters()))]))
+    torch.testing.assert_close(gradients[1], 2 * gradients[0])
+
+
+def test_two_episodes_in_one_unroll_teach_what_two_unrolls_teach():
+    agent = make_agent()
+    whole = random_batch(agent, length=8)
+    reset = torch.zeros_like(whole.reset)
+    reset[3] = True  # frame 3 opens a second episode in every game
+    whole = whole._replace(reset=reset)
+    first = Trajectory(*(field[:4] for field in whole[:3]), *(field[:3] for field in whole[3:6]), whole.state)
+    second = Trajectory(*(field[3:] for field in whole[:6]), agent.initial_state(GAMES))
+    parts = [actor_critic_loss(agent, part, CONFIG, 0)[0] for part in (first, second)]
+    torch.testing.assert_close(actor_critic_loss(agent, whole, CONFIG, 0)[0], sum(parts))
+
+
+def test_rewards_are_clipped_in_the_learner():
+    agent = make_agent()
+    batch = random_batch(agent)
+    clipped = batch._replace(reward=batch.reward.clamp(-1, 1))
+    losses = [actor_critic_loss(agent, each, CONFIG, 0)[0] for each in (batch, clipped)]
+    assert torch.equal(*losses)
+
+
+def test_the_learning_rate_falls_linearly_to_zero_over_total_steps():
+    agent = make_agent()
+    learner = Learner(agent, CONFIG, total_steps=3 * LENGTH * GAMES)
+    rates = []
+    for seed in range(4):
+        rates.append(learner.learning_rate)
+        learner.learn(random_batch(agent, seed))
+    assert rates == pytest.approx([6e-4, 4e-4, 2e-4, 0.0])
+    assert learner.agent_steps == 4 * LENGTH * GAMES
+    assert learner.version == 4
+
+
+def test_an_update_is_rmsprop_on_the_clipped_gradient():
+    agent, batch = make_agent(), random_batch(make_agent())
+    config = LearnerConfig(unroll_length=LENGTH, batch_size=GAMES, gradient_clip=1e-2)
+    loss, _ = actor_critic_loss(agent, batch, config, 0)
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(agent.parameters()))])
+    assert gradient.norm() > config.gradient_clip
+    gradient *= config.gradient_clip / gradient.norm()
+    expected = weights(agent) - 6e-4 * gradient / ((0.01 * gradient**2).sqrt() + 0.01)
+    metrics = Learner(agent, config, total_steps=10**6).learn(batch)
+    torch.testing.assert_close(weights(agent), expected)
+    assert metrics.gradient_norm > config.gradient_clip  # it is told before the clip
+
+
+def test_the_policy_lag_is_the_age_of_the_policy_in_updates():
+    agent = make_agent()
+    batch = random_batch(agent)._replace(version=torch.full((LENGTH, GAMES), 3))
+    _, metrics = actor_critic_loss(agent, batch, CONFIG, version=8)
+    assert metrics.policy_lag == 5
+
+
+def test_a_learner_taken_up_again_equals_one_that_never_stopped():
+    unbroken, interrupted = make_agent(), make_agent()
+    learner = Learner(unbroken, CONFIG, total_steps=10**4)
+    for seed in range(6):
+        learner.learn(random_batch(unbroken, seed))
+
+    before = Learner(interrupted, CONFIG, total_steps=10**4)
+    for seed in range(3):
+        before.learn(random_batch(interrupted, seed))
+    resumed = make_agent(seed=1)
+    resumed.load_state_dict(interrupted.state_dict())
+    after = Learner(resumed, CONFIG, total_steps=10**4)
+    after.load_state_dict(before.state_dict())
+    for seed in range(3, 6):
+        after.learn(random_batch(resumed, seed))
+    assert torch.equal(weights(resumed), weights(unbroken))
+    assert after.learning_rate == learner.learning_rate
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"unroll_length": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"discount": 1.5}, {"entropy_cost": -1.0}]
+)
+def test_a_wrong_setting_is_named(wrong):
+    ((field, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{field}: got {value}; allowed: "):
+        LearnerConfig(**wrong)

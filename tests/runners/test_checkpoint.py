@@ -1,0 +1,128 @@
+"""Checkpoints appear whole, come back as they were, and are refused when they are not what was written."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from rfwp.runners.checkpoint import CheckpointStore, Manifest
+from rfwp.runners.errors import UserError
+
+
+@pytest.fixture
+def store(tmp_path):
+    return CheckpointStore(tmp_path / "checkpoints")
+
+
+def manifest(steps: int, score: float | None = None) -> Manifest:
+    return Manifest(agent_steps=steps, updates=steps // 10, games=3, return_mean=score)
+
+
+def save(store: CheckpointStore, steps: int, score: float | None = None) -> nn.Module:
+    torch.manual_seed(steps)
+    module = nn.Linear(3, 2)
+    store.save(module, {"steps": steps, "noise": torch.randn(4)}, manifest(steps, score))
+    return module
+
+
+def test_what_is_loaded_is_what_was_saved(store):
+    saved = save(store, 100, 1.5)
+    loaded = nn.Linear(3, 2)
+    checkpoint = store.find("last")
+    checkpoint.load_weights(loaded)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(loaded.parameters(), saved.parameters(), strict=True))
+    torch.manual_seed(100)
+    nn.Linear(3, 2)
+    trainer = checkpoint.load_trainer()
+    assert trainer["steps"] == 100
+    assert torch.equal(trainer["noise"], torch.randn(4))
+    assert checkpoint.manifest.return_mean == 1.5
+
+
+def test_last_best_and_steps_name_checkpoints(store):
+    for steps, score in ((100, 1.0), (200, 7.0), (300, 2.0)):
+        save(store, steps, score)
+    assert store.find("last").manifest.agent_steps == 300
+    assert store.find("best").manifest.agent_steps == 200
+    assert store.find("100").manifest.agent_steps == 100
+    with pytest.raises(UserError, match="got '150'; allowed: best, last, 100, 200, 300"):
+        store.find("150")
+
+
+def test_pruning_keeps_the_newest_and_the_best(store):
+    for steps, score in ((100, 9.0), (200, 1.0), (300, 2.0), (400, 3.0)):
+        save(store, steps, score)
+    store.prune(keep=2)
+    assert store.steps() == [100, 300, 400]
+
+
+def test_a_failed_save_leaves_the_older_checkpoint_and_no_traces(store):
+    save(store, 100)
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        store.save(nn.Linear(3, 2), {"cannot be saved": lambda: None}, manifest(200))
+    before = sorted(path.name for path in store.folder.iterdir())
+    assert before == ["step-000000000100"]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "trainer.pt"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "missing", "folder"])
+def test_a_damaged_file_is_refused_and_named(store, name, damage):
+    save(store, 100)
+    path = store.folder / "step-000000000100" / name
+    data = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "flipped":
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "folder":
+        path.mkdir()
+    checkpoint = store.find("last")
+    with pytest.raises(UserError, match=name):
+        checkpoint.load_weights(nn.Linear(3, 2)) if name.startswith("weights") else checkpoint.load_trainer()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99}', '{"format": 1, "surprise": 2}'])
+def test_a_damaged_manifest_is_refused(store, text):
+    save(store, 100)
+    (store.folder / "step-000000000100" / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match="manifest.json"):
+        store.find("last")
+
+
+def test_weights_of_another_agent_are_refused_and_nothing_is_changed(store):
+    save(store, 100)
+    other = nn.Linear(5, 2)
+    before = other.weight.detach().clone()
+    with pytest.raises(UserError, match="another agent"):
+        store.find("last").load_weights(other)
+    assert torch.equal(other.weight, before)
+
+
+class Bomb:
+    """A pickle that would write a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_loading_runs_no_code_even_if_the_checksum_fits(store, tmp_path):
+    import hashlib
+
+    save(store, 100)
+    folder, mark = store.folder / "step-000000000100", tmp_path / "was-here"
+    (folder / "trainer.pt").write_bytes(pickle.dumps(Bomb(mark)))
+    facts = json.loads((folder / "manifest.json").read_text())
+    facts["sha256"]["trainer.pt"] = hashlib.sha256((folder / "trainer.pt").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="trainer.pt is damaged"):
+        store.find("last").load_trainer()
+    assert not mark.exists()

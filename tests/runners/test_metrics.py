@@ -1,0 +1,53 @@
+"""The record of a run: no gap, no step told twice, nothing that JSON cannot hold."""
+
+import json
+import math
+
+import torch
+
+from rfwp.agents.collector import Game
+from rfwp.agents.learner import LearnerMetrics
+from rfwp.runners.metrics import METRICS, GameStatistics, LearnerAverages, MetricsLog
+
+
+def written(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_resuming_drops_what_lies_beyond_the_checkpoint_and_lines_cut_short(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with MetricsLog(path, tmp_path / "tensorboard", 0) as log:
+        for steps in (10, 20, 30):
+            log.write({"agent_steps": steps})
+    path.write_text(path.read_text() + '{"agent_st')
+    with MetricsLog(path, tmp_path / "tensorboard", 20) as log:
+        log.write({"agent_steps": 40})
+    assert [line["agent_steps"] for line in written(path)] == [10, 20, 40]
+
+
+def test_what_is_not_finite_becomes_null(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with MetricsLog(path, tmp_path / "tensorboard", 0) as log:
+        log.write({"agent_steps": 1, "entropy": math.nan, "value_mean": math.inf, "return_mean": None})
+    assert written(path) == [{"agent_steps": 1, "entropy": None, "value_mean": None, "return_mean": None}]
+
+
+def test_averages_are_means_since_they_were_last_taken():
+    averages = LearnerAverages()
+    for value in (1.0, 3.0):
+        averages.add(LearnerMetrics(*[torch.tensor(value)] * len(LearnerMetrics._fields)))
+    assert set(averages.take().values()) == {2.0}
+    assert set(averages.take().values()) == {None}
+
+
+def test_statistics_cover_the_last_hundred_games_and_survive_a_round_trip():
+    statistics = GameStatistics()
+    statistics.add(Game(float(score), score) for score in range(150))
+    again = GameStatistics()
+    again.load_state_dict(statistics.state_dict())
+    assert again.metrics() == statistics.metrics()
+    assert again.metrics() == {"games": 150, "return_mean": 99.5, "return_max": 149.0, "length_mean": 99.5}
+
+
+def test_every_metric_of_the_learner_is_documented():
+    assert set(LearnerMetrics._fields) <= METRICS.keys()
