@@ -1,0 +1,122 @@
+"""The agent's network and its starting weights."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.core import CoreConfig
+from rfwp.models.cores import delta_net, feedforward, lstm, rdn
+from rfwp.models.encoders import flat, impala, shallow
+from rfwp.models.initialisation import initialise
+
+SHAPE, ACTIONS, LENGTH, BATCH = (1, 3, 3), 5, 4, 2
+
+
+def agent(core: CoreConfig | None = None, precision: torch.dtype = torch.float32) -> ActorCritic:
+    torch.manual_seed(0)
+    return ActorCritic(flat.Config(size=6).build(SHAPE), core or lstm.Config(hidden_size=8), ACTIONS, precision)
+
+
+def batch() -> tuple[Tensor, Tensor, Tensor]:
+    """Frames, rewards, resets."""
+    generator = torch.Generator().manual_seed(1)
+    frame = torch.randint(0, 256, (LENGTH, BATCH, *SHAPE), dtype=torch.uint8, generator=generator)
+    reset = torch.zeros(LENGTH, BATCH, dtype=torch.bool)
+    reset[2, 1] = True
+    return frame, torch.randn(LENGTH, BATCH, generator=generator), reset
+
+
+def test_outputs_have_time_first_and_are_float32() -> None:
+    network = agent()
+    output, _ = network(*batch(), network.initial_state(BATCH))
+    assert output.logits.shape == (LENGTH, BATCH, ACTIONS)
+    assert output.value.shape == (LENGTH, BATCH)
+    assert {output.logits.dtype, output.value.dtype} == {torch.float32}
+
+
+def test_the_core_reads_features_of_each_frame_and_the_clamped_reward() -> None:
+    network = agent(feedforward.Config())
+    frame, _, reset = batch()
+    reward = torch.tensor([[-7.0, -0.5], [0.0, 0.25], [1.0, 30.0], [2.0, -1.0]])
+    read: list[Tensor] = []
+    network.core.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0]))
+    network(frame, reward, reset, ())
+    (core_input,) = read
+    assert core_input.shape == (LENGTH, BATCH, 7)
+    assert core_input[..., 6].tolist() == [[-1.0, -0.5], [0.0, 0.25], [1.0, 1.0], [1.0, -1.0]]
+    for t in range(LENGTH):
+        torch.testing.assert_close(core_input[t, :, :6], network.encoder(frame[t]))
+
+
+def test_the_heads_are_linear_on_the_cores_output() -> None:
+    network = agent(feedforward.Config())
+    frame, reward, reset = batch()
+    output, _ = network(frame, reward, reset, ())
+    features = torch.cat([network.encoder(frame[1]), reward[1].clamp(-1, 1).unsqueeze(1)], 1)
+    torch.testing.assert_close(output.logits[1], features @ network.policy.weight.T + network.policy.bias)
+    torch.testing.assert_close(output.value[1], features @ network.value.weight[0] + network.value.bias)
+
+
+def test_acting_step_by_step_is_the_unroll() -> None:
+    network = agent()
+    frame, reward, reset = batch()
+    state = network.initial_state(BATCH)
+    whole, after = network(frame, reward, reset, state)
+    for t in range(LENGTH):
+        output, state = network(frame[t : t + 1], reward[t : t + 1], reset[t : t + 1], state)
+        torch.testing.assert_close((output.logits[0], output.value[0]), (whole.logits[t], whole.value[t]))
+    torch.testing.assert_close(state, after)
+
+
+def test_bfloat16_reaches_the_encoder_only() -> None:
+    network, exact = agent(precision=torch.bfloat16), agent()
+    inside: dict[str, torch.dtype] = {}
+    network.encoder.register_forward_hook(lambda _, __, features: inside.update(encoder=features.dtype))
+    network.core.register_forward_hook(lambda _, __, outputs: inside.update(core=outputs[0].dtype))
+    output, state = network(*batch(), network.initial_state(BATCH))
+    assert inside == {"encoder": torch.bfloat16, "core": torch.float32}
+    assert {leaf.dtype for leaf in (*output, *state)} == {torch.float32}
+    expected, _ = exact(*batch(), exact.initial_state(BATCH))
+    torch.testing.assert_close(output, expected, rtol=0.02, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("core", "core_weights"),
+    [
+        (feedforward.Config(), 0),
+        (lstm.Config(), 4 * 256 * (257 + 256 + 2)),
+        (delta_net.Config(), 429_568),
+        (rdn.Config(), 454_400),
+    ],
+)
+def test_the_paper_agent_for_pong_has_the_weights_of_its_parts(core: CoreConfig, core_weights: int) -> None:
+    network = ActorCritic(impala.Config().build((4, 84, 84)), core, num_actions=6)
+    heads = 7 * (network.core.output_size + 1)
+    assert sum(weight.numel() for weight in network.parameters()) == 1_089_232 + core_weights + heads
+
+
+def test_default_initialisation_leaves_the_weights_as_built() -> None:
+    network = agent()
+    before = [weight.clone() for weight in network.parameters()]
+    initialise(network, "default")
+    assert all(torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True))
+
+
+def test_orthogonal_initialisation_sets_encoder_and_heads_and_leaves_the_core() -> None:
+    torch.manual_seed(0)
+    network = ActorCritic(shallow.Config().build((4, 84, 84)), lstm.Config(hidden_size=8), ACTIONS)
+    core = [weight.clone() for weight in network.core.parameters()]
+    initialise(network, "orthogonal")
+    layers = [layer for layer in network.encoder.modules() if hasattr(layer, "weight")]
+    assert len(layers) == 3
+    for layer, gain in [*((layer, 2**0.5) for layer in layers), (network.policy, 0.01), (network.value, 1.0)]:
+        rows = layer.weight.flatten(1)
+        torch.testing.assert_close(rows @ rows.T, gain**2 * torch.eye(len(rows)), rtol=0, atol=1e-4 * gain**2)
+        assert layer.bias.count_nonzero() == 0
+    assert all(torch.equal(*pair) for pair in zip(core, network.core.parameters(), strict=True))
+
+
+def test_an_unknown_initialisation_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^initialisation: got xavier; allowed: default, orthogonal$"):
+        initialise(agent(), "xavier")

@@ -1,0 +1,83 @@
+"""Settings, feature maps and starting weights that fast weight cores share."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from rfwp.models.cores import delta_net, rdn
+from rfwp.models.fast_weights import delta_rule
+from rfwp.models.feature_maps import FeatureMapName, feature_map
+
+NORMALISED = ["elu_sum_norm", "softmax", "dpfp"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("hidden_size", 100, r"num_heads \* head_size = 128"),
+        ("num_heads", 0, "1 or more"),
+        ("head_size", 0, "1 or more"),
+        ("num_layers", 0, "1 or more"),
+        ("feedforward_size", 0, "1 or more"),
+        ("dropout", 1.0, "0 up to, not including, 1"),
+        ("dropout", -0.1, "0 up to, not including, 1"),
+        ("gradient_horizon", 0, "1 or more, or null"),
+        ("feature_map", "foo", "elu_sum_norm, softmax, elu, dpfp, identity"),
+    ],
+)
+def test_a_bad_setting_is_named_with_what_is_allowed(field: str, value: object, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: got {value}; allowed: {allowed}$"):
+        delta_net.Config(**{field: value})
+
+
+@pytest.mark.parametrize("name", get_args(FeatureMapName))
+def test_a_feature_map_has_the_size_that_it_declares(name: FeatureMapName) -> None:
+    apply, growth = feature_map(name)
+    assert apply(torch.randn(5, 4)).shape == (5, 4 * growth)
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_normalised_features_are_positive_and_sum_to_one(name: FeatureMapName) -> None:
+    features = feature_map(name).apply(torch.randn(50, 8))
+    assert (features >= 0).all()
+    torch.testing.assert_close(features.sum(-1), torch.ones(50), rtol=0, atol=1e-3)
+
+
+def test_dpfp_multiplies_each_rectified_input_with_its_neighbour() -> None:
+    features = feature_map("dpfp").apply(torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close(features, torch.tensor([2.0, 6.0, 0.0, 0.0, 0.0, 0.0]) / 8, rtol=0, atol=1e-5)
+    features = feature_map("dpfp").apply(torch.tensor([1.0, -2.0, -3.0]))  # 1, 0, 0, 0, 2, 3 when rectified
+    torch.testing.assert_close(features, torch.tensor([0.0, 0.0, 0.0, 0.0, 6.0, 3.0]) / 9, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", get_args(FeatureMapName))
+@pytest.mark.parametrize("core", [delta_net, rdn])
+def test_every_feature_map_trains(core: object, name: FeatureMapName) -> None:
+    memory = core.Config(hidden_size=8, num_heads=2, head_size=4, feedforward_size=8, feature_map=name).build(3)
+    outputs, _ = memory(torch.randn(5, 2, 3), memory.initial_state(2), torch.zeros(5, 2, dtype=torch.bool))
+    outputs.sum().backward()
+    assert outputs.isfinite().all()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in memory.parameters())
+
+
+def test_the_delta_rule_replaces_what_a_unit_key_holds() -> None:
+    key, value = torch.tensor([[0.6, 0.8]]), torch.tensor([[5.0, -1.0, 2.0]])
+    read, _ = delta_rule(torch.randn(1, 3, 2), torch.stack([key, key], 1), value, torch.ones(1, 1))
+    torch.testing.assert_close(read, value)
+
+
+def test_the_recurrent_weights_start_with_a_deviation_of_one_over_root_d() -> None:
+    torch.manual_seed(0)
+    recurrent = rdn.Config().build(257).blocks[0].memory.recurrent
+    assert recurrent.shape == (4, 32, 97)  # heads, y, (q, k, v, β)
+    assert recurrent.std().item() == pytest.approx(32**-0.5, rel=0.03)
+    assert recurrent.mean().item() == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize(("core", "memory"), [(delta_net, 0), (rdn, 4 * 32 * 97)])
+def test_the_paper_network_has_as_many_weights_as_its_layers_add_up_to(core: object, memory: int) -> None:
+    attention = 2 * 128 + 128 * 4 * 97 + 128 * 128  # LayerNorm, slow projection, output layer
+    feedforward = 2 * 128 + (128 * 512 + 512) + (512 * 128 + 128)
+    expected = 257 * 128 + 128 + 2 * (attention + memory + feedforward)
+    assert sum(weight.numel() for weight in core.Config().build(257).parameters()) == expected
