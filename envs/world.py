@@ -1,0 +1,125 @@
+"""What a world is: E environments stepped together, arrays in and arrays out."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Step(NamedTuple):
+    """What E environments return at one agent step. A *game* is played to its end; a *learner episode* may be less."""
+
+    frame: NDArray[np.uint8]  # [E, C, H, W]
+    reward: NDArray[np.float32]  # [E] raw, received on the way into frame
+    reset: NDArray[np.bool_]  # [E] frame opens a learner episode; all True after reset()
+    game_over: NDArray[np.bool_]  # [E] a game ended on the way into frame; all False after reset()
+    game_return: NDArray[np.float32]  # [E] raw return of the game that ended, 0 where none did
+    game_length: NDArray[np.int32]  # [E] its length in agent steps, 0 where none ended
+
+
+class WorldSpec(NamedTuple):
+    """What an agent has to know about a world before there is one."""
+
+    frame_shape: tuple[int, int, int]  # C, H, W
+    action_names: tuple[str, ...]  # one per action
+    frames_per_step: int  # emulator frames per agent step
+
+
+class World(ABC):
+    """E environments stepped together; a context manager that closes itself.
+
+    An environment whose game ends starts the next one in the same step: the new game's first frame comes with the old
+    game's last reward.
+    """
+
+    spec: WorldSpec
+    num_envs: int
+
+    @abstractmethod
+    def reset(self, seed: int) -> Step:
+        """Start a game in every environment; the same seed and actions give the same steps."""
+
+    @abstractmethod
+    def step(self, action: NDArray[np.int64]) -> Step:
+        """Advance one agent step with the action indices [E]; ValueError, and nothing stepped, if one is invalid."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the world holds; it cannot be used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class WorldConfig(ABC):
+    """Settings of one world; each module of `envs/worlds` holds a subclass named `Config`."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """Short name for run folders and tables, as in "breakout"."""
+
+    @abstractmethod
+    def spec(self) -> WorldSpec:
+        """Describe the world without starting it."""
+
+    @abstractmethod
+    def build(self, num_envs: int, num_threads: int = 1) -> World:
+        """Make the world, with `num_envs` environments stepped by `num_threads` threads."""
+
+
+class GameTracker:
+    """Adds up raw returns and lengths of the full games of E environments, across learner episodes."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._return = np.zeros(num_envs, np.float64)  # exact where float32 would drop points above 16.7 million
+        self._length = np.zeros(num_envs, np.int32)
+
+    def open(self, frame: NDArray[np.uint8]) -> Step:
+        """Give the step after reset(): frame [E, C, H, W] opens a game everywhere."""
+        self._return[:], self._length[:] = 0, 0
+        zeros = np.zeros(len(frame), np.float32)
+        over = np.zeros(len(frame), np.bool_)
+        return Step(frame, zeros, ~over, over, zeros.copy(), np.zeros(len(frame), np.int32))
+
+    def advance(
+        self,
+        frame: NDArray[np.uint8],
+        reward: NDArray[np.float32],
+        reset: NDArray[np.bool_],
+        game_over: NDArray[np.bool_],
+    ) -> Step:
+        """Give the step with these fields: a game lasts until `game_over`, whatever `reset` says."""
+        self._return += reward
+        self._length += 1
+        game_return = np.where(game_over, self._return, 0).astype(np.float32)
+        game_length = np.where(game_over, self._length, 0).astype(np.int32)
+        self._return[game_over], self._length[game_over] = 0, 0
+        return Step(frame, reward, reset, game_over, game_return, game_length)
+
+
+def check(condition: bool, field: str, value: object, allowed: str) -> None:
+    """Raise ValueError naming the config field, its value and what is allowed, unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{field}: got {value!r}; allowed: {allowed}")
+
+
+def check_actions(action: NDArray[np.int64], num_envs: int, num_actions: int) -> None:
+    """Raise ValueError unless `action` is a signed integer array [num_envs] of action indices."""
+    allowed = f"int64 [{num_envs}] of 0 to {num_actions - 1}"
+    if not isinstance(action, np.ndarray):
+        raise ValueError(f"action: got {type(action).__name__}; allowed: {allowed}")
+    if action.shape != (num_envs,) or action.dtype not in (np.int64, np.int32):
+        raise ValueError(f"action: got {action.dtype} {list(action.shape)}; allowed: {allowed}")
+    invalid = action[(action < 0) | (action >= num_actions)]
+    if invalid.size:
+        raise ValueError(f"action: got {invalid[0]}; allowed: {allowed}")
