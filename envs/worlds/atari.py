@@ -1,0 +1,154 @@
+"""Atari 2600 games in batches, under a named protocol."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from ale_py import ALEInterface, LoggerMode, roms
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from rfwp.envs.games import resolve
+from rfwp.envs.world import GameTracker, Step, World, WorldConfig, WorldSpec, check, check_actions
+
+FRAMES_PER_STEP = 4
+FRAME_SHAPE = (4, 84, 84)
+
+
+class Protocol(NamedTuple):
+    """The rules by which protocols differ."""
+
+    sticky: float  # probability, at each frame, that the emulator repeats the last action
+    full_actions: bool  # all 18 actions, or the game's minimal set
+    life_ends_episode: bool  # a lost life opens a learner episode; the game goes on
+    noop_max: int  # frames of doing nothing at the start of a game: uniform over noop_max values from 0
+    fire_reset: bool  # press FIRE once at the start of a game that has it among its actions
+
+
+PROTOCOLS = {
+    "dqn": Protocol(sticky=0.0, full_actions=False, life_ends_episode=True, noop_max=30, fire_reset=True),
+    "machado": Protocol(sticky=0.25, full_actions=True, life_ends_episode=False, noop_max=0, fire_reset=False),
+}
+
+
+@dataclass(frozen=True)
+class Config(WorldConfig):
+    """An Atari game and the protocol it is played by. Frames are grey, 84 x 84, the last four agent steps stacked."""
+
+    game: str = "breakout"
+    """One of the 57 games, in any usual spelling; kept as snake_case."""
+
+    protocol: Literal["dqn", "machado"] = "dqn"
+    """dqn: minimal actions, up to 29 no-ops, a lost life ends a learner episode. machado: all 18, sticky 0.25."""
+
+    max_frames: int = 108_000
+    """Emulator frames after which a game is ended; 108,000 are half an hour."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "game", resolve(self.game))
+        check(self.protocol in PROTOCOLS, "protocol", self.protocol, ", ".join(PROTOCOLS))
+        check(1 <= self.max_frames < 2**31, "max_frames", self.max_frames, f"1 to {2**31 - 1}")
+
+    @property
+    def title(self) -> str:
+        return self.game
+
+    @property
+    def rules(self) -> Protocol:
+        """What the protocol's name stands for."""
+        return PROTOCOLS[self.protocol]
+
+    def spec(self) -> WorldSpec:
+        return WorldSpec(FRAME_SHAPE, _action_names(self.game, self.rules.full_actions), FRAMES_PER_STEP)
+
+    def build(self, num_envs: int, num_threads: int = 1) -> "Atari":
+        return Atari(self, num_envs, num_threads)
+
+
+class Atari(World):
+    """E games of one ROM, stepped by threads of the emulator's own; other Python threads run meanwhile."""
+
+    def __init__(self, config: Config, num_envs: int, num_threads: int = 1) -> None:
+        check(num_envs >= 1, "num_envs", num_envs, "1 or more")
+        check(num_threads >= 1, "num_threads", num_threads, "1 or more")  # 0 would take every core of the machine
+        self.spec = config.spec()
+        self.num_envs = num_envs
+        self._tracker = GameTracker(num_envs)
+        self._emulators = _emulators(config, num_envs, num_threads)
+
+    def reset(self, seed: int) -> Step:
+        frame, info = self._emulators.reset(seed=game_seeds(seed, self.num_envs))
+        self._first_frame = _first_frame(info)
+        return self._tracker.open(frame)
+
+    def step(self, action: NDArray[np.int64]) -> Step:
+        # An invalid action would kill a thread of the emulator, and the answer would be awaited for ever.
+        check_actions(action, self.num_envs, len(self.spec.action_names))
+        frame, reward, terminated, truncated, info = self._emulators.step(action)
+        # `terminated` is also set by a lost life, and `lives` is the new game's already (or always 0, as in Pong).
+        before, self._first_frame = self._first_frame, _first_frame(info)
+        game_over = self._first_frame != before
+        return self._tracker.advance(frame, reward.astype(np.float32), terminated | truncated, game_over)
+
+    def close(self) -> None:
+        # AtariVectorEnv.close() leaves its threads and emulators behind; they end with the object.
+        vars(self).pop("_emulators", None)
+
+
+def game_seeds(seed: int, num_envs: int) -> NDArray[np.int64]:
+    """Give each environment a seed of its own [E], unrelated to those of worlds with neighbouring seeds."""
+    return np.random.SeedSequence(seed).generate_state(num_envs).astype(np.int64) >> 1  # 31 bits: a C int
+
+
+def rom_path(game: str) -> Path:
+    """Give the file of a game; FileNotFoundError where ale-py came without it."""
+    path = roms.get_rom_path(game)
+    if path is None:
+        raise FileNotFoundError(f"the installed ale-py has no ROM of {game}: install ale-py 0.12.1 or later again")
+    return path
+
+
+def _emulators(config: Config, num_envs: int, num_threads: int) -> AtariVectorEnv:
+    """Every option that bears on the game is spelt out: the defaults differ by how the environment is made."""
+    rules = config.rules
+    return AtariVectorEnv(
+        config.game,
+        num_envs,
+        num_threads=num_threads,
+        max_num_frames_per_episode=config.max_frames,
+        repeat_action_probability=rules.sticky,
+        full_action_space=rules.full_actions,
+        continuous=False,
+        # The new game's first frame comes with the old one's last reward; no step is lost between them.
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        img_height=FRAME_SHAPE[1],
+        img_width=FRAME_SHAPE[2],
+        grayscale=True,
+        stack_num=FRAME_SHAPE[0],
+        frameskip=FRAMES_PER_STEP,
+        maxpool=True,
+        noop_max=rules.noop_max,
+        # `episodic_life` would restart the whole game at every lost life.
+        episodic_life=False,
+        life_loss_info=rules.life_ends_episode,
+        # The learner clips; here it would hide the score.
+        reward_clipping=False,
+        use_fire_reset=rules.fire_reset,
+    )
+
+
+def _first_frame(info: dict[str, NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Give the emulator's frame count [E] at the start of the current game, which changes only when a game begins."""
+    return info["frame_number"] - info["episode_frame_number"]
+
+
+@cache
+def _action_names(game: str, full: bool) -> tuple[str, ...]:
+    ALEInterface.setLoggerMode(LoggerMode.Error)  # its banner
+    emulator = ALEInterface()
+    emulator.loadROM(rom_path(game))
+    actions = emulator.getLegalActionSet() if full else emulator.getMinimalActionSet()
+    return tuple(action.name for action in actions)
