@@ -58,17 +58,21 @@ class FastMemory(nn.Module, ABC):
     A subclass passes its sizes to `__init__` and defines `prepare` and `advance`. Both see one row for each head of
     each sequence, heads first: N = num_heads * B, row h * B + b. So a head's slow weights apply to a run of rows.
 
-    slow_size: numbers a head that the slow projection gives at a step.
+    slow_size: numbers a head that the slow projection gives at a step; None for heads that share out x itself.
     state_shapes: each leaf's shape in one head; the state has leaves [B, num_heads, *shape].
     """
 
-    def __init__(self, config: FastWeightConfig, slow_size: int, state_shapes: tuple[tuple[int, ...], ...]) -> None:
+    def __init__(
+        self, config: FastWeightConfig, slow_size: int | None, state_shapes: tuple[tuple[int, ...], ...]
+    ) -> None:
         super().__init__()
         self.num_heads = config.num_heads
         self.state_shapes = tuple((config.num_heads, *shape) for shape in state_shapes)
         self.gradient_horizon = config.gradient_horizon
         self.features = feature_map(config.feature_map).apply
-        self.slow = nn.Linear(config.hidden_size, config.num_heads * slow_size, bias=False)
+        self.slow: nn.Module = nn.Identity()
+        if slow_size is not None:
+            self.slow = nn.Linear(config.hidden_size, config.num_heads * slow_size, bias=False)
 
     @abstractmethod
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:

@@ -224,10 +224,8 @@ def test_the_past_changes_the_present(name: str) -> None:
     assert (difference.abs().amax(-1) > 1e-6).all()
 
 
-@every_horizon
+@pytest.mark.parametrize("name", [name for name in NAMES if "dropout" in fields(name)])
 def test_dropout_acts_in_training_mode_only(name: str) -> None:
-    if "dropout" not in fields(name):
-        pytest.skip("has no dropout")
     core, x = make(name, dropout=0.5), inputs()
     state = core.initial_state(BATCH)
     assert not torch.equal(core(x, state, resets())[0], core(x, state, resets())[0])
@@ -241,3 +239,15 @@ def test_settings_that_make_no_sense_are_refused_by_name(name: str) -> None:
         if field in fields(name):
             with pytest.raises(ValueError, match=f"^{field}: got {value}; allowed: "):
                 config_class(name)(**{field: value})
+
+
+@pytest.mark.slow
+@every_memory
+def test_ten_thousand_steps_of_loud_inputs_leave_every_state_finite(name: str) -> None:
+    torch.manual_seed(0)
+    core = config_class(name)().build(INPUT_SIZE)
+    state = core.initial_state(2)
+    with torch.no_grad():
+        for _ in range(100):
+            outputs, state = core(10 * torch.randn(100, 2, INPUT_SIZE), state, resets(length=100, batch=2))
+            assert all(leaf.isfinite().all() for leaf in (outputs, *state))

@@ -1,10 +1,11 @@
-"""LSTM against PyTorch's own, one episode at a time."""
+"""LSTM and GRU against PyTorch's own, one episode at a time."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rfwp.models.cores import lstm
+from rfwp.models.core import CoreConfig
+from rfwp.models.cores import gru, lstm
 
 LENGTH, BATCH, SIZE, HIDDEN, LAYERS = 7, 3, 4, 5, 2
 STARTS = [[0], [0, 3], [0, 1, 6]]  # the steps that open an episode in each sequence
@@ -29,8 +30,10 @@ def episodes(module: nn.RNNBase, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     return torch.stack(outputs, 1), states
 
 
-@pytest.mark.parametrize(("config", "kind"), [(lstm.Config(HIDDEN, LAYERS), nn.LSTM)])
-def test_a_gated_core_is_pytorchs_run_on_each_episode(config: lstm.Config, kind: type[nn.RNNBase]) -> None:
+@pytest.mark.parametrize(
+    ("config", "kind"), [(lstm.Config(HIDDEN, LAYERS), nn.LSTM), (gru.Config(HIDDEN, LAYERS), nn.GRU)]
+)
+def test_a_gated_core_is_pytorchs_run_on_each_episode(config: CoreConfig, kind: type[nn.RNNBase]) -> None:
     torch.manual_seed(0)
     core = config.build(SIZE).double()
     module = reference(kind, core)

@@ -1,0 +1,55 @@
+"""Delta LSTM (Irie et al. 2021): an LSTM cell whose gates are read from fast weights."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rfwp.models.core import State
+from rfwp.models.fast_weight_stack import FastWeightStack
+from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
+from rfwp.models.feature_maps import feature_map
+
+GATES = 3  # i, u, o
+
+
+@dataclass(frozen=True)
+class Config(FastWeightConfig):
+    """Settings of the Delta LSTM; the feature map is that of the W; queries and keys of the R go through softmax."""
+
+    def build(self, input_size: int) -> FastWeightStack:
+        return FastWeightStack(input_size, self, lambda: DeltaLSTM(self))
+
+
+class DeltaLSTM(FastMemory):
+    """g = W^g_t f(q^g) + R^g_t softmax(h_{t-1}) for the gates g = i, u, o, all W and R written by the delta rule;
+    c_t = σ(i) u + (1 − σ(i)) c_{t-1};  h_t = σ(o) c_t.
+
+    For each gate, q, k, v, β, k', v', β' = W_slow x as in the Delta RNN. The state holds W [B, num_heads, 3, head_size,
+    keys], R [B, num_heads, 3, head_size, head_size], h and c [B, num_heads, head_size] of each layer.
+    """
+
+    def __init__(self, config: Config) -> None:
+        size = config.head_size
+        keys = size * feature_map(config.feature_map).growth
+        shapes = ((GATES, size, keys), (GATES, size, size), (size,), (size,))
+        super().__init__(config, slow_size=GATES * (5 * size + 2), state_shapes=shapes)
+        self.sizes = [2 * size, size, 1, size, size, 1]
+
+    def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
+        of_gates = slow.view(*slow.shape[:-2], slow.shape[-2] * GATES, -1)  # [..., N * 3, 5 * size + 2]
+        query_key, value, rate, back_key, back_value, back_rate = of_gates.split_with_sizes(self.sizes, -1)
+        query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
+        return query_key, value, rate.sigmoid(), back_key.softmax(-1), back_value, back_rate.sigmoid()
+
+    def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        query_key, value, rate, back_key, back_value, back_rate = inputs
+        fast, back, h, c = state
+        read, new_fast = delta_rule(fast.flatten(0, 1), query_key, value, rate)
+        back_query = h.softmax(-1).repeat_interleave(GATES, 0)
+        back_query_key = torch.stack([back_query, back_key], 1)
+        fed_back, new_back = delta_rule(back.flatten(0, 1), back_query_key, back_value, back_rate)
+        i, u, o = (read + fed_back).view(-1, GATES, h.shape[-1]).unbind(1)
+        c = torch.lerp(c, u, i.sigmoid())
+        h = o.sigmoid() * c
+        return h, (new_fast.view(fast.shape), new_back.view(back.shape), h, c)

@@ -1,0 +1,50 @@
+"""Delta RNN (Irie et al. 2021): a Delta Net plus a second fast weight matrix that reads the last output."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rfwp.models.core import State
+from rfwp.models.fast_weight_stack import FastWeightStack
+from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
+from rfwp.models.feature_maps import FeatureMapName, feature_map
+
+
+@dataclass(frozen=True)
+class Config(FastWeightConfig):
+    """Settings of the Delta RNN."""
+
+    feature_map: FeatureMapName = "softmax"
+    """Function applied to queries and keys of W; those of R always go through softmax."""
+
+    def build(self, input_size: int) -> FastWeightStack:
+        return FastWeightStack(input_size, self, lambda: DeltaRNN(self))
+
+
+class DeltaRNN(FastMemory):
+    """y_t = W_t f(q) + R_t softmax(y_{t-1}), with W and R both written by the delta rule.
+
+    q, k, v, β, k', v', β' = W_slow x: W is written at f(k) with v and σ(β), R at softmax(k') with v' and σ(β'). The
+    state holds W [B, num_heads, head_size, keys], R [B, num_heads, head_size, head_size] and y of each layer.
+    """
+
+    def __init__(self, config: Config) -> None:
+        size = config.head_size
+        keys = size * feature_map(config.feature_map).growth
+        super().__init__(config, slow_size=5 * size + 2, state_shapes=((size, keys), (size, size), (size,)))
+        self.sizes = [2 * size, size, 1, size, size, 1]
+
+    def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
+        query_key, value, rate, back_key, back_value, back_rate = slow.split_with_sizes(self.sizes, -1)
+        query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
+        return query_key, value, rate.sigmoid(), back_key.softmax(-1), back_value, back_rate.sigmoid()
+
+    def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        query_key, value, rate, back_key, back_value, back_rate = inputs
+        fast, back, last_output = state
+        read, fast = delta_rule(fast, query_key, value, rate)
+        back_query_key = torch.stack([last_output.softmax(-1), back_key], 1)
+        fed_back, back = delta_rule(back, back_query_key, back_value, back_rate)
+        output = read + fed_back
+        return output, (fast, back, output)

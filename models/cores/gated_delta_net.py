@@ -1,0 +1,47 @@
+"""Gated Delta Net (Yang et al. 2024): a Delta Net that forgets at a rate of its own choice."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rfwp.models.core import State
+from rfwp.models.fast_weight_stack import FastWeightStack
+from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
+from rfwp.models.feature_maps import feature_map
+
+
+@dataclass(frozen=True)
+class Config(FastWeightConfig):
+    """Settings of the Gated Delta Net."""
+
+    def build(self, input_size: int) -> FastWeightStack:
+        return FastWeightStack(input_size, self, lambda: GatedDeltaNet(self))
+
+
+class GatedDeltaNet(FastMemory):
+    """q, k, v, β, α = W_slow x;  W_t = σ(α + b) W_{t-1} (I − σ(β) f(k) f(k)ᵀ) + σ(β) v ⊗ f(k);  y_t = W_t f(q).
+
+    b is one slow weight a head. It starts so that the heads forget within 10 to 1000 agent steps; without it every
+    memory would start by halving at each step. The state holds W [B, num_heads, head_size, keys] of each layer.
+    """
+
+    def __init__(self, config: Config) -> None:
+        size = config.head_size
+        keys = size * feature_map(config.feature_map).growth
+        super().__init__(config, slow_size=3 * size + 2, state_shapes=((size, keys),))
+        self.sizes = [2 * size, size, 1, 1]
+        memory_length = torch.logspace(1, 3, config.num_heads)  # agent steps: 1 / (1 − σ(b))
+        self.decay_bias = nn.Parameter((memory_length - 1).log())
+
+    def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
+        query_key, value, rate, decay = slow.split_with_sizes(self.sizes, -1)
+        bias = self.decay_bias.repeat_interleave(slow.shape[-2] // self.num_heads).view(-1, 1)  # [N, 1]
+        query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
+        return query_key, value, rate.sigmoid(), (decay + bias).sigmoid()
+
+    def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        query_key, value, rate, decay = inputs
+        (fast,) = state
+        read, fast = delta_rule(decay.unsqueeze(2) * fast, query_key, value, rate)
+        return read, (fast,)

@@ -1,0 +1,43 @@
+"""Linear Transformer (Katharopoulos et al. 2020) without the normaliser: a fast weight matrix written by addition."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rfwp.models.core import State
+from rfwp.models.fast_weight_stack import FastWeightStack
+from rfwp.models.fast_weights import FastMemory, FastWeightConfig
+from rfwp.models.feature_maps import feature_map
+
+
+@dataclass(frozen=True)
+class Config(FastWeightConfig):
+    """Settings of the Linear Transformer."""
+
+    def build(self, input_size: int) -> FastWeightStack:
+        return FastWeightStack(input_size, self, lambda: LinearTransformer(self))
+
+
+class LinearTransformer(FastMemory):
+    """q, k, v = W_slow x;  W_t = W_{t-1} + v ⊗ f(k);  y_t = W_t f(q).
+
+    The state holds W [B, num_heads, head_size, keys] of each layer.
+    """
+
+    def __init__(self, config: Config) -> None:
+        size = config.head_size
+        keys = size * feature_map(config.feature_map).growth
+        super().__init__(config, slow_size=3 * size, state_shapes=((size, keys),))
+        self.sizes = [2 * size, size]
+
+    def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
+        query_key, value = slow.split_with_sizes(self.sizes, -1)
+        query, key = self.features(query_key.view(*value.shape[:-1], 2, -1)).unbind(-2)
+        return query, key, value
+
+    def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        query, key, value = inputs
+        (fast,) = state
+        fast = torch.addcmul(fast, value.unsqueeze(2), key.unsqueeze(1))
+        return torch.bmm(query.unsqueeze(1), fast.mT).squeeze(1), (fast,)

@@ -1,0 +1,55 @@
+"""Self-referential weight matrix (Irie et al. 2022): one fast weight matrix that rewrites itself."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rfwp.models.core import State
+from rfwp.models.fast_weight_stack import FastWeightStack
+from rfwp.models.fast_weights import FastMemory, FastWeightConfig
+from rfwp.models.feature_maps import FeatureMapName, feature_map
+
+
+@dataclass(frozen=True)
+class Config(FastWeightConfig):
+    """Settings of the self-referential weight matrix."""
+
+    feature_map: FeatureMapName = "softmax"
+    """Function applied to the input, the queries and the keys."""
+
+    def build(self, input_size: int) -> FastWeightStack:
+        return FastWeightStack(input_size, self, lambda: SelfReferentialWeightMatrix(self))
+
+
+class SelfReferentialWeightMatrix(FastMemory):
+    """y_t, q, k, β = W_{t-1} f(x);  W_t = W_{t-1} + σ(β) (W_{t-1} f(q) − W_{t-1} f(k)) ⊗ f(k).
+
+    It reads before it writes, and each head reads its own part of x. β are four rates: for the rows of W that make y,
+    q, k and β. W_0 is learned; the state holds W_t − W_0 [B, num_heads, 3 * head_size + 4, keys] of each layer.
+    """
+
+    row_rates: Tensor
+
+    def __init__(self, config: Config) -> None:
+        size = config.head_size
+        rows, keys = 3 * size + 4, size * feature_map(config.feature_map).growth
+        super().__init__(config, slow_size=None, state_shapes=((rows, keys),))
+        self.sizes = [size, 2 * size, 4]
+        self.initial = nn.Parameter(torch.randn(config.num_heads, rows, keys) / size**0.5)
+        row_rates = torch.eye(4).repeat_interleave(torch.tensor([size, size, size, 4]), 1)  # which rate a row takes
+        self.register_buffer("row_rates", row_rates, persistent=False)
+
+    def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
+        return (self.features(slow),)
+
+    def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        (x,) = inputs
+        (shift,) = state
+        fast = (self.initial.unsqueeze(1) + shift.view(self.num_heads, -1, *shift.shape[1:])).flatten(0, 1)
+        read = torch.bmm(x.unsqueeze(1), fast.mT).squeeze(1)
+        output, query_key, rates = read.split_with_sizes(self.sizes, -1)
+        query_key = self.features(query_key.view(*output.shape[:-1], 2, -1))
+        value, old = torch.bmm(query_key, fast.mT).unbind(1)
+        change = (rates.sigmoid() @ self.row_rates) * (value - old)
+        return output, (torch.addcmul(shift, change.unsqueeze(2), query_key[:, 1:]),)

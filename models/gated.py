@@ -1,0 +1,89 @@
+"""What the gated cores share: settings, layers of PyTorch cells, and the fast unroll over them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar, cast
+
+from torch import Tensor, nn
+
+from rfwp.models.core import Core, CoreConfig, State, check, check_horizon, unroll
+
+Cell = TypeVar("Cell", bound=nn.RNNCellBase)
+
+
+@dataclass(frozen=True)
+class GatedConfig(CoreConfig):
+    """Settings of the gated cores."""
+
+    hidden_size: int = 256
+    """Size of each layer's output."""
+
+    num_layers: int = 1
+    """Number of layers, each reading the one below."""
+
+    gradient_horizon: int | None = None
+    """Agent steps after which gradients through the recurrent state stop; null for the whole unroll."""
+
+    def __post_init__(self) -> None:
+        check(self.hidden_size >= 1, "hidden_size", self.hidden_size, "1 or more")
+        check(self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
+        check_horizon(self.gradient_horizon)
+
+    def input_sizes(self, input_size: int) -> list[int]:
+        """Size of what each layer reads."""
+        return [input_size] + [self.hidden_size] * (self.num_layers - 1)
+
+
+class GatedCore(Core, ABC, Generic[Cell]):
+    """A stack of cells. The state holds each cell's leaves [B, hidden_size] in turn; a cell's first leaf is its output.
+
+    A subclass says what a cell does at a step, and the same again in two parts: `project`, which needs no state and so
+    is one matrix product for the whole unroll, and `advance`, which is what remains in the loop.
+    """
+
+    def __init__(self, config: GatedConfig, cells: Iterable[Cell], leaves: int) -> None:
+        super().__init__()
+        self.output_size = config.hidden_size
+        self.state_shapes = ((config.hidden_size,),) * (leaves * config.num_layers)
+        self.gradient_horizon = config.gradient_horizon
+        self.layers = nn.ModuleList(cells)
+
+    @abstractmethod
+    def cell_step(self, cell: Cell, x: Tensor, state: State) -> State:
+        """Advance one cell by one agent step: x [B, D]. This is its definition."""
+
+    @abstractmethod
+    def project(self, cell: Cell, x: Tensor) -> Tensor:
+        """Compute the input's part of the gates: x [T, B, D] -> [T, B, gates * hidden_size]."""
+
+    @abstractmethod
+    def advance(self, cell: Cell, gates: Tensor, state: State) -> State:
+        """Do what remains of the step when the input's part of the gates is known: [B, gates * hidden_size]."""
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        after: State = ()
+        for cell, before in self._cells(state):
+            leaves = self.cell_step(cell, x, before)
+            x, after = leaves[0], after + leaves
+        return x, after
+
+    def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        after: State = ()
+        for cell, before in self._cells(state):
+            loop = partial(self._advance_and_read, cell)
+            x, leaves = unroll(loop, (self.project(cell, x),), before, reset, self.gradient_horizon)
+            after += leaves
+        return x, after
+
+    def _advance_and_read(self, cell: Cell, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        state = self.advance(cell, inputs[0], state)
+        return state[0], state
+
+    def _cells(self, state: State) -> list[tuple[Cell, State]]:
+        """Each cell with its leaves of the flat state."""
+        leaves = len(state) // len(self.layers)
+        starts = range(0, len(state), leaves)
+        cells = cast(Iterable[Cell], self.layers)
+        return [(cell, state[start : start + leaves]) for cell, start in zip(cells, starts, strict=True)]
