@@ -1,0 +1,71 @@
+# The two commands: `make train` and `make test`. `make help` lists them all.
+#
+#   make train GAME=pong CORE=lstm STEPS=2_000_000 SEED=1 PRESET=cpu RUN=runs/x ARGS="--learner.learning_rate 3e-4"
+#
+# A variable that is not set is not passed on: the defaults are those of `rfwp train`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+PACKAGES := $(wildcard agents cuda envs models runners)
+# The folders of the checkout under the name that they are imported by: type checkers do not follow the mapping of
+# pyproject.toml.
+TYPED := build/typecheck/rfwp
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-slow check format clean
+
+help:  ## list the targets
+	@echo 'make train [GAME=pong] [CORE=lstm] [STEPS=2_000_000] [SEED=1] [PRESET=cpu] [RUN=runs/x] [ARGS="..."]'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# exec: a signal sent to make reaches the training itself, which then saves a checkpoint.
+train: $(VENV)/installed  ## install into .venv if needed, then train, or resume the run in RUN
+	@exec $(BIN)/rfwp train \
+	  $(if $(GAME),--env.game '$(GAME)') \
+	  $(if $(CORE),--core '$(CORE)') \
+	  $(if $(STEPS),--total_steps '$(STEPS)') \
+	  $(if $(SEED),--seed '$(SEED)') \
+	  $(if $(PRESET),--preset '$(PRESET)') \
+	  $(if $(RUN),--run '$(RUN)') \
+	  $(ARGS)
+
+test: $(VENV)/installed-dev  ## run the tests; ARGS="..." is passed to pytest
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-slow: $(VENV)/installed-dev  ## run the tests that take longer than a few seconds each
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(VENV)/installed-dev  ## check the format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@rm -rf $(TYPED) && mkdir -p $(TYPED)
+	@for package in $(PACKAGES); do ln -s "../../../$$package" $(TYPED)/; done
+	$(BIN)/mypy $(TYPED)
+
+format: $(VENV)/installed-dev  ## format the code and fix what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove .venv, build/, dist/ and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v '$(PYTHON)' >/dev/null || { echo 'rfwp needs Python 3.11 or newer, and there is no $(PYTHON): install it, or name another one with PYTHON=...' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rfwp needs Python 3.11 or newer, but $(PYTHON) is $$('$(PYTHON)' --version 2>&1): name another one with PYTHON=..." >&2; exit 1; }
+	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { echo 'rfwp needs the venv module of $(PYTHON): on Debian and Ubuntu, apt install python3-venv' >&2; exit 1; }
+	@echo 'Creating $(VENV)'
+	@'$(PYTHON)' -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing rfwp into $(VENV): a few minutes the first time'
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing rfwp and its tools into $(VENV): a few minutes the first time'
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/installed
