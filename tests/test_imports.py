@@ -1,0 +1,102 @@
+"""Which folder may import which, by what name, and that importing does nothing."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# The whole picture: a folder imports itself, and these.
+ARROWS = {
+    "cuda": set[str](),
+    "envs": set[str](),
+    "models": {"cuda"},
+    "agents": {"models", "envs"},
+    "runners": {"agents", "envs", "models"},
+}
+SOURCES = sorted(path for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def imported_names(source: str) -> Iterator[tuple[int, str]]:
+    """Line and absolute dotted name of everything that a file imports; a relative name begins with a dot."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def forbidden(folder: str, source: str) -> list[str]:
+    """What a file of this folder imports and may not, as `line: name (reason)`."""
+    found = []
+    for line, name in imported_names(source):
+        first, _, rest = name.partition(".")
+        target = rest.partition(".")[0]
+        if not first:
+            found.append(f"{line}: {name} (relative; write rfwp.{folder}...)")
+        elif first in ARROWS:
+            found.append(f"{line}: {name} (bare; write rfwp.{name})")
+        elif first == "rfwp" and target not in {folder, *ARROWS.get(folder, ARROWS)}:
+            found.append(f"{line}: {name} ({folder} may not import {target or 'the whole namespace'})")
+    return found
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name_of)
+def test_imports_follow_the_arrows(path: Path) -> None:
+    assert forbidden(path.relative_to(ROOT).parts[0], path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "line"),
+    [
+        ("models", "from rfwp.agents.learner import Learner"),
+        ("envs", "import rfwp.models.core"),
+        ("cuda", "from rfwp import models"),
+        ("agents", "from rfwp.runners import config"),
+        ("models", "import rfwp"),
+        ("models", "from models.core import Core"),
+        ("models", "import cuda"),
+        ("models", "from .core import Core"),
+        ("models", "from . import core"),
+        ("models", "def late():\n    from rfwp.envs import world"),
+        ("tests", "import agents.learner"),
+    ],
+)
+def test_an_import_against_the_arrows_is_found(folder: str, line: str) -> None:
+    assert len(forbidden(folder, line)) == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "line"),
+    [
+        ("models", "from rfwp.models.core import Core"),
+        ("models", "from rfwp import cuda"),
+        ("agents", "from rfwp.envs.world import World"),
+        ("runners", "import rfwp.agents.learner"),
+        ("envs", "import numpy as np"),
+        ("tests", "from rfwp.runners.cli import main"),
+    ],
+)
+def test_an_import_along_the_arrows_is_allowed(folder: str, line: str) -> None:
+    assert forbidden(folder, line) == []
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=name_of)
+def test_a_package_file_holds_its_docstring_only(path: Path) -> None:
+    module = ast.parse(path.read_text())
+    assert ast.get_docstring(module)
+    assert len(module.body) == 1
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    check = "import sys, rfwp.runners.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
