@@ -18,7 +18,7 @@ def resolve(name: str) -> str:
     `SpaceInvaders`, `space-invaders`, `ALE/SpaceInvaders-v5` and `SpaceInvadersNoFrameskip-v4` are all accepted, in any
     case. ValueError with the nearest names for anything else.
     """
-    bare = re.sub(r"^ale/|((noframeskip|deterministic)?-v\d+)$", "", name.strip().lower())
+    bare = re.sub(r"^ale/|(noframeskip|deterministic)?(-v\d+)?$", "", name.strip().lower())
     key = _letters(bare)
     if key in _BY_LETTERS:
         return _BY_LETTERS[key]

@@ -1,0 +1,109 @@
+"""One Atari game with its RGB screens: for video and for watching, with the pixels that agents are trained on."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from ale_py import Action, ALEInterface, LoggerMode
+from numpy.typing import NDArray
+
+from rfwp.envs.world import GameTracker, Step, World, check_actions
+from rfwp.envs.worlds.atari import FRAME_SHAPE, FRAMES_PER_STEP, Config, game_seeds, rom_path
+
+
+class Screen(World):
+    """A world of one environment that plays what the first environment of `config.build(...)` plays.
+
+    Same seed, same actions: the same steps, bit for bit. The batched emulator can neither show colours nor be asked for
+    the frames that it skips, hence this plain twin of it.
+    """
+
+    num_envs = 1
+
+    def __init__(self, config: Config) -> None:
+        ALEInterface.setLoggerMode(LoggerMode.Error)  # its banner
+        self.spec = config.spec()
+        self._config = config
+        self._actions = [Action.__members__[name] for name in self.spec.action_names]
+        self._tracker = GameTracker(1)
+        self._stack = np.zeros(FRAME_SHAPE, np.uint8)
+        self._emulator = ALEInterface()
+        self._emulator.setFloat("repeat_action_probability", config.rules.sticky)
+
+    def reset(self, seed: int) -> Step:
+        game_seed = int(game_seeds(seed, 1)[0])
+        self._random = np.random.RandomState(game_seed)
+        self._emulator.setInt("random_seed", game_seed)
+        self._emulator.loadROM(rom_path(self._config.game))  # the emulator reads its seed here
+        self._begin_game()
+        self._screens = np.stack([self._emulator.getScreenRGB()] * FRAMES_PER_STEP)
+        return self._tracker.open(self._stack[None].copy())
+
+    def step(self, action: NDArray[np.int64]) -> Step:
+        check_actions(action, 1, len(self._actions))
+        lives, reward = self._emulator.lives(), 0
+        grey, colour = [], []
+        for points in self._frames(self._actions[action[0]]):
+            reward += points
+            grey.append(self._emulator.getScreenGrayscale())
+            colour.append(self._emulator.getScreenRGB())
+        self._screens = np.stack(colour + colour[-1:] * (FRAMES_PER_STEP - len(colour)))
+        life_lost = 0 < self._emulator.lives() < lives
+        game_over = self._game_over
+        if game_over:
+            self._begin_game()
+        else:
+            # Sprites that flicker are drawn in every other frame only.
+            self._stack = _pushed(self._stack, np.maximum(*grey[-2:]))
+        return self._tracker.advance(
+            self._stack[None].copy(),
+            np.array([reward], np.float32),
+            np.array([game_over or (life_lost and self._config.rules.life_ends_episode)]),
+            np.array([game_over]),
+        )
+
+    def screens(self) -> NDArray[np.uint8]:
+        """Give the RGB screens of the frames of the last agent step, [4, H, W, 3].
+
+        Where a game ended in the step they show its end, the last one repeated; after reset(), the opening screen.
+        """
+        return self._screens
+
+    def close(self) -> None:
+        vars(self).pop("_emulator", None)  # it has no close of its own
+
+    def _frames(self, action: Action) -> Iterator[int]:
+        """Advance the frames of an agent step, or fewer where the game ends; gives the points of each."""
+        for _ in range(FRAMES_PER_STEP):
+            yield self._emulator.act(action)
+            if self._game_over:
+                return
+
+    @property
+    def _game_over(self) -> bool:
+        played = self._emulator.getEpisodeFrameNumber() - self._opening_frame
+        return bool(self._emulator.game_over() or played >= self._config.max_frames)
+
+    def _begin_game(self) -> None:
+        self._emulator.reset_game()
+        fire = self._config.rules.fire_reset and Action.FIRE in self._actions
+        if fire:
+            self._emulator.act(Action.FIRE)
+        for _ in range(self._draw_noops() - fire):
+            self._emulator.act(Action.NOOP)
+            if self._emulator.game_over():
+                self._emulator.reset_game()
+        self._opening_frame = self._emulator.getEpisodeFrameNumber()
+        self._stack = _pushed(np.zeros(FRAME_SHAPE, np.uint8), self._emulator.getScreenGrayscale())
+
+    def _draw_noops(self) -> int:
+        # As the batched emulator draws: C++'s mt19937, one 32-bit word, scaled. One seed then gives one game in both.
+        word = int(self._random.randint(2**32, dtype=np.uint32))
+        return word * self._config.rules.noop_max >> 32
+
+
+def _pushed(stack: NDArray[np.uint8], grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give the stack [4, 84, 84] without its oldest frame and with a grey screen [H, W], resized, as its newest."""
+    _, height, width = FRAME_SHAPE
+    small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    return np.concatenate([stack[1:], small[None]], dtype=np.uint8)
