@@ -1,0 +1,94 @@
+"""What toy memory tasks share: episodes drawn ahead, a question now and then, a point for the right answer."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfwp.envs.world import GameTracker, Step, World, WorldConfig, WorldSpec, check, check_actions
+
+NO_QUESTION = -1  # as an answer: whatever is done there gives nothing
+
+
+class Episodes(NamedTuple):
+    """N episodes of up to L agent steps. What is shown does not depend on what the agent does."""
+
+    frame: NDArray[np.uint8]  # [N, L, K] pixels
+    answer: NDArray[np.int64]  # [N, L] the action that earns 1 point, or NO_QUESTION
+    length: NDArray[np.int64]  # [N] agent steps
+
+
+@dataclass(frozen=True)
+class ToyConfig(WorldConfig):
+    """A task in K pixels, each 0 or 255. An episode is a game; the file's name is the task's."""
+
+    @property
+    @abstractmethod
+    def num_pixels(self) -> int:
+        """K."""
+
+    @property
+    @abstractmethod
+    def action_names(self) -> tuple[str, ...]:
+        """One name per action."""
+
+    @abstractmethod
+    def draw(self, random: np.random.Generator, count: int) -> Episodes:
+        """Make `count` episodes in new arrays."""
+
+    @property
+    def title(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    def spec(self) -> WorldSpec:
+        return WorldSpec((1, 1, self.num_pixels), self.action_names, frames_per_step=1)
+
+    def build(self, num_envs: int, num_threads: int = 1) -> "Toy":
+        return Toy(self, num_envs)  # numpy steps all environments at once: threads would not help
+
+
+class Toy(World):
+    """E episodes of a task, stepped together."""
+
+    def __init__(self, config: ToyConfig, num_envs: int) -> None:
+        check(num_envs >= 1, "num_envs", num_envs, "1 or more")
+        self.spec = config.spec()
+        self.num_envs = num_envs
+        self._config = config
+        self._tracker = GameTracker(num_envs)
+        self._rows = np.arange(num_envs)
+
+    def reset(self, seed: int) -> Step:
+        self._random = np.random.default_rng(seed)
+        self._episodes = self._config.draw(self._random, self.num_envs)
+        self._time = np.zeros(self.num_envs, np.int64)
+        return self._tracker.open(self._frame())
+
+    def step(self, action: NDArray[np.int64]) -> Step:
+        check_actions(action, self.num_envs, len(self.spec.action_names))
+        reward = (action == self._episodes.answer[self._rows, self._time]).astype(np.float32)
+        self._time += 1
+        over = self._time == self._episodes.length
+        if over.any():
+            self._replace(over)
+        return self._tracker.advance(self._frame(), reward, over, over.copy())
+
+    def close(self) -> None:
+        pass
+
+    def _replace(self, over: NDArray[np.bool_]) -> None:
+        fresh = self._config.draw(self._random, int(over.sum()))
+        self._episodes.frame[over] = fresh.frame
+        self._episodes.answer[over] = fresh.answer
+        self._episodes.length[over] = fresh.length
+        self._time[over] = 0
+
+    def _frame(self) -> NDArray[np.uint8]:
+        return self._episodes.frame[self._rows, self._time][:, None, None]  # [E, 1, 1, K]
+
+
+def one_hot(symbol: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    """Turn symbols [...] into pixels [..., size]: 255 at the symbol's place, else 0; all 0 for a negative symbol."""
+    return np.where(symbol[..., None] == np.arange(size), 255, 0).astype(np.uint8)
