@@ -1,0 +1,213 @@
+"""The Atari world: its protocols, games and lives, against emulators that are driven in another way."""
+
+import inspect
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from ale_py import AtariEnv
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
+
+from rfwp.envs.worlds import atari
+from rfwp.envs.worlds.atari import Config, game_seeds
+
+
+def play(config: Config, num_steps: int, num_envs: int = 4, num_threads: int = 1):
+    """The actions [T, E] and the T + 1 steps of a world under random actions."""
+    num_actions = len(config.spec().action_names)
+    actions = np.random.default_rng(0).integers(num_actions, size=(num_steps, num_envs))
+    with config.build(num_envs, num_threads) as world:
+        return actions, [world.reset(11), *map(world.step, actions)]
+
+
+def stacked(steps, field):
+    return np.stack([getattr(step, field) for step in steps[1:]])  # [T, E, ...]
+
+
+@pytest.fixture(scope="module")
+def breakout():
+    return play(Config("breakout"), num_steps=400)
+
+
+def test_lost_life_opens_a_learner_episode_but_not_a_game(breakout):
+    _, steps = breakout
+    reset, game_over = stacked(steps, "reset"), stacked(steps, "game_over")
+    for env in range(reset.shape[1]):
+        ends = np.flatnonzero(game_over[:, env])
+        assert len(ends) >= 2
+        for before, end in pairwise([-1, *ends]):
+            assert reset[before + 1 : end + 1, env].sum() == 5  # Breakout's lives
+
+
+def test_after_a_lost_life_the_frame_stack_goes_on(breakout):
+    _, steps = breakout
+    lives_lost = 0
+    for before, after in pairwise(steps):
+        lost = after.reset & ~after.game_over
+        np.testing.assert_array_equal(after.frame[lost, :3], before.frame[lost, 1:])
+        assert not after.frame[after.game_over, :3].any()  # a new game: only the newest frame is filled
+        lives_lost += lost.sum()
+    assert lives_lost > 0
+
+
+def test_scores_are_those_of_full_games(breakout):
+    """The witness is an emulator that knows nothing of lives: it ends with the game."""
+    actions, steps = breakout
+    witness = AtariVectorEnv("breakout", 4, reward_clipping=False, autoreset_mode=AutoresetMode.SAME_STEP)
+    witness.reset(seed=game_seeds(11, 4))
+    score, length = np.zeros(4), np.zeros(4)
+    for action, step in zip(actions, steps[1:], strict=True):
+        _, reward, terminated, _, _ = witness.step(action)
+        score, length = score + reward, length + 1
+        np.testing.assert_array_equal(step.game_over, terminated)
+        np.testing.assert_array_equal(step.game_return, np.where(terminated, score, 0))
+        np.testing.assert_array_equal(step.game_length, np.where(terminated, length, 0))
+        score[terminated], length[terminated] = 0, 0
+    assert stacked(steps, "game_return").max() > 1
+
+
+def test_rewards_are_raw():
+    _, steps = play(Config("space_invaders"), num_steps=150, num_envs=1)
+    assert stacked(steps, "reward").max() >= 5
+
+
+@pytest.mark.parametrize("game", ["breakout", "freeway"])
+def test_frames_rewards_and_games_are_those_of_gymnasium(game, monkeypatch):
+    """Without sticky actions, which the two draw differently."""
+    monkeypatch.setitem(atari.PROTOCOLS, "machado", atari.PROTOCOLS["machado"]._replace(sticky=0.0))
+    actions, steps = play(Config(game, "machado"), num_steps=300, num_envs=1)
+    single = AtariEnv(game, frameskip=1, repeat_action_probability=0.0, full_action_space=True)
+    witness = FrameStackObservation(AtariPreprocessing(single, noop_max=0), 4, padding_type="zero")
+    frame, _ = witness.reset()
+    score = 0.0
+    for action, before, after in zip(actions, steps, steps[1:], strict=False):
+        np.testing.assert_array_equal(before.frame[0], frame)
+        frame, reward, terminated, _, _ = witness.step(action[0])
+        score += reward
+        assert (after.reward[0], after.game_over[0], after.reset[0]) == (reward, terminated, terminated)
+        if terminated:
+            assert after.game_return[0] == score
+            (frame, _), score = witness.reset(), 0.0
+
+
+def test_machado_learner_episodes_are_games():
+    _, steps = play(Config("breakout", "machado"), num_steps=250, num_envs=2)
+    game_over = stacked(steps, "game_over")
+    assert game_over.any()
+    np.testing.assert_array_equal(stacked(steps, "reset"), game_over)
+
+
+@pytest.mark.parametrize("max_frames", [3, 10, 102])
+@pytest.mark.parametrize("protocol", ["dqn", "machado"])
+def test_the_frame_cap_ends_every_game(protocol, max_frames):
+    """Even where a game is shorter than the no-ops before it."""
+    _, steps = play(Config("pong", protocol, max_frames), num_steps=60, num_envs=2)
+    length = -(-max_frames // 4)
+    expected = np.zeros((60, 2))
+    expected[length - 1 :: length] = length
+    np.testing.assert_array_equal(stacked(steps, "game_length"), expected)
+    np.testing.assert_array_equal(stacked(steps, "reset"), expected > 0)
+
+
+def test_number_of_threads_changes_nothing():
+    (_, some), (_, others) = (play(Config("pong"), 60, num_envs=2, num_threads=threads) for threads in (1, 2))
+    np.testing.assert_array_equal(stacked(some, "frame"), stacked(others, "frame"))
+
+
+def test_neighbouring_seeds_share_no_game():
+    seeds = np.concatenate([game_seeds(seed, 64) for seed in range(16)])
+    assert len(np.unique(seeds)) == len(seeds)
+    assert seeds.min() >= 0
+    assert seeds.max() < 2**31
+
+
+@pytest.mark.parametrize("game", ["pong", "breakout", "freeway", "seaquest", "ms_pacman"])
+@pytest.mark.parametrize("protocol", ["dqn", "machado"])
+def test_spec_is_that_of_the_running_world(game, protocol):
+    config = Config(game, protocol)
+    with config.build(1) as world:
+        num_actions = int(world._emulators.single_action_space.n)
+        assert world.spec == config.spec()
+        assert world.reset(0).frame.shape[1:] == config.spec().frame_shape
+    assert len(config.spec().action_names) == num_actions
+
+
+def test_action_names_are_the_minimal_set_or_all_18():
+    assert Config("breakout").spec().action_names == ("NOOP", "FIRE", "RIGHT", "LEFT")
+    assert Config("freeway").spec().action_names == ("NOOP", "UP", "DOWN")
+    names = Config("freeway", "machado").spec().action_names
+    assert (len(names), names[:3], names[-1]) == (18, ("NOOP", "FIRE", "UP"), "DOWNLEFTFIRE")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options"),
+    [
+        (
+            "dqn",
+            {
+                "repeat_action_probability": 0.0,
+                "full_action_space": False,
+                "life_loss_info": True,
+                "noop_max": 30,
+                "use_fire_reset": True,
+            },
+        ),
+        (
+            "machado",
+            {
+                "repeat_action_probability": 0.25,
+                "full_action_space": True,
+                "life_loss_info": False,
+                "noop_max": 0,
+                "use_fire_reset": False,
+            },
+        ),
+    ],
+)
+def test_protocol_sets_every_option_of_the_emulator(protocol, options, monkeypatch):
+    given = {}
+    monkeypatch.setattr(atari, "AtariVectorEnv", lambda game, num_envs, **others: given.update(others))
+    Config("pong", protocol, max_frames=1000).build(2, num_threads=3)
+    shared = {
+        "num_threads": 3,
+        "max_num_frames_per_episode": 1000,
+        "continuous": False,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "img_height": 84,
+        "img_width": 84,
+        "grayscale": True,
+        "stack_num": 4,
+        "frameskip": 4,
+        "maxpool": True,
+        "episodic_life": False,
+        "reward_clipping": False,
+    }
+    assert given == shared | options
+    without_effect = {"self", "game", "num_envs", "batch_size", "thread_affinity_offset", "continuous_action_threshold"}
+    assert set(inspect.signature(AtariVectorEnv.__init__).parameters) == set(given) | without_effect
+
+
+def test_game_is_kept_as_its_rom_id():
+    assert Config("ALE/SpaceInvaders-v5").game == "space_invaders"
+    assert Config("Pong") == Config("pong")
+    assert Config("Ms. Pac-Man").title == "ms_pacman"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"game": "pnog"}, "game: got 'pnog'; nearest: pong"),
+        ({"protocol": "atari"}, "protocol: got 'atari'; allowed: dqn, machado"),
+        ({"max_frames": 0}, "max_frames: got 0; allowed: 1 to 2147483647"),
+    ],
+)
+def test_config_refuses(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Config(**settings)
+
+
+def test_a_world_needs_a_thread():
+    with pytest.raises(ValueError, match="^num_threads: got 0; allowed: 1 or more"):
+        Config().build(1, num_threads=0)

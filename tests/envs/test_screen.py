@@ -1,0 +1,96 @@
+"""The single game with RGB screens equals the first game of the batched world, no-ops and sticky actions included."""
+
+import cv2
+import numpy as np
+import pytest
+
+from rfwp.envs.screen import Screen
+from rfwp.envs.worlds.atari import Config
+
+
+def assert_equal_play(config: Config, num_steps: int, num_envs: int = 1) -> tuple[int, int]:
+    """Plays both with random actions; gives the numbers of learner episodes and games that ended."""
+    random = np.random.default_rng(2)
+    episodes = games = 0
+    with config.build(num_envs) as world, Screen(config) as screen:
+        assert world.spec == screen.spec
+        batched, single = world.reset(5), screen.reset(5)
+        for t in range(num_steps + 1):
+            for field, many, one in zip(batched._fields, batched, single, strict=True):
+                assert many.dtype == one.dtype
+                np.testing.assert_array_equal(many[:1], one, f"{field} at {t}")
+            action = random.integers(len(world.spec.action_names), size=num_envs)
+            batched, single = world.step(action), screen.step(action[:1])
+            episodes, games = episodes + int(single.reset[0]), games + int(single.game_over[0])
+    return episodes, games
+
+
+@pytest.mark.parametrize("game", ["breakout", "qbert", "space_invaders"])
+def test_dqn_play_is_equal_through_lost_lives_and_games(game):
+    episodes, games = assert_equal_play(Config(game, "dqn"), num_steps=400)
+    assert episodes > games > 0
+
+
+@pytest.mark.parametrize("game", ["breakout", "space_invaders"])
+def test_machado_play_is_equal_through_sticky_actions_and_games(game):
+    episodes, games = assert_equal_play(Config(game, "machado"), num_steps=400)
+    assert episodes == games > 0
+
+
+@pytest.mark.parametrize("game", ["pong", "seaquest", "freeway", "ms_pacman"])  # no FIRE in the last two
+@pytest.mark.parametrize("protocol", ["dqn", "machado"])
+def test_play_is_equal_through_the_frame_cap(game, protocol):
+    assert assert_equal_play(Config(game, protocol, max_frames=203), num_steps=150)[1] >= 2
+
+
+def test_play_is_equal_through_many_no_op_starts():
+    assert assert_equal_play(Config("freeway", "dqn", max_frames=6), num_steps=60) == (30, 30)
+
+
+def test_it_plays_the_first_game_of_a_batch():
+    assert_equal_play(Config("pong"), num_steps=60, num_envs=3)
+
+
+def test_a_second_reset_plays_the_same_game_again():
+    action = np.zeros(1, np.int64)
+    with Screen(Config("pong", "machado")) as screen:
+        first, second = ([screen.reset(1)] + [screen.step(action) for _ in range(30)] for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.frame, other.frame)
+
+
+def grey(colour: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY).astype(float)
+
+
+@pytest.mark.parametrize("game", ["pong", "seaquest"])
+def test_screens_show_in_colour_what_the_agent_sees(game):
+    with Screen(Config(game)) as screen:
+        step = screen.reset(3)
+        assert screen.screens().shape == (4, 210, 160, 3)
+        assert screen.screens().dtype == np.uint8
+        for _ in range(60):
+            screens = screen.screens()
+            seen = cv2.resize(np.maximum(grey(screens[2]), grey(screens[3])), (84, 84), interpolation=cv2.INTER_AREA)
+            assert np.abs(seen - step.frame[0, -1]).mean() < 1  # two roundings of grey
+            step = screen.step(np.array([2]))
+
+
+def test_screens_of_a_last_step_show_the_end_of_the_game():
+    action = np.array([0])
+    with Screen(Config("freeway", max_frames=6)) as capped, Screen(Config("freeway")) as uncapped:
+        for screen in (capped, uncapped):
+            screen.reset(3)
+            screen.step(action)
+        assert capped.step(action).game_over[0]
+        uncapped.step(action)
+        ending = uncapped.screens()[:2]  # the frames up to the cap
+        assert (ending[0] != ending[1]).any()
+        np.testing.assert_array_equal(capped.screens(), ending[[0, 1, 1, 1]])
+
+
+def test_an_invalid_action_is_refused():
+    with Screen(Config("pong")) as screen:
+        screen.reset(0)
+        with pytest.raises(ValueError, match="^action: got 6; allowed"):
+            screen.step(np.array([6]))
