@@ -25,9 +25,9 @@ def assert_equal_play(config: Config, num_steps: int, num_envs: int = 1) -> tupl
     return episodes, games
 
 
-@pytest.mark.parametrize("game", ["breakout", "qbert", "space_invaders"])
+@pytest.mark.parametrize("game", ["breakout", "qbert", "bank_heist"])  # the last plays on with no life left
 def test_dqn_play_is_equal_through_lost_lives_and_games(game):
-    episodes, games = assert_equal_play(Config(game, "dqn"), num_steps=400)
+    episodes, games = assert_equal_play(Config(game, "dqn"), num_steps=550)
     assert episodes > games > 0
 
 
