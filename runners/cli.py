@@ -1,5 +1,6 @@
 """The command line. Imports nothing heavy: actor processes import the main module too."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -20,21 +21,26 @@ Reinforcement learning for agents with memory.
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 2 after a mistake of the user's, 130 or 143 after a signal."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if words else 2
-    if words[0] in ("-V", "--version"):
-        print(f"rfwp {metadata.version('rfwp')}")
-        return 0
     try:
-        return _command(words[0])(words[1:])
+        return _run(words)
     except UserError as error:
         print(f"rfwp {words[0]}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `rfwp cores | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail too
         return 141
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE, flush=True)
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(f"rfwp {metadata.version('rfwp')}")
+        return 0
+    return _command(words[0])(words[1:])
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:

@@ -37,6 +37,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def learner_threads() -> int:
+    """Threads of PyTorch's operators: half the cores, for the games need the others. More would wait for each other."""
+    return max(1, cores() // 2)
+
+
 def pick_device(name: str) -> torch.device:
     """The device of a name from the command line; `auto` takes the GPU where there is one."""
     if name == "auto":

@@ -49,7 +49,11 @@ def parse_train(argv: Sequence[str], base: Values, prog: str = "rfwp train") -> 
     named: Values = {section: {"name": early[f"{section}.name"]} for section in COMPONENTS}
     preset = _preset(early["preset"], _component_names([base, named]).get("env"))
     names = _component_names([preset, base, named])
-    return parse(train_parser(names, prog), [*_as_words(preset, names), *_as_words(base, names), *argv])
+    parser = train_parser(names, prog)
+    words = [*_as_words(preset, names), *_as_words(base, names)]
+    if "-h" in argv or "--help" in argv:
+        parser.set_defaults(vars(parse(parser, words).as_flat()))  # help shows what would be used
+    return parse(parser, [*words, *argv])
 
 
 def build_config(values: Namespace) -> TrainConfig:
@@ -186,7 +190,11 @@ def _add_options(parser: ArgumentParser, section: str | None, owner: type[Any], 
             continue
         key = f"{section}.{field.name}" if section else field.name
         default = field.default if field.default is not dataclasses.MISSING else None
-        group.add_argument(f"--{key}", type=hints[field.name], default=default, help=help_of.get(field.name, ""))
+        # A switch works alone (--sync) and with its value (--sync false).
+        switch = {"nargs": "?", "const": True} if hints[field.name] is bool else {}
+        group.add_argument(
+            f"--{key}", type=hints[field.name], default=default, help=help_of.get(field.name, ""), **switch
+        )
 
 
 def _one_line(message: str, parser: ArgumentParser) -> str:

@@ -48,7 +48,7 @@ class Trainer:
         self.folder = folder
         self.display = display
         self.device = machine.pick_device(config.device)
-        torch.set_num_threads(1 if self.device.type == "cpu" and not config.sync else torch.get_num_threads())
+        torch.set_num_threads(machine.learner_threads())
         random.seed(config.seed)
         np.random.seed(config.seed)
         torch.manual_seed(config.seed)

@@ -1,0 +1,127 @@
+"""Command lines and config files: what wins, what is refused, and that every refusal is one line that helps."""
+
+import pytest
+import yaml
+
+from rfwp.models.cores import lstm, rdn
+from rfwp.models.encoders import impala, shallow
+from rfwp.runners import components
+from rfwp.runners.config import to_dict
+from rfwp.runners.errors import UserError
+from rfwp.runners.options import build_config, config_from_values, parse_train, read_config_file
+
+
+def config(words: str = "", base: dict | None = None):
+    return build_config(parse_train(["--preset", "cpu", *words.split()], base or {}))
+
+
+def test_the_command_line_of_the_readme_is_understood():
+    made = config(
+        "--env.game pong --env.protocol dqn --core rdn --core.num_heads 4 --preset cpu --total_steps 2_000_000"
+        " --learner.learning_rate 6e-4 --learner.unroll_length 50 --learner.batch_size 32 --seed 1"
+    )
+    assert (made.env.game, made.env.protocol) == ("pong", "dqn")
+    assert isinstance(made.core, rdn.Config)
+    assert made.total_steps == 2_000_000
+    assert (made.learner.unroll_length, made.learner.batch_size, made.learner.learning_rate) == (50, 32, 6e-4)
+
+
+def test_the_paper_preset_holds_the_published_settings():
+    made = config("--preset paper")
+    assert isinstance(made.encoder, impala.Config)
+    learner = made.learner
+    assert (learner.unroll_length, learner.batch_size, made.actors.games) == (50, 32, 48)
+    assert (learner.learning_rate, learner.rmsprop_decay, learner.rmsprop_epsilon) == (6e-4, 0.99, 0.01)
+    assert (learner.gradient_clip, learner.discount, learner.reward_clip) == (40.0, 0.99, 1.0)
+    assert (learner.baseline_cost, learner.entropy_cost) == (0.5, 0.01)
+    assert (made.total_steps, made.initialisation) == (200_000_000, "default")
+
+
+def test_the_cpu_preset_has_the_small_encoder():
+    assert isinstance(config().encoder, shallow.Config)
+
+
+def test_a_toy_task_gets_the_toy_preset():
+    assert components.name_of(build_config(parse_train(["--env", "delayed_cue"], {})).encoder) == "flat"
+
+
+def test_command_line_over_config_file_over_preset():
+    base = {"learner": {"unroll_length": 7, "batch_size": 3}, "seed": 5}
+    made = config("--learner.batch_size 4", base)
+    assert (made.learner.unroll_length, made.learner.batch_size, made.seed) == (7, 4, 5)
+
+
+def test_another_core_leaves_the_settings_of_the_core_in_the_config_file_behind():
+    base = {"core": {"name": "rdn", "num_heads": 2, "head_size": 64}}
+    assert config("", base).core == rdn.Config(num_heads=2, head_size=64)
+    assert config("--core lstm", base).core == lstm.Config()
+
+
+@pytest.mark.parametrize("core", components.names("core"))
+def test_a_config_survives_its_file(core):
+    made = config(f"--core {core} --env.game pong --seed 3")
+    assert config_from_values(yaml.safe_load(yaml.safe_dump(to_dict(made)))) == made
+
+
+WRONG = [
+    ("--learner.unroll_length 0", "learner.unroll_length: got 0; allowed: "),
+    ("--learner.unroll_length x", "learner.unroll_length: got x; allowed: a whole number"),
+    ("--learner.learning_rate -1", "learner.learning_rate: got -1"),
+    ("--learner.learning_rate nan", "learner.learning_rate: got nan"),
+    ("--total_steps 1.5", "total_steps: got 1.5; allowed: a whole number"),
+    ("--total_steps 0", "total_steps: got 0"),
+    ("--sync maybe", "sync: got maybe; allowed: true or false"),
+    ("--precision float16", "precision: got float16; allowed: auto, float32, bfloat16"),
+    ("--core rdm", "core: got 'rdm'; allowed: .*did you mean rdn"),
+    ("--core=", "core: got ''"),
+    ("--encoder resnet", "encoder: got 'resnet'; allowed: flat, impala, shallow"),
+    ("--env pacman", "env: got 'pacman'; allowed: .*atari"),
+    ("--env.game pnog", "env.game: got 'pnog'.*pong"),
+    ("--env.protocol paper", "env.protocol: got 'paper'; allowed: dqn, machado"),
+    ("--preset gpu", "preset: got 'gpu'; allowed: paper, cpu, toy"),
+    ("--core.num_head 3", "core.num_head: there is no such option.*core.num_heads"),
+    ("--core.hidden_size 100", "core.hidden_size: got 100; allowed: "),
+    ("--core.gradient_horizon 0", "core.gradient_horizon: got 0"),
+    ("--core.feature_map relu", "core.feature_map: got relu; allowed: .*softmax"),
+    ("--actors.games 7", "actors.games: got 7; allowed: a multiple of groups"),
+    ("--seed -1", "seed: got -1"),
+    ("--total_steps", "total_steps.*expected one argument"),
+    ("stray", "stray: "),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG)
+def test_a_wrong_word_gets_one_line_with_the_field_the_value_and_what_is_allowed(words, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config(words)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ({"learner": 3}, "learner"),
+        ({"learnr": {"unroll_length": 3}}, "learnr"),
+        ({"learner": {"unroll_lenght": 3}}, "learner.unroll_lenght.*unroll_length"),
+        ({"learner": {"unroll_length": "long"}}, "learner.unroll_length: got long"),
+        ({"learner": {"unroll_length": [1]}}, "learner.unroll_length"),
+        ({"total_steps": {"a": 1}}, "total_steps"),
+        ({"core": {"name": "nonesuch"}}, "core: got 'nonesuch'"),
+        ({"core": {"name": ["rdn"]}}, "core: got"),
+        ({3: 4}, "3"),
+        ({"learner": {None: 4}}, "learner"),
+        ({"sync": None}, "sync"),
+    ],
+)
+def test_a_wrong_config_file_gets_one_line(base, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config("", base)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [", "!!python/object/apply:os.system ['true']", "\0"])
+def test_a_file_that_is_no_config_is_refused(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match="config"):
+        read_config_file(path)

@@ -1,0 +1,195 @@
+"""Whole runs through the command line's own functions and processes: real games, real signals, real files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rfwp.runners import components
+from rfwp.runners.cli import main
+
+SMALL = "--encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
+TOY = ["--env", "delayed_cue", "--final_games", "0", *SMALL]
+PONG = "--env.game pong --preset cpu --core lstm --core.hidden_size 32 --final_games 0 --log_seconds 0.5".split()
+
+
+def lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def checkpoints(run: Path) -> list[Path]:
+    return sorted((run / "checkpoints").iterdir())
+
+
+def trainer_state(run: Path) -> dict:
+    return torch.load(checkpoints(run)[-1] / "trainer.pt", weights_only=True)
+
+
+def same(ours, theirs) -> bool:
+    """Bit for bit, through nested dicts and lists of tensors and plain values."""
+    if isinstance(ours, torch.Tensor):
+        return torch.equal(ours, theirs)
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, list | tuple):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return ours == theirs
+
+
+def start(*words: str, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "rfwp.runners.cli", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def has_trained(run: Path) -> bool:
+    return (run / "metrics.jsonl").exists() and len((run / "metrics.jsonl").read_text().splitlines()) >= 2
+
+
+def alive(children: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that are still there a moment later."""
+    return psutil.wait_procs(children, timeout=5)[1]
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit(tmp_path):
+    for name, seed in (("one", 3), ("two", 3), ("other", 4)):
+        words = [*TOY, "--core", "rdn", "--sync", "true", "--seed", str(seed), "--total_steps", "600"]
+        assert main(["train", *words, "--run", str(tmp_path / name)]) == 0
+    one, two, other = (
+        load_file(checkpoints(tmp_path / n)[-1] / "weights.safetensors") for n in ("one", "two", "other")
+    )
+    assert same(one, two)
+    assert not same(one, other)
+    states = [trainer_state(tmp_path / name) for name in ("one", "two")]
+    for state in states:
+        del state["wall_seconds"]
+    assert same(*states)
+
+
+def test_a_resumed_run_goes_on_where_it_was(tmp_path):
+    run = str(tmp_path / "run")
+    assert main(["train", *TOY, "--total_steps", "400", "--run", run]) == 0
+    before = trainer_state(tmp_path / "run")
+    assert main(["train", "--run", run, "--total_steps", "800"]) == 0
+    after = trainer_state(tmp_path / "run")
+    assert (before["learner"]["agent_steps"], after["learner"]["agent_steps"]) == (400, 800)
+    assert after["learner"]["version"] == 2 * before["learner"]["version"]
+    assert after["games"]["count"] > before["games"]["count"]
+    assert after["wall_seconds"] > before["wall_seconds"]
+    steps = [line["agent_steps"] for line in lines(tmp_path / "run")]
+    assert steps == sorted(set(steps))
+    assert {400, 800} <= set(steps)
+    versions = [line["updates"] for line in lines(tmp_path / "run")]
+    assert versions == [step // 20 for step in steps]
+
+
+def test_a_complete_run_is_left_as_it_is(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", *TOY, "--total_steps", "200", "--run", str(run)]) == 0
+    before = (run / "metrics.jsonl").read_text()
+    assert main(["train", "--run", str(run)]) == 0
+    assert "complete" in capsys.readouterr().out
+    assert (run / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("words", ["--core lstm", "--core.num_layers 1", "--encoder.size 17", "--env.delay 3"])
+def test_a_change_that_cannot_be_resumed_is_refused_with_both_values(tmp_path, capsys, words):
+    run = tmp_path / "run"
+    assert main(["train", *TOY, "--core", "rdn", "--total_steps", "200", "--run", str(run)]) == 0
+    before = (run / "config.yaml").read_text()
+    assert main(["train", "--run", str(run), *words.split()]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "got" in message
+    assert "begun with" in message
+    assert (run / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_ends_every_process(tmp_path, number, code):
+    run, shared = tmp_path / "run", set(os.listdir("/dev/shm"))
+    process = start("train", *PONG, "--run", str(run))
+    wait_for(lambda: has_trained(run))
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == code, output
+    assert f"rfwp train --run {run}" in output
+    assert not alive(children)
+    assert set(os.listdir("/dev/shm")) <= shared
+    steps = int(checkpoints(run)[-1].name.removeprefix("step-"))
+    assert steps == lines(run)[-1]["agent_steps"]
+
+
+def test_killing_the_main_process_leaves_no_actor_behind(tmp_path):
+    run, shared = tmp_path / "run", set(os.listdir("/dev/shm"))
+    process = start("train", *PONG, "--run", str(run))
+    wait_for(lambda: has_trained(run))
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    assert not alive(children)
+    assert set(os.listdir("/dev/shm")) <= shared
+
+
+def test_a_killed_actor_is_replaced_and_the_run_goes_on(tmp_path):
+    run = tmp_path / "run"
+    process = start("train", *PONG, "--run", str(run))
+    wait_for(lambda: has_trained(run))
+    actors = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    actors[0].kill()
+    steps = lines(run)[-1]["agent_steps"]
+    wait_for(lambda: lines(run)[-1]["agent_steps"] > steps + 2000 and lines(run)[-1]["actor_restarts"] == 1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert "it was replaced" in output
+    assert process.returncode == 130
+
+
+def test_a_folder_in_use_is_refused(tmp_path, capsys):
+    run = tmp_path / "run"
+    process = start("train", *PONG, "--run", str(run))
+    wait_for(lambda: has_trained(run))
+    assert main(["train", "--run", str(run)]) == 2
+    assert f"in use by process {process.pid}" in capsys.readouterr().err
+    process.kill()
+    process.communicate()
+
+
+def test_a_folder_that_is_no_run_is_left_untouched(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert main(["train", *TOY, "--run", str(tmp_path)]) == 2
+    assert "no run folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def learned_return(tmp_path: Path, core: str) -> float:
+    words = ["--env", "delayed_cue", "--core", core, "--total_steps", "150_000", "--seed", "1", "--final_games", "0"]
+    assert main(["train", *words, "--sync", "true", "--run", str(tmp_path / core)]) == 0
+    return lines(tmp_path / core)[-1]["return_mean"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", [name for name in components.names("core") if name != "feedforward"])
+def test_a_recurrent_core_learns_what_needs_memory(tmp_path, core):
+    assert learned_return(tmp_path, core) > 0.9
+
+
+@pytest.mark.slow
+def test_no_memory_is_no_better_than_chance_at_what_needs_it(tmp_path):
+    assert learned_return(tmp_path, "feedforward") < 0.45  # chance is 1/4
