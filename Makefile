@@ -50,7 +50,7 @@ format: $(VENV)/installed-dev  ## format the code and fix what the linter can
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove .venv, build/, dist/ and caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
