@@ -140,7 +140,8 @@ class Collector:
         fields.behaviour[row] = output.logits[0]
         fields.version[row] = self._version
         unroll.row += 1
-        for actor, chosen in zip(self.pool.groups[group], action.cpu().split(self.pool.games_per_actor), strict=True):
+        shares = torch.split(action.cpu(), self.pool.games_per_actor)
+        for actor, chosen in zip(self.pool.groups[group], shares, strict=True):
             actor.slab.action[:] = chosen.numpy()
             actor.request()
 

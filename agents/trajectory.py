@@ -35,17 +35,17 @@ class Trajectory(NamedTuple):
 
     def columns(self, start: int, stop: int) -> "Trajectory":
         """The games start ≤ b < stop, as views."""
-        steps = (field[:, start:stop] for field in self[:-1])
-        return Trajectory(*steps, state=tuple(leaf[start:stop] for leaf in self.state))
+        steps = [field[:, start:stop] for field in self[:-1]]
+        return Trajectory._make([*steps, tuple(leaf[start:stop] for leaf in self.state)])
 
 
 def concatenate(parts: list[Trajectory]) -> Trajectory:
     """Puts unrolls of equal length side by side; a single one is handed back as it is, uncopied."""
     if len(parts) == 1:
         return parts[0]
-    fields = zip(*(part[:-1] for part in parts), strict=True)
-    leaves = zip(*(part.state for part in parts), strict=True)
-    return Trajectory(*(torch.cat(field, dim=1) for field in fields), state=tuple(torch.cat(leaf) for leaf in leaves))
+    steps = [torch.cat(field, dim=1) for field in zip(*(part[:-1] for part in parts), strict=True)]
+    state = tuple(torch.cat(leaf) for leaf in zip(*(part.state for part in parts), strict=True))
+    return Trajectory._make([*steps, state])
 
 
 class Batcher:

@@ -33,4 +33,4 @@ def scaled(frame: Tensor) -> Tensor:
     """
     device = frame.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-    return frame.to(dtype) / 255
+    return frame.to(dtype).mul_(1 / 255)

@@ -1,6 +1,7 @@
 """What a run shows while it trains: a dashboard on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Protocol, Self
@@ -11,7 +12,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-Line = dict[str, float | None]  # metrics by name, as in metrics.jsonl
+Line = Mapping[str, float | None]  # metrics by name, as in metrics.jsonl
 
 
 class Display(Protocol):

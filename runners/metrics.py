@@ -3,7 +3,7 @@
 import json
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
@@ -111,9 +111,9 @@ class MetricsLog:
         """Goes on after `agent_steps`: what an earlier process wrote beyond that is dropped: no step is told twice."""
         keep_lines(metrics_file, lambda line: _agent_steps(line) <= agent_steps)
         self._file = metrics_file.open("a", buffering=1)
-        self._writer = SummaryWriter(str(tensorboard), purge_step=agent_steps + 1)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(tensorboard), purge_step=agent_steps + 1)
 
-    def write(self, metrics: dict[str, float | None]) -> None:
+    def write(self, metrics: Mapping[str, float | None]) -> None:
         """One line; what is not finite becomes null."""
         finite = {
             name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()
@@ -122,7 +122,7 @@ class MetricsLog:
         for name, value in finite.items():
             if value is not None and METRICS[name][0]:
                 tag, step = f"{METRICS[name][0]}/{name}", int(metrics["agent_steps"] or 0)
-                self._writer.add_scalar(tag, value, step)  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(tag, value, step)
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +131,7 @@ class MetricsLog:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def _agent_steps(line: str) -> float:

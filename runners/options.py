@@ -203,7 +203,8 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
     if wrong_type:
         value = re.search(r"(?:Got value|Given value): (.*)", message)
         action = next(action for action in parser._actions if action.dest == wrong_type["key"])
-        return f"{wrong_type['key']}: got {value[1] if value else '?'}; allowed: {_allowed(action._typehint)}"
+        allowed = _allowed(getattr(action, "_typehint", str))
+        return f"{wrong_type['key']}: got {value[1] if value else '?'}; allowed: {allowed}"
     unknown = re.search(r"unrecognized arguments: (--)?([^\s=]+)", message)
     if unknown:
         hint = components.nearest(unknown[2], _keys(parser)) if unknown[1] else ""

@@ -143,7 +143,7 @@ class Trainer:
         now = meter.read()
         self.wall_seconds += now.pop("seconds")
         steps = self.learner.agent_steps
-        line = {
+        line: dict[str, float | None] = {
             "agent_steps": steps,
             "frames": steps * self.frames_per_step,
             "wall_seconds": self.wall_seconds,

@@ -121,7 +121,8 @@ def test_a_learner_taken_up_again_equals_one_that_never_stopped():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"unroll_length": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"discount": 1.5}, {"entropy_cost": -1.0}]
+    "wrong",
+    [{"unroll_length": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"discount": 1.5}, {"entropy_cost": -1.0}],
 )
 def test_a_wrong_setting_is_named(wrong):
     ((field, value),) = wrong.items()

@@ -1,0 +1,126 @@
+"""What a trajectory says must be what happened: acting is checked against the learner's own pass over the unroll."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from rfwp.agents.actors import ActorFailure, ActorPool, ActorsConfig
+from rfwp.agents.collector import Collector
+from rfwp.agents.weights import WeightBoard
+from rfwp.envs.worlds import counting, delayed_cue
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.cores import rdn
+from rfwp.models.encoders import flat
+
+WORLD = delayed_cue.Config()
+CORE = rdn.Config(hidden_size=8, num_layers=1, num_heads=2, head_size=4, feedforward_size=8)
+
+
+def make_agent(world=WORLD, seed=0) -> ActorCritic:
+    torch.manual_seed(seed)
+    spec = world.spec()
+    return ActorCritic(flat.Config(8).build(spec.frame_shape), CORE, len(spec.action_names))
+
+
+def make_collector(pool: ActorPool, agent: ActorCritic, length=5) -> Collector:
+    weights = WeightBoard()
+    weights.publish(agent, 0)
+    return Collector(make_agent(pool.world, seed=1), pool, length, weights, torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def pool():
+    with ActorPool(ActorsConfig(games=8, processes=4, groups=2), WORLD, 4, seed=0) as pool:
+        yield pool
+
+
+def test_the_learner_sees_the_policy_that_acted_and_the_state_it_acted_from(pool):
+    agent = make_agent().eval()
+    collector = make_collector(pool, agent)
+    for _ in range(8):
+        trajectory = collector.collect()
+        with torch.no_grad():
+            output, _ = agent(trajectory.frame, trajectory.reward, trajectory.reset, trajectory.state)
+        torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)
+
+
+def test_unrolls_of_a_group_follow_each_other_without_a_gap(pool):
+    collector = make_collector(pool, make_agent())
+    trajectories = [collector.collect() for _ in range(8)]
+    for before, after in zip(trajectories[0::2], trajectories[2::2], strict=False):
+        for field in ("frame", "reward", "reset"):
+            assert torch.equal(getattr(before, field)[-1], getattr(after, field)[0])
+
+
+def test_rewards_resets_and_scores_are_those_of_the_task(pool):
+    collector = make_collector(pool, make_agent())
+    trajectories = [collector.collect() for _ in range(16)]
+    assert trajectories[0].reset[0].all()  # the run begins with fresh episodes
+    steps = WORLD.delay + 2  # cue, blanks, question
+    for group in (0, 1):
+        reset = torch.cat([each.reset[:-1] for each in trajectories[group::2]])
+        frame = torch.cat([each.frame[:-1] for each in trajectories[group::2]])
+        reward = torch.cat([each.reward[1:] for each in trajectories[group::2]])
+        action = torch.cat([each.action for each in trajectories[group::2]])
+        for t in range(steps - 1, len(reset), steps):
+            assert reset[t - steps + 1].all()
+            cue = frame[t - steps + 1].flatten(1).float().argmax(1)
+            assert torch.equal(reward[t], (action[t] == cue).float())
+    assert all(game.length == steps and game.score in (0.0, 1.0) for game in collector.games)
+
+
+def test_the_version_of_the_weights_travels_with_the_steps(pool):
+    agent = make_agent()
+    collector = make_collector(pool, agent)
+    assert collector.collect().version.unique().tolist() == [0]
+    collector._weights.publish(agent, 7)
+    collector.collect(), collector.collect()
+    assert collector.collect().version.unique().tolist() == [7]
+
+
+def test_collecting_is_repeatable():
+    actions = []
+    for _ in range(2):
+        with ActorPool(ActorsConfig(games=4, processes=2), counting.Config(), 2, seed=5) as pool:
+            collector = make_collector(pool, make_agent(counting.Config()))
+            actions.append(torch.stack([collector.collect().action for _ in range(6)]))
+    assert torch.equal(*actions)
+
+
+def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):
+    collector = make_collector(pool, make_agent())
+    collector.collect(), collector.collect()
+    os.kill(pool.groups[0][1].pid, signal.SIGKILL)
+    agent = make_agent().eval()
+    for _ in range(6):
+        trajectory = collector.collect()
+        with torch.no_grad():
+            output, _ = agent(trajectory.frame, trajectory.reward, trajectory.reset, trajectory.state)
+        torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)
+    assert pool.restarts == 1
+
+
+def test_a_stuck_actor_is_replaced_after_the_timeout():
+    config = ActorsConfig(games=2, processes=2, timeout=3.0)
+    with ActorPool(config, WORLD, 2, seed=0) as pool:
+        collector = make_collector(pool, make_agent())
+        collector.collect()
+        os.kill(pool.groups[1][0].pid, signal.SIGSTOP)
+        for _ in range(4):
+            collector.collect()
+        assert pool.restarts == 1
+
+
+def test_a_crash_loop_ends_with_the_traceback():
+    broken = delayed_cue.Config()
+    object.__setattr__(broken, "delay", -5)  # past its own check: fails in the actor process, not here
+    config = ActorsConfig(games=2, processes=2, timeout=30.0)
+    with ActorPool(config, broken, 2, seed=0) as pool, pytest.raises(ActorFailure, match="Traceback"):
+        pool.wait(0)
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, 2), (2, 2), (3, 2), (4, 4), (7, 6), (16, 16), (64, 48)])
+def test_processes_share_out_the_games_evenly(cores, processes):
+    assert ActorsConfig(games=48).num_processes(cores) == processes
