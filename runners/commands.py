@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import yaml
@@ -13,16 +13,19 @@ from rich.console import Console
 from rich.table import Table
 
 from rfwp.agents.actors import ActorFailure
+from rfwp.envs.worlds import atari
+from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import components, machine
 from rfwp.runners.config import FIXED, TrainConfig, to_dict
 from rfwp.runners.display import open_display
 from rfwp.runners.errors import UserError
-from rfwp.runners.evaluate import Evaluation
+from rfwp.runners.evaluate import Evaluation, Policy, Score
 from rfwp.runners.evaluate import evaluate as evaluate_agent
 from rfwp.runners.options import build_config, parse, parse_train, peek, read_config_file
 from rfwp.runners.run_folder import RunFolder, new_run_folder
 from rfwp.runners.signals import StopSignals
 from rfwp.runners.train import Trainer, build_agent
+from rfwp.runners.video import film
 
 
 def train(argv: Sequence[str]) -> int:
@@ -75,8 +78,14 @@ def _train(config: TrainConfig, folder: RunFolder, console: Console) -> int:
             result = _evaluate(trainer.agent, config, config.final_games, trainer.learner.agent_steps, console)
             result.write(folder.evaluations / f"step-{trainer.learner.agent_steps:012d}-final.json")
             _print_evaluation(result, console)
-    console.print(f"Run folder: {folder.path}\n  score it again: rfwp evaluate {folder.path}", soft_wrap=True)
-    console.print(f"  see its curves: tensorboard --logdir {folder.path}", soft_wrap=True)
+    console.print(
+        f"Run folder: {folder.path}\n"
+        f"  score it again:  rfwp evaluate {folder.path}\n"
+        f"  watch a game:    rfwp evaluate {folder.path} --video\n"
+        f"  see its curves:  tensorboard --logdir {folder.path}",
+        soft_wrap=True,
+        highlight=False,
+    )
     return 0
 
 
@@ -134,7 +143,26 @@ def evaluate(argv: Sequence[str]) -> int:
             f"json: cannot write {values.json or str(folder.evaluations / name)!r}: {error.strerror}"
         ) from None
     _print_evaluation(result, console)
+    if values.video:
+        _film(agent, config, folder, steps, values.policy, values.seed, console)
     return 0
+
+
+def _film(
+    agent: ActorCritic,
+    config: TrainConfig,
+    folder: RunFolder,
+    steps: int,
+    policy: Policy,
+    seed: int,
+    console: Console,
+) -> None:
+    if not isinstance(config.env, atari.Config):
+        raise UserError(f"video: {config.env.title} has no screen to film; only Atari games have")
+    path = folder.videos / f"step-{steps:012d}-{policy}-seed{seed}.mp4"
+    with console.status("filming a game ..."):
+        game = film(agent, config.env, path, policy, seed)
+    console.print(f"Filmed a game that scored {game.score:g}: {path}", soft_wrap=True)
 
 
 def _evaluate_parser() -> ArgumentParser:
@@ -146,25 +174,24 @@ def _evaluate_parser() -> ArgumentParser:
     )
     parser.add_argument("run", type=str, metavar="RUN", help="folder of the run")
     parser.add_argument("--episodes", type=int, default=30, help="games (or lives) that are started; all are finished")
-    parser.add_argument("--policy", type=Literal["sampled", "greedy"], default="sampled", help="how actions are chosen")
-    parser.add_argument(
-        "--score", type=Literal["game", "life"], default="game", help="score full games, or single lives"
-    )
+    parser.add_argument("--policy", type=Policy, default="sampled", help="how actions are chosen")
+    parser.add_argument("--score", type=Score, default="game", help="score full games, or single lives")
     parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="which checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="of the games and of sampled actions")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
+    parser.add_argument("--video", action="store_true", help="film one more game into the run's videos/ (mp4)")
     parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")
     return parser
 
 
 def _evaluate(
-    agent: Any,
+    agent: ActorCritic,
     config: TrainConfig,
     episodes: int,
     agent_steps: int,
     console: Console,
-    policy: Literal["sampled", "greedy"] = "sampled",
-    score: Literal["game", "life"] = "game",
+    policy: Policy = "sampled",
+    score: Score = "game",
     seed: int = 0,
 ) -> Evaluation:
     torch.set_num_threads(machine.cores())

@@ -80,7 +80,7 @@ _CPU = {
     "core": {"name": "rdn"},
     "learner": {"unroll_length": 20, "batch_size": 16},
     "actors": {"games": 64},
-    "total_steps": 10_000_000,
+    "total_steps": 5_000_000,
     "initialisation": "orthogonal",
 }
 # Small and quick: toy tasks are learned in a minute or two.
