@@ -42,7 +42,7 @@ def train(argv: Sequence[str]) -> int:
         base = read_config_file(Path(config_file)) if config_file else {}
     values = parse_train(argv, base)
     config = build_config(values)
-    if values.print_config:
+    if early["print_config"]:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
     if folder is not None and resuming:

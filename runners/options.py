@@ -23,6 +23,8 @@ from rfwp.runners.errors import UserError
 
 Values = dict[str, Any]
 
+PRINT_CONFIG = "--print_config"
+
 
 def read_config_file(path: Path) -> Values:
     """The plain values of a YAML config file; nothing in it is executed."""
@@ -40,12 +42,12 @@ def read_config_file(path: Path) -> Values:
 def parse_train(argv: Sequence[str], base: Values, prog: str = "rfwp train") -> Namespace:
     """Every setting of a run from `base` (a config file's values, or {}) and a command line that overrides it.
 
-    The command line may hold --preset, --run, --config and --print_config too: they are in the result as they are.
+    The command line may hold what `peek` reads, too.
     Presets and config files are read as if they stood on the command line, before its own words, so that one parser
     checks them all.
     """
-    argv = _spell_out(argv)
     early = peek(argv)
+    argv = [word for word in _spell_out(argv) if word != PRINT_CONFIG]  # `peek` has seen it
     named: Values = {section: {"name": early[f"{section}.name"]} for section in COMPONENTS}
     preset = _preset(early["preset"], _component_names([base, named]).get("env"))
     names = _component_names([preset, base, named])
@@ -86,11 +88,12 @@ def _spell_out(argv: Sequence[str]) -> list[str]:
     return [re.sub(r"^--(\w+)", r"--\1.name", word) if shorthand.fullmatch(word) else word for word in argv]
 
 
-def peek(argv: Sequence[str]) -> dict[str, str | None]:
-    """What a command line says about where its other options come from: run, config, preset, component names."""
+def peek(argv: Sequence[str]) -> dict[str, Any]:
+    """What a command line says beside the settings: run, config, preset, print_config; and the components' names."""
     finder = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
     for key in ("run", "config", "preset", *(f"{section}.name" for section in COMPONENTS)):
         finder.add_argument(f"--{key}")
+    finder.add_argument(PRINT_CONFIG, action="store_true")
     try:
         return vars(finder.parse_known_args(_spell_out(argv))[0])
     except ArgumentError as error:
@@ -160,7 +163,7 @@ def train_parser(names: dict[str, str], prog: str = "rfwp train") -> ArgumentPar
         metavar="NAME",
         help=f"one of {', '.join(PRESETS)}; default: paper on a GPU, cpu without, toy for toy tasks",
     )
-    parser.add_argument("--print_config", action="store_true", help="print the resulting config and exit")
+    parser.add_argument(PRINT_CONFIG, action="store_true", help="print the resulting config and exit")
     _add_options(parser, None, TrainConfig)
     for section in SECTIONS:
         _add_options(parser, section, _section_class(section, names), names.get(section))

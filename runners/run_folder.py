@@ -18,6 +18,9 @@ from rfwp.runners.machine import versions
 from rfwp.runners.options import Values, config_from_values, read_config_file
 
 
+_END = "...\n"  # YAML's end of a document: shows that nothing is missing
+
+
 class RunFolder:
     """Paths inside a run's folder; nothing is created before `create`."""
 
@@ -52,7 +55,10 @@ class RunFolder:
             raise UserError(f"run: got {str(self.path)!r}; there is no such run folder")
         if not self.exists:
             raise UserError(f"run: {str(self.path)!r} is no run folder: it has no config.yaml")
-        return read_config_file(self.config_file)
+        values = read_config_file(self.config_file)
+        if not self.config_file.read_text().endswith(_END):
+            raise UserError(f"run: {str(self.config_file)!r} is cut short: it must end with the line `...`")
+        return values
 
     def read_config(self) -> TrainConfig:
         """The settings of the run; UserError if they cannot be read or are not allowed."""
@@ -66,7 +72,7 @@ class RunFolder:
         """Writes config.yaml: all settings, and as comments what the run depends on besides them."""
         found = {**versions(), "commit": _commit()}
         comments = "".join(f"# {name}: {version}\n" for name, version in found.items())
-        write_whole(self.config_file, comments + yaml.safe_dump(to_dict(config), sort_keys=False))
+        write_whole(self.config_file, comments + yaml.safe_dump(to_dict(config), sort_keys=False) + _END)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -77,7 +77,7 @@ WRONG = [
     ("--encoder resnet", "encoder: got 'resnet'; allowed: flat, impala, shallow"),
     ("--env pacman", "env: got 'pacman'; allowed: .*atari"),
     ("--env.game pnog", "env.game: got 'pnog'.*pong"),
-    ("--env.protocol paper", "env.protocol: got 'paper'; allowed: dqn, machado"),
+    ("--env.protocol paper", "env.protocol: got paper; allowed: dqn, machado"),
     ("--preset gpu", "preset: got 'gpu'; allowed: paper, cpu, toy"),
     ("--core.num_head 3", "core.num_head: there is no such option.*core.num_heads"),
     ("--core.hidden_size 100", "core.hidden_size: got 100; allowed: "),

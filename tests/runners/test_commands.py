@@ -1,0 +1,159 @@
+"""What the commands print and refuse, as a user meets them: exit codes, one line on stderr, nothing touched."""
+
+import json
+import shutil
+
+import pytest
+from rich.console import Console
+
+from rfwp.runners import machine
+from rfwp.runners.cli import main
+from rfwp.runners.display import Dashboard, PlainLines, open_display
+from rfwp.runners.errors import UserError
+from rfwp.runners.metrics import METRICS
+
+TRAIN = "train --env delayed_cue --final_games 0 --encoder.size 8 --learner.batch_size 4 --actors.games 8".split()
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    assert main([*TRAIN, "--total_steps", "200", "--run", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def run(whole_run, tmp_path):
+    """A copy of a finished run, to be damaged."""
+    return shutil.copytree(whole_run, tmp_path / "run")
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGE = {
+    "no config": lambda run: (run / "config.yaml").unlink(),
+    "truncated config": lambda run: cut(run / "config.yaml"),
+    "foreign config": lambda run: (run / "config.yaml").write_text("apiVersion: v1\nkind: Pod\n"),
+    "binary config": lambda run: (run / "config.yaml").write_bytes(b"\x80\x04\x95"),
+    "truncated weights": lambda run: cut(next(run.glob("checkpoints/*/weights.safetensors"))),
+    "truncated manifest": lambda run: cut(next(run.glob("checkpoints/*/manifest.json"))),
+    "missing weights": lambda run: next(run.glob("checkpoints/*/weights.safetensors")).unlink(),
+}
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_run_is_refused_in_one_line_and_left_as_it_is(run, capsys, command, damage):
+    DAMAGE[damage](run)
+    before = contents(run)
+    words = ["train", "--run", str(run), "--total_steps", "400"] if command == "train" else ["evaluate", str(run)]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    after = contents(run)
+    after.pop(run.relative_to(run) / ".lock", None)
+    before.pop(run.relative_to(run) / ".lock", None)
+    assert after == before
+
+
+def test_a_truncated_trainer_state_stops_a_resume_but_not_an_evaluation(run, capsys):
+    cut(next(run.glob("checkpoints/*/trainer.pt")))
+    assert main(["evaluate", str(run), "--episodes", "2"]) == 0
+    assert main(["train", "--run", str(run), "--total_steps", "400"]) == 2
+    assert "trainer.pt is damaged" in capsys.readouterr().err
+
+
+def test_a_missing_run_is_said_to_be_missing(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path / "nowhere")]) == 2
+    assert "there is no such run folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_a_name_gets_game_core_and_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main([*TRAIN, "--core", "gru", "--total_steps", "20"]) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["delayed_cue-gru-1", "delayed_cue-gru-2"]
+
+
+def test_the_config_of_one_run_begins_another(whole_run, tmp_path):
+    words = ["train", "--config", str(whole_run / "config.yaml"), "--seed", "9", "--run", str(tmp_path / "second")]
+    assert main(words) == 0
+    assert "seed: 9" in (tmp_path / "second" / "config.yaml").read_text()
+
+
+def test_a_config_for_a_run_that_has_one_is_refused(run, capsys):
+    assert main(["train", "--run", str(run), "--config", str(run / "config.yaml")]) == 2
+    assert "leave --config out" in capsys.readouterr().err
+
+
+def test_print_config_creates_nothing(tmp_path, capsys):
+    assert main([*TRAIN, "--print_config", "--run", str(tmp_path / "run")]) == 0
+    assert "delayed_cue" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_have_documented_names(whole_run):
+    for line in (whole_run / "metrics.jsonl").read_text().splitlines():
+        assert json.loads(line).keys() == METRICS.keys()
+
+
+def test_cores_are_listed_with_the_sizes_of_the_paper_agent(capsys):
+    assert main(["cores", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    # LSTM: 4 gates of 256, from 257 inputs, 256 of its own, two biases; beside the encoder and the heads.
+    lstm, feedforward = rows["lstm"], rows["feedforward"]
+    heads = lambda size: 7 * (size + 1)  # noqa: E731  six actions and the value
+    assert lstm["parameters"] - feedforward["parameters"] == 4 * 256 * (257 + 256 + 2) + heads(256) - heads(257)
+    assert (lstm["state_floats"], feedforward["state_floats"]) == (512, 0)
+    # RDN: two layers of four heads, each with a 32 x 32 matrix and its last output.
+    assert rows["rdn"]["state_floats"] == 2 * 4 * (32 * 32 + 32)
+    assert all(row["description"] for row in rows.values())
+
+
+@pytest.mark.parametrize("words", [[], ["fly"], ["train", "--bogus"], ["cores", "extra"], ["evaluate"]])
+def test_wrong_commands_end_with_2(words, capsys):
+    assert main(words) == 2
+
+
+def test_too_little_shared_memory_is_said_with_the_sizes(monkeypatch):
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(64, 0, 1_000_000))
+    with pytest.raises(UserError, match=r"48 games need 2 MB of shared memory, but /dev/shm has 1 MB free"):
+        machine.check_shared_memory(2_000_000, "48 games")
+
+
+def test_too_little_memory_is_said_before_anything_starts(tmp_path, capsys):
+    words = [*TRAIN, "--actors.games", "8192", "--learner.unroll_length", "1_000_000", "--learner.batch_size", "8192"]
+    assert main([*words, "--run", str(tmp_path / "run")]) == 2
+    assert "actors.games: 8192 games with frames of 1x1x" in capsys.readouterr().err
+
+
+LINE = dict.fromkeys(METRICS) | {"agent_steps": 500.0, "frames": 2000.0, "steps_per_second": 100.0, "return_mean": 1.5}
+
+
+def test_a_pipe_gets_plain_lines(capsys):
+    with open_display("run", 1000, Console(force_terminal=False, width=200)) as display:
+        assert isinstance(display, PlainLines)
+        display.update(LINE)
+    shown = capsys.readouterr().out
+    assert "500 steps (50%)" in shown
+    assert "to go 0:00:05" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_terminal_gets_a_dashboard(capsys):
+    with open_display("runs/x", 1000, Console(force_terminal=True, width=120)) as display:
+        assert isinstance(display, Dashboard)
+        display.update(LINE)
+        display.advance(500)
+    shown = capsys.readouterr().out
+    assert "runs/x" in shown
+    assert "return (last 100 games)" in shown
+    assert "500 of 1,000 agent steps" in shown
