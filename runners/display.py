@@ -133,7 +133,8 @@ class Dashboard:
         ]
         for start in range(0, len(cells), 4):
             table.add_row(*(f"[dim]{name}[/dim]\n[bold]{value}[/bold]" for name, value in cells[start : start + 4]))
-        return Panel(Group(self._progress, "", table), title=self._title, subtitle="Ctrl-C saves and stops")
+        shown = Group(self._progress, "", table) if self._line else "starting the games ..."
+        return Panel(shown, title=self._title, subtitle="Ctrl-C saves and stops")
 
     def __enter__(self) -> Self:
         self._live.start(refresh=True)

@@ -4,19 +4,19 @@ import time
 
 import psutil
 
-from rfwp.agents.background import Background
 from rfwp.agents.collector import Collector
 from rfwp.agents.learner import Learner
+from rfwp.agents.sources import Source
 
 
 class Meter:
     """Measures speed and load of a running system between two readings."""
 
-    def __init__(self, learner: Learner, collector: Collector, background: Background | None) -> None:
+    def __init__(self, learner: Learner, collector: Collector, source: Source) -> None:
         self.learning_seconds = 0.0  # spent in updates; whoever learns adds to it
         self._learner = learner
         self._collector = collector
-        self._background = background
+        self._source = source
         self._process = psutil.Process()
         self._last = self._totals()
 
@@ -32,7 +32,7 @@ class Meter:
             "emulator_share": emulator / wall / sum(map(len, pool.groups)),
             "acting_share": acting / wall,
             "learning_share": learning / wall,
-            "queue_fill": self._background.fill if self._background else 0.0,
+            "queue_fill": self._source.fill,
             "actor_restarts": pool.restarts,
             "memory_megabytes": self._process.memory_info().rss / 1e6,
         }

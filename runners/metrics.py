@@ -3,7 +3,7 @@
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
@@ -57,10 +57,9 @@ class GameStatistics:
         self.count = 0
         self.recent: deque[Game] = deque(maxlen=RECENT_GAMES)
 
-    def add(self, games: Iterable[Game]) -> None:
-        for game in games:
-            self.count += 1
-            self.recent.append(game)
+    def add(self, game: Game) -> None:
+        self.count += 1
+        self.recent.append(game)
 
     @property
     def return_mean(self) -> float | None:

@@ -17,7 +17,6 @@ from rfwp.runners.files import write_whole
 from rfwp.runners.machine import versions
 from rfwp.runners.options import Values, config_from_values, read_config_file
 
-
 _END = "...\n"  # YAML's end of a document: shows that nothing is missing
 
 

@@ -1,6 +1,5 @@
 """Training: wires games, agent, learner and run folder together, and runs them to the end or until told to stop."""
 
-import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,9 +10,9 @@ import torch
 
 from rfwp.agents import slab
 from rfwp.agents.actors import ActorFailure, ActorPool
-from rfwp.agents.background import Background
 from rfwp.agents.collector import Collector
 from rfwp.agents.learner import Learner
+from rfwp.agents.sources import Background, InTurn, Source
 from rfwp.agents.trajectory import Batcher, Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
@@ -49,8 +48,6 @@ class Trainer:
         self.display = display
         self.device = machine.pick_device(config.device)
         torch.set_num_threads(machine.learner_threads())
-        random.seed(config.seed)
-        np.random.seed(config.seed)
         torch.manual_seed(config.seed)
         self.agent = build_agent(config, self.device)
         initialise(self.agent, config.initialisation)
@@ -60,6 +57,7 @@ class Trainer:
         self.games = GameStatistics()
         self.averages = LearnerAverages()
         self.wall_seconds = 0.0
+        self._logged_steps = 0
         self.frames_per_step = config.env.spec().frames_per_step
 
     def resume(self) -> None:
@@ -70,69 +68,61 @@ class Trainer:
 
     def run(self, stop: StopSignals) -> None:
         """Trains until total_steps or until a signal arrives; saves a checkpoint at the end either way."""
+        self._logged_steps = self.learner.agent_steps
         with ExitStack() as stack:
-            log = stack.enter_context(
-                MetricsLog(self.folder.metrics_file, self.folder.tensorboard, self.learner.agent_steps)
-            )
-            # The seed moves on with the run, so that a resumed run does not play the games of its start again.
-            seed = self.config.seed + 1_000_003 * self.learner.version
-            processes = self.config.actors.num_processes(machine.cores())
-            self._check_sizes(processes)
-            pool = stack.enter_context(ActorPool(self.config.actors, self.config.env, processes, seed))
-            self.weights.publish(self.agent, self.learner.version)
-            collector = Collector(
-                build_agent(self.config, self.device),
-                pool,
-                self.config.learner.unroll_length,
-                self.weights,
-                self.generator,
-                self._report_failure,
-            )
-            background = None
-            if not self.config.sync:
-                background = stack.enter_context(Background(collector.collect, self.config.learner.queue_size))
-            meter = Meter(self.learner, collector, background)
+            log = stack.enter_context(MetricsLog(self.folder.metrics_file, self.folder.tensorboard, self._logged_steps))
+            pool = stack.enter_context(self._start_actors())
+            collector = self._build_collector(pool)
+            source = InTurn(collector.collect) if self.config.sync else self._in_background(collector)
+            meter = Meter(self.learner, collector, stack.enter_context(source))
             try:
-                self._learn(stop, collector, background, meter, log)
+                self._learn(self._batches(source, stop), collector, meter, log)
             finally:
                 self._save()
 
-    def _learn(
-        self,
-        stop: StopSignals,
-        collector: Collector,
-        background: Background | None,
-        meter: Meter,
-        log: MetricsLog,
-    ) -> None:
-        next_line = time.monotonic() + self.config.log_seconds
-        next_checkpoint = time.monotonic() + 60 * self.config.checkpoint.minutes
-        for batch in self._batches(stop, collector, background):
+    def _start_actors(self) -> ActorPool:
+        processes = self.config.actors.num_processes(machine.cores())
+        self._check_sizes(processes)
+        # The seed moves on with the run, so that a resumed run does not play the games of its start again.
+        seed = self.config.seed + 1_000_003 * self.learner.version
+        return ActorPool(self.config.actors, self.config.env, processes, seed)
+
+    def _build_collector(self, pool: ActorPool) -> Collector:
+        self.weights.publish(self.agent, self.learner.version)
+        acting = build_agent(self.config, self.device)
+        length = self.config.learner.unroll_length
+        return Collector(acting, pool, length, self.weights, self.generator, self._report_failure)
+
+    def _in_background(self, collector: Collector) -> Background:
+        return Background(collector.collect, self.config.learner.queue_size)
+
+    def _batches(self, source: Source, stop: StopSignals) -> Iterator[Trajectory]:
+        """Batches for the learner until the run is done or told to stop."""
+        batcher = Batcher(self.config.learner.batch_size)
+        while True:
+            trajectory = source.get()
+            for batch in batcher.add(trajectory) if trajectory is not None else []:
+                yield batch
+                if self.done:
+                    return
+            if stop.received is not None:
+                return
+
+    def _learn(self, batches: Iterator[Trajectory], collector: Collector, meter: Meter, log: MetricsLog) -> None:
+        line, checkpoint = Timer(self.config.log_seconds), Timer(60 * self.config.checkpoint.minutes)
+        for batch in batches:
             started = time.perf_counter()
             self.averages.add(self.learner.learn(batch))
             self.weights.publish(self.agent, self.learner.version)
             meter.learning_seconds += time.perf_counter() - started
             while collector.games:
-                self.games.add([collector.games.popleft()])
-            now = time.monotonic()
-            if now >= next_line or self.done:
+                self.games.add(collector.games.popleft())
+            if line.due():
                 self._write_line(meter, log)
-                next_line = now + self.config.log_seconds
-            if now >= next_checkpoint:
+            if checkpoint.due():
                 self._save()
-                next_checkpoint = now + 60 * self.config.checkpoint.minutes
             self.display.advance(self.learner.agent_steps)
-        if not self.done:
-            self._write_line(meter, log)
-
-    def _batches(self, stop: StopSignals, collector: Collector, background: Background | None) -> Iterator[Trajectory]:
-        """Batches for the learner until the run is done or told to stop."""
-        batcher = Batcher(self.config.learner.batch_size)
-        while not self.done and stop.received is None:
-            trajectory = collector.collect() if background is None else background.get()
-            for batch in batcher.add(trajectory) if trajectory is not None else []:
-                if not self.done and stop.received is None:
-                    yield batch
+        self._write_line(meter, log)
 
     @property
     def done(self) -> bool:
@@ -140,9 +130,12 @@ class Trainer:
         return self.learner.agent_steps >= self.config.total_steps
 
     def _write_line(self, meter: Meter, log: MetricsLog) -> None:
+        steps = self.learner.agent_steps
+        if steps == self._logged_steps:  # no step is told twice
+            return
+        self._logged_steps = steps
         now = meter.read()
         self.wall_seconds += now.pop("seconds")
-        steps = self.learner.agent_steps
         line: dict[str, float | None] = {
             "agent_steps": steps,
             "frames": steps * self.frames_per_step,
@@ -198,3 +191,19 @@ class Trainer:
         self.wall_seconds = float(state["wall_seconds"])
         self.generator.set_state(state["sampling"])
         torch.set_rng_state(state["torch_random"])
+
+
+class Timer:
+    """Comes due every so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = time.monotonic() + seconds
+
+    def due(self) -> bool:
+        """Whether the time has come; begins anew if so."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True

@@ -42,7 +42,8 @@ def test_averages_are_means_since_they_were_last_taken():
 
 def test_statistics_cover_the_last_hundred_games_and_survive_a_round_trip():
     statistics = GameStatistics()
-    statistics.add(Game(float(score), score) for score in range(150))
+    for score in range(150):
+        statistics.add(Game(float(score), score))
     again = GameStatistics()
     again.load_state_dict(statistics.state_dict())
     assert again.metrics() == statistics.metrics()

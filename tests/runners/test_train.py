@@ -18,7 +18,10 @@ from rfwp.runners.cli import main
 
 SMALL = "--encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
 TOY = ["--env", "delayed_cue", "--final_games", "0", *SMALL]
-PONG = "--env.game pong --preset cpu --core lstm --core.hidden_size 32 --final_games 0 --log_seconds 0.5".split()
+PONG = (
+    "--env.game pong --preset cpu --core lstm --core.hidden_size 32 --final_games 0"
+    " --actors.games 8 --learner.batch_size 4 --log_seconds 0.5"
+).split()
 
 
 def lines(run: Path) -> list[dict]:

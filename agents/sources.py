@@ -1,16 +1,50 @@
-"""Acting and learning at the same time: the collector in a thread of its own, behind a bounded queue."""
+"""Where the learner gets its trajectories from: a collector that runs in turn with it, or in a thread of its own."""
 
 import queue
 import threading
+from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 from rfwp.agents.trajectory import Trajectory
 
 
-class Background:
-    """Runs `collect` in a thread; `get` hands its trajectories out in order. A context manager.
+class Source(AbstractContextManager["Source"]):
+    """Hands out trajectories. A context manager: collecting begins and ends with it."""
+
+    @property
+    @abstractmethod
+    def fill(self) -> float:
+        """Share of the queue that is full."""
+
+    @abstractmethod
+    def get(self) -> Trajectory | None:
+        """The next trajectory, or None if there is none yet."""
+
+
+class InTurn(Source):
+    """Collects when it is asked to, in the thread that asks: nothing depends on who is faster."""
+
+    def __init__(self, collect: Callable[[], Trajectory]) -> None:
+        self._collect = collect
+
+    @property
+    def fill(self) -> float:
+        return 0.0
+
+    def get(self) -> Trajectory:
+        return self._collect()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass  # nothing runs between two calls
+
+
+class Background(Source):
+    """Runs `collect` in a thread; `get` hands its trajectories out in order.
 
     When `queue_size` trajectories wait, collecting waits too, so memory stays what it was at the start.
     """
@@ -26,7 +60,6 @@ class Background:
 
     @property
     def fill(self) -> float:
-        """Share of the queue that is full."""
         return self._queue.qsize() / self._queue.maxsize
 
     def get(self) -> Trajectory | None:
