@@ -54,11 +54,13 @@ class ActorFailure(Exception):
 class Actor:
     """One actor process and the slab that it shares with this one."""
 
+    START_SECONDS = 2.0  # for each game, on top of the time-out, before the first step: generous by a factor of eight
+
     def __init__(self, world: WorldConfig, spec: WorldSpec, num_envs: int, seed: int) -> None:
         context = multiprocessing.get_context("spawn")
         memory = slab.allocate(num_envs, spec.frame_shape)
         self.slab = slab.view(memory, num_envs, spec.frame_shape)
-        self.seed = seed
+        self._started = False
         self._connection: Connection
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
@@ -77,7 +79,12 @@ class Actor:
             self._connection.send_bytes(actor.STEP)
 
     def wait(self, timeout: float) -> None:
-        """Returns when the slab holds the next step; ActorFailure if none comes within `timeout` seconds."""
+        """Returns when the slab holds the next step; ActorFailure if none comes within `timeout` seconds.
+
+        The first step may take longer, for the emulator loads its game once for each environment.
+        """
+        if not self._started:
+            timeout += self.START_SECONDS * len(self.slab.action)
         try:
             if not self._connection.poll(timeout):
                 raise ActorFailure(f"gave no answer within {timeout:g} s")
@@ -88,6 +95,7 @@ class Actor:
         if message.startswith(actor.FAILED):
             trace = message[len(actor.FAILED) :].decode().rstrip()
             raise ActorFailure(trace.splitlines()[-1] + "\n" + trace)
+        self._started = True
 
     def hang_up(self) -> None:
         """Tells the process to end; does not wait for it."""

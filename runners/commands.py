@@ -218,8 +218,11 @@ def _print_evaluation(result: Evaluation, console: Console) -> None:
     if facts["human_normalised"] is not None and result.score == "game":
         table.add_row("human-normalised", f"{facts['human_normalised']:,.1f} %")
     table.add_row("mean length", f"{facts['length_mean']:,.0f} agent steps")
-    table.add_row("protocol", f"{result.protocol}, {result.policy} actions, raw scores, seed {result.seed}")
-    table.add_row("trained for", f"{result.agent_steps:,} agent steps ({facts['frames']:,} frames)")
+    table.add_row(
+        "protocol",
+        ", ".join(filter(None, [result.protocol, f"{result.policy} actions", "raw scores", f"seed {result.seed}"])),
+    )
+    table.add_row("trained for", f"{result.agent_steps:,} agent steps ({result.frames:,} frames)")
     console.print(table)
 
 

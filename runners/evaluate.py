@@ -30,11 +30,12 @@ class Evaluation:
     """Scores of an agent, and the protocol that they were made by."""
 
     game: str
-    protocol: str
+    protocol: str | None  # of Atari games
     policy: Policy
     score: Score  # full games, or single lives as the RFWP paper counts them
     seed: int
     agent_steps: int  # that the agent was trained for
+    frames: int  # of those steps
     games: list[Game]  # (or lives), in the order of the environments that played them
 
     @property
@@ -47,7 +48,6 @@ class Evaluation:
         scores = self.scores
         return {
             **{name: value for name, value in asdict(self).items() if name != "games"},
-            "frames": self.agent_steps * 4 if self.protocol != "none" else self.agent_steps,
             "episodes": len(scores),
             "mean": fmean(scores),
             "median": median(scores),
@@ -55,7 +55,7 @@ class Evaluation:
             "min": min(scores),
             "max": max(scores),
             "length_mean": fmean(game.length for game in self.games),
-            "human_normalised": human_normalised(self.game, fmean(scores)) if self.protocol != "none" else None,
+            "human_normalised": human_normalised(self.game, fmean(scores)) if self.protocol else None,
             "returns": scores,
             "lengths": [game.length for game in self.games],
         }
@@ -90,11 +90,12 @@ def evaluate(
         played = play(agent, world, quota, policy, score, seed, on_progress)
     return Evaluation(
         game=config.title,
-        protocol=config.protocol if isinstance(config, atari.Config) else "none",
+        protocol=config.protocol if isinstance(config, atari.Config) else None,
         policy=policy,
         score=score,
         seed=seed,
         agent_steps=agent_steps,
+        frames=agent_steps * config.spec().frames_per_step,
         games=[game for games in played for game in games],
     )
 
