@@ -103,10 +103,9 @@ def test_default_initialisation_leaves_the_weights_as_built() -> None:
     assert all(torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True))
 
 
-def test_orthogonal_initialisation_sets_encoder_and_heads_and_leaves_the_core() -> None:
+def test_orthogonal_initialisation_sets_encoder_cells_and_heads() -> None:
     torch.manual_seed(0)
     network = ActorCritic(shallow.Config().build((4, 84, 84)), lstm.Config(hidden_size=8), ACTIONS)
-    core = [weight.clone() for weight in network.core.parameters()]
     initialise(network, "orthogonal")
     layers = [layer for layer in network.encoder.modules() if hasattr(layer, "weight")]
     assert len(layers) == 3
@@ -114,6 +113,17 @@ def test_orthogonal_initialisation_sets_encoder_and_heads_and_leaves_the_core() 
         rows = layer.weight.flatten(1)
         torch.testing.assert_close(rows @ rows.T, gain**2 * torch.eye(len(rows)), rtol=0, atol=1e-4 * gain**2)
         assert layer.bias.count_nonzero() == 0
+    cell = network.core.layers[0]
+    for matrix in (cell.weight_ih, cell.weight_hh):  # tall and wide ones
+        small = min((matrix @ matrix.T, matrix.T @ matrix), key=len)
+        torch.testing.assert_close(small, torch.eye(len(small)), rtol=0, atol=1e-4)
+    assert cell.bias_ih.count_nonzero() == cell.bias_hh.count_nonzero() == 0
+
+
+def test_orthogonal_initialisation_leaves_fast_weight_cores_as_built() -> None:
+    network = ActorCritic(shallow.Config().build((4, 84, 84)), rdn.Config(), ACTIONS)
+    core = [weight.clone() for weight in network.core.parameters()]
+    initialise(network, "orthogonal")
     assert all(torch.equal(*pair) for pair in zip(core, network.core.parameters(), strict=True))
 
 
