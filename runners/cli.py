@@ -1,5 +1,6 @@
 """The command line. Imports nothing heavy: actor processes import the main module too."""
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ Reinforcement learning for agents with memory.
   rfwp train      train an agent, or resume the run in a folder
   rfwp evaluate   score the agent of a run
   rfwp cores      list the memory cores
+  rfwp bench      time parts of the program
 
 `rfwp COMMAND --help` lists the options of a command."""
 
@@ -44,12 +46,11 @@ def _run(words: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    commands = ("train", "evaluate", "cores")
+    commands = ("train", "evaluate", "cores", "bench")
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
-    from rfwp.runners import commands as functions
-
-    command: Callable[[Sequence[str]], int] = getattr(functions, name)
+    module = importlib.import_module("rfwp.runners.bench" if name == "bench" else "rfwp.runners.commands")
+    command: Callable[[Sequence[str]], int] = getattr(module, name)
     return command
 
 

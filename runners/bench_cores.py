@@ -1,0 +1,127 @@
+"""`rfwp bench cores`: acting and learning of every memory core, with default settings and without the encoder."""
+
+from collections.abc import Callable
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from rich import box
+from rich.table import Table
+
+from rfwp.models.core import Core
+from rfwp.runners import components
+from rfwp.runners.benchmark import Benchmark, Row, Timing, measure, timing_cell, timing_columns, timing_keys
+
+ACTING_BATCHES = (1, 32, 256)
+UNROLL_LENGTH, UNROLL_BATCH = 50, 32
+INPUT_SIZE = 257  # 256 features and the reward
+RESET_DENSITY = 0.01
+
+_ACTING = {batch: f"an agent step of {batch} games (T = 1, no gradients)" for batch in ACTING_BATCHES}
+_UNROLL = "forward and backward over an unroll, with the gradients of every weight and of the input"
+
+KEYS = {
+    "core": "name of the core, which has its default settings",
+    "parameters": "weights of the core, without encoder and heads",
+    "state_bytes": "state that one game carries from step to step",
+    **{key: meaning for batch, what in _ACTING.items() for key, meaning in timing_keys(f"act_{batch}", what).items()},
+    **timing_keys("unroll", _UNROLL),
+    "input_size": "numbers that the core reads at an agent step",
+    "unroll_length": "agent steps of the unroll",
+    "unroll_batch": "games of the unroll",
+    "reset_density": "share of the unroll's steps that open an episode",
+}
+
+
+def time_core(name: str, seconds: float, device: torch.device) -> Row:
+    """Facts and times of one core in float32, every measurement taking about so many seconds."""
+    torch.manual_seed(0)
+    core: Core = components.config_class("core", name)().build(INPUT_SIZE).to(device)
+    row: Row = {
+        "core": name,
+        "parameters": sum(parameter.numel() for parameter in core.parameters()),
+        "state_bytes": sum(leaf.numel() * leaf.element_size() for leaf in core.initial_state(1)),
+    }
+    for batch in ACTING_BATCHES:
+        row |= timing_columns(f"act_{batch}", time_acting(core, batch, seconds, device))
+    row |= timing_columns("unroll", time_unroll(core, seconds, device))
+    return row | {
+        "input_size": INPUT_SIZE,
+        "unroll_length": UNROLL_LENGTH,
+        "unroll_batch": UNROLL_BATCH,
+        "reset_density": RESET_DENSITY,
+    }
+
+
+def time_acting(core: Core, batch: int, seconds: float, device: torch.device) -> Timing:
+    """Times one agent step of a batch of games as the policy takes it: T = 1, no gradients."""
+    x = torch.randn(1, batch, INPUT_SIZE, device=device)
+    reset = torch.zeros(1, batch, dtype=torch.bool, device=device)
+    with torch.no_grad():
+        _, state = core(x, core.initial_state(batch, device), reset)
+        return measure(lambda: core(x, state, reset), seconds, device)
+
+
+def time_unroll(core: Core, seconds: float, device: torch.device) -> Timing:
+    """Times forward and backward over an unroll [UNROLL_LENGTH, UNROLL_BATCH] with some resets in it."""
+    x = torch.randn(UNROLL_LENGTH, UNROLL_BATCH, INPUT_SIZE, device=device, requires_grad=True)
+    reset = torch.rand(UNROLL_LENGTH, UNROLL_BATCH, device=device) < RESET_DENSITY
+    state, wanted = core.initial_state(UNROLL_BATCH, device), [x, *core.parameters()]
+    direction = torch.randn(UNROLL_LENGTH, UNROLL_BATCH, core.output_size, device=device)
+
+    def learn() -> None:
+        outputs, _ = core(x, state, reset)
+        torch.autograd.grad(outputs, wanted, direction)
+
+    return measure(learn, seconds, device)
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--cores", type=str, nargs="+", metavar="NAME", help="only these cores")
+
+
+def _chosen(values: Namespace) -> list[str]:
+    return list(dict.fromkeys(values.cores or components.names("core")))
+
+
+def _check(values: Namespace) -> None:
+    for name in _chosen(values):
+        components.config_class("core", name)
+
+
+def _run(values: Namespace, device: torch.device, tell: Callable[[str], None]) -> list[Row]:
+    rows = []
+    for name in _chosen(values):
+        tell(name)
+        rows.append(time_core(name, values.seconds, device))
+    return rows
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(
+        title="Memory cores",
+        caption="Times in milliseconds: median, and 20th to 80th percentile. Acting: one agent step of so many games."
+        f" Learning: forward and backward over an unroll of {UNROLL_LENGTH} steps of {UNROLL_BATCH} games.",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("\ncore", no_wrap=True)
+    learn = f"learn\n{UNROLL_LENGTH} × {UNROLL_BATCH}"
+    for heading in ("\nweights", "state\nkB", *(f"act\n{batch}" for batch in ACTING_BATCHES), learn):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        times = [timing_cell(row, name) for name in (*(f"act_{batch}" for batch in ACTING_BATCHES), "unroll")]
+        table.add_row(row["core"], f"{row['parameters']:,}", f"{row['state_bytes'] / 1e3:.1f}", *times)
+    return table
+
+
+BENCHMARK = Benchmark(
+    description="Times every memory core: acting steps, and forward and backward over an unroll.",
+    keys=KEYS,
+    add_options=_add_options,
+    check=_check,
+    run=_run,
+    table=_table,
+)

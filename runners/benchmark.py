@@ -1,0 +1,87 @@
+"""What a benchmark is, and how it times a function: again and again after a warm-up, with the spread of the times."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from rich.table import Table
+
+WARM_UP_SHARE = 0.25  # of the seconds for the measurement
+LEAST_WARM_UPS, LEAST_REPEATS = 2, 5
+
+Row = dict[str, Any]
+
+
+class Benchmark(NamedTuple):
+    """One of the words after `rfwp bench`."""
+
+    description: str
+    keys: dict[str, str]  # every key of a row, with its meaning
+    add_options: Callable[[ArgumentParser], None]
+    check: Callable[[Namespace], None]  # UserError for options that make no sense, before anything is timed
+    # Options, device, and what to tell about the progress -> rows.
+    run: Callable[[Namespace, torch.device, Callable[[str], None]], list[Row]]
+    table: Callable[[list[Row]], Table]
+
+
+class Timing(NamedTuple):
+    """Milliseconds a call."""
+
+    median: float
+    p20: float
+    p80: float
+    repeats: int
+
+
+def measure(function: Callable[[], object], seconds: float, device: torch.device) -> Timing:
+    """Times a function for about so many seconds, at least LEAST_REPEATS times; a call ends when its GPU work does."""
+    _repeat(function, WARM_UP_SHARE * seconds, LEAST_WARM_UPS, device)
+    times = 1e3 * np.array(_repeat(function, seconds, LEAST_REPEATS, device))
+    p20, median, p80 = np.percentile(times, (20, 50, 80)).tolist()
+    return Timing(median, p20, p80, len(times))
+
+
+def timing_keys(name: str, what: str) -> dict[str, str]:
+    """The keys that `timing_columns` gives, with their meanings."""
+    return {
+        f"{name}_ms": f"milliseconds of {what}: median",
+        f"{name}_ms_p20": "the same, 20th percentile",
+        f"{name}_ms_p80": "the same, 80th percentile",
+        f"{name}_repeats": "how often that was timed",
+    }
+
+
+def timing_columns(name: str, timing: Timing) -> Row:
+    """A timing as part of a row."""
+    return dict(zip(timing_keys(name, ""), timing, strict=True))
+
+
+def timing_cell(row: Row, name: str) -> str:
+    """A timing in two lines of a table: the median, and the 20th to the 80th percentile."""
+    median, p20, p80 = (_short(row[f"{name}_{suffix}"]) for suffix in ("ms", "ms_p20", "ms_p80"))
+    return f"{median}\n[dim]{p20}–{p80}[/dim]"
+
+
+def _short(milliseconds: float) -> str:
+    return f"{milliseconds:.{0 if milliseconds >= 100 else 1 if milliseconds >= 10 else 2}f}"
+
+
+def _repeat(function: Callable[[], object], seconds: float, at_least: int, device: torch.device) -> list[float]:
+    """Seconds of each call."""
+    times: list[float] = []
+    _wait_for(device)
+    end = time.perf_counter() + seconds
+    while len(times) < at_least or time.perf_counter() < end:
+        started = time.perf_counter()
+        function()
+        _wait_for(device)
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
