@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import Tensor
 
 from rfwp.models.cores import delta_net, rdn
 from rfwp.models.fast_weights import delta_rule
@@ -51,14 +52,37 @@ def test_dpfp_multiplies_each_rectified_input_with_its_neighbour() -> None:
     torch.testing.assert_close(features, torch.tensor([0.0, 0.0, 0.0, 0.0, 6.0, 3.0]) / 9, rtol=0, atol=1e-5)
 
 
+def phi(z: Tensor) -> Tensor:
+    return torch.where(z > 0, z + 1, z.exp())
+
+
+def normalised(z: Tensor) -> Tensor:
+    return z / (z.sum() + 1e-5)
+
+
+def neighbours(z: Tensor) -> Tensor:
+    r = [*z.clamp(min=0), *(-z).clamp(min=0)]
+    return torch.stack([r[i] * r[(i + 1) % len(r)] for i in range(len(r))])
+
+
+FORMULAS = {
+    "elu_sum_norm": lambda z: normalised(phi(z)),
+    "softmax": lambda z: z.exp() / z.exp().sum(),
+    "elu": phi,
+    "dpfp": lambda z: normalised(neighbours(z)),
+    "identity": lambda z: z,
+}
+
+
 @pytest.mark.parametrize("name", get_args(FeatureMapName))
-@pytest.mark.parametrize("core", [delta_net, rdn])
-def test_every_feature_map_trains(core: object, name: FeatureMapName) -> None:
-    memory = core.Config(hidden_size=8, num_heads=2, head_size=4, feedforward_size=8, feature_map=name).build(3)
-    outputs, _ = memory(torch.randn(5, 2, 3), memory.initial_state(2), torch.zeros(5, 2, dtype=torch.bool))
-    outputs.sum().backward()
-    assert outputs.isfinite().all()
-    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in memory.parameters())
+def test_a_feature_map_is_its_formula(name: FeatureMapName) -> None:
+    torch.manual_seed(0)
+    z = torch.randn(20, 3, dtype=torch.float64, requires_grad=True)
+    features, expected = feature_map(name).apply(z), torch.stack([FORMULAS[name](row) for row in z])
+    torch.testing.assert_close(features, expected, rtol=1e-12, atol=1e-12)
+    direction = torch.randn_like(features)
+    gradients = [torch.autograd.grad(each, z, direction)[0] for each in (features, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
 def test_the_delta_rule_replaces_what_a_unit_key_holds() -> None:
