@@ -34,7 +34,8 @@ class FastWeightConfig(CoreConfig):
     mode is not quite the one that learns."""
 
     feature_map: FeatureMapName = "elu_sum_norm"
-    """Function applied to queries and keys."""
+    """Function applied to queries and keys. With elu or identity, whose keys are not normalised, the delta rule soon
+    diverges: they are for the linear_transformer."""
 
     gradient_horizon: int | None = None
     """Agent steps after which gradients through the recurrent state stop: 1 is what the published reinforcement
