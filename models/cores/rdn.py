@@ -16,8 +16,7 @@ class Config(FastWeightConfig):
     """Settings of the Recurrent Delta Net."""
 
     feature_map: FeatureMapName = "softmax"
-    """Function applied to queries and keys. With elu or identity the memory soon
-    diverges."""
+    """Function applied to queries and keys. With elu or identity the memory soon diverges."""
 
     def build(self, input_size: int) -> FastWeightStack:
         return FastWeightStack(input_size, self, lambda: RecurrentDeltaNet(self))

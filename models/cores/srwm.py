@@ -16,8 +16,7 @@ class Config(FastWeightConfig):
     """Settings of the self-referential weight matrix."""
 
     feature_map: FeatureMapName = "softmax"
-    """Function applied to the input, the queries and the keys. With elu or identity the memory soon
-    diverges."""
+    """Function applied to the input, the queries and the keys. With elu or identity the memory soon diverges."""
 
     def build(self, input_size: int) -> FastWeightStack:
         return FastWeightStack(input_size, self, lambda: SelfReferentialWeightMatrix(self))
