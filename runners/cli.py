@@ -46,11 +46,10 @@ def _run(words: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    commands = ("train", "evaluate", "cores", "bench")
+    commands = ("train", "evaluate", "cores", "bench")  # the files of rfwp.runners.commands
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
-    module = importlib.import_module("rfwp.runners.bench" if name == "bench" else "rfwp.runners.commands")
-    command: Callable[[Sequence[str]], int] = getattr(module, name)
+    command: Callable[[Sequence[str]], int] = importlib.import_module(f"rfwp.runners.commands.{name}").run
     return command
 
 

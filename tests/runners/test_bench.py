@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from rfwp.runners import bench_cores, components
-from rfwp.runners.bench import BENCHMARKS, CIRCUMSTANCES
 from rfwp.runners.benchmark import LEAST_REPEATS, measure
 from rfwp.runners.cli import main
+from rfwp.runners.commands.bench import BENCHMARKS, CIRCUMSTANCES
 
 CPU = torch.device("cpu")
 CORES = "bench cores --seconds 0.001 --device cpu".split()

@@ -26,7 +26,7 @@ CIRCUMSTANCES = {
 }
 
 
-def bench(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """`rfwp bench`: runs the benchmark that the first word names; prints a table, or JSON: a list of its rows."""
     name = argv[0] if argv else None
     if name in ("-h", "--help"):

@@ -1,0 +1,43 @@
+"""`rfwp cores`: every memory core, its size in the agent of the `paper` preset for Pong, and what it is."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.table import Table
+
+from rfwp.runners import components
+from rfwp.runners.options import build_config, parse, parse_train
+from rfwp.runners.train import build_agent
+
+
+def run(argv: Sequence[str]) -> int:
+    """From the words after `rfwp cores` to the exit code."""
+    parser = ArgumentParser(
+        prog="rfwp cores", exit_on_error=False, allow_abbrev=False, description="Lists the memory cores."
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
+    values = parse(parser, argv)
+    rows = [_core_facts(name) for name in components.names("core")]
+    if values.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    table = Table("core", "parameters", "state floats", "what it is")
+    for row in rows:
+        table.add_row(row["name"], f"{row['parameters']:,}", f"{row['state_floats']:,}", row["description"])
+    Console().print(table)
+    return 0
+
+
+def _core_facts(name: str) -> dict[str, Any]:
+    words = ["--preset=paper", "--env=atari", "--env.game=pong", f"--core={name}", "--device=cpu"]
+    agent = build_agent(build_config(parse_train(words, {})), torch.device("cpu"))
+    return {
+        "name": name,
+        "parameters": sum(parameter.numel() for parameter in agent.parameters()),
+        "state_floats": sum(leaf.numel() for leaf in agent.initial_state(1)),
+        "description": components.description("core", name),
+    }
