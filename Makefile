@@ -32,6 +32,10 @@ train: $(VENV)/installed  ## install into .venv if needed, then train, or resume
 	  $(if $(RUN),--run '$(RUN)') \
 	  $(ARGS)
 
+# Small tensors are quicker on one thread, and on a busy machine threads that wait by spinning take the cores from others.
+test test-slow: export OMP_NUM_THREADS ?= 1
+test test-slow: export OMP_WAIT_POLICY ?= passive
+
 test: $(VENV)/installed-dev  ## run the tests; ARGS="..." is passed to pytest
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 

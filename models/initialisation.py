@@ -13,7 +13,7 @@ def initialise(agent: ActorCritic, scheme: Scheme) -> None:
     """Set the starting weights in place.
 
     default: PyTorch's, as built, which is what the paper used.
-    orthogonal: encoder with gain √2, policy head 0.01, value head 1, matrices of LSTM and GRU cells 1; their biases zero;
+    orthogonal: encoder with gain √2, policy head 0.01, value head 1, matrices of LSTM and GRU cells 1, their biases 0;
     fast weight cores as built. Early learning with few samples needs it: PyTorch's weights shrink the signal layer by
     layer.
 
