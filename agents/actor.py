@@ -1,6 +1,5 @@
 """What runs in an actor process: it only steps games. Without torch, which keeps it small and its start quick."""
 
-import signal
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -19,9 +18,6 @@ def run_actor(connection: Connection, memory: Any, world_config: WorldConfig, nu
 
     The end of the main process, however it comes, closes the connection: no actor outlives it.
     """
-    # A Ctrl-C or a scheduler's SIGTERM reaches the whole process group; the main process decides when games end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         _serve(connection, memory, world_config, num_envs, seed)
     except (EOFError, BrokenPipeError, ConnectionResetError):

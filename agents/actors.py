@@ -2,12 +2,17 @@
 
 import contextlib
 import multiprocessing
+import signal
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
+
+import numpy as np
 
 from rfwp.agents import actor, slab
 from rfwp.envs.world import WorldConfig, WorldSpec
@@ -30,8 +35,8 @@ class ActorsConfig:
         for field in ("games", "groups"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}: got {getattr(self, field)}; allowed: a whole number of at least 1")
-        if self.timeout <= 0:
-            raise ValueError(f"timeout: got {self.timeout}; allowed: a number of seconds above 0")
+        if not 0 < self.timeout <= 86_400:
+            raise ValueError(f"timeout: got {self.timeout}; allowed: seconds above 0, up to a day (86400)")
         if self.games % self.groups:
             raise ValueError(f"games: got {self.games}; allowed: a multiple of groups ({self.groups})")
         if self.processes is not None and (self.processes < 1 or self.processes % self.groups):
@@ -43,8 +48,16 @@ class ActorsConfig:
         """Processes on a machine of so many cores: the most that share out the games evenly, one a group at least."""
         if self.processes is not None:
             return self.processes
-        even = (n for n in range(self.groups, self.games + 1, self.groups) if self.games % n == 0)
-        return max((n for n in even if n <= cores), default=self.groups)
+        most = min(cores, self.games)
+        even = (n for n in range(self.groups, most + 1, self.groups) if self.games % n == 0)
+        return max(even, default=self.groups)
+
+
+POLL_SECONDS = 0.2  # how soon a wait notices that it was cancelled
+
+
+class Cancelled(Exception):
+    """The wait was cut short on purpose."""
 
 
 class ActorFailure(Exception):
@@ -66,7 +79,8 @@ class Actor:
         self._process = context.Process(
             target=actor.run_actor, args=(theirs, memory, world, num_envs, seed), daemon=True, name=f"actor-{seed}"
         )
-        self._process.start()
+        with _signals_blocked():
+            self._process.start()
         theirs.close()  # so that the actor's end of the pipe closes with the actor
 
     @property
@@ -78,7 +92,7 @@ class Actor:
         with contextlib.suppress(OSError):
             self._connection.send_bytes(actor.STEP)
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float, cancelled: threading.Event) -> None:
         """Returns when the slab holds the next step; ActorFailure if none comes within `timeout` seconds.
 
         The first step may take longer, for the emulator loads its game once for each environment.
@@ -86,8 +100,12 @@ class Actor:
         if not self._started:
             timeout += self.START_SECONDS * len(self.slab.action)
         try:
-            if not self._connection.poll(timeout):
-                raise ActorFailure(f"gave no answer within {timeout:g} s")
+            deadline = time.monotonic() + timeout
+            while not self._connection.poll(max(0.0, min(POLL_SECONDS, deadline - time.monotonic()))):
+                if cancelled.is_set():
+                    raise Cancelled
+                if time.monotonic() >= deadline:
+                    raise ActorFailure(f"gave no answer within {timeout:.0f} s")
             message = self._connection.recv_bytes()
         except (EOFError, OSError):
             self._process.join(timeout=1)
@@ -114,17 +132,20 @@ class Actor:
 class ActorPool:
     """All actor processes, in groups; replaces those that fail. A context manager: leaving it ends them all."""
 
-    CRASH_LOOP = 5  # failures ...
-    CRASH_LOOP_SECONDS = 60.0  # ... within so many seconds end the run
+    CRASH_LOOP = 5  # failures end the run: within CRASH_LOOP_SECONDS, or of one actor before its first step
+    CRASH_LOOP_SECONDS = 60.0
 
-    def __init__(self, config: ActorsConfig, world: WorldConfig, num_processes: int, seed: int) -> None:
+    def __init__(self, config: ActorsConfig, world: WorldConfig, num_processes: int, seed: Sequence[int]) -> None:
+        """`seed` may be several numbers: pools with different ones play games that have nothing in common."""
         self.config = config
         self.world = world
         self.spec = world.spec()
         self.games_per_actor = config.games // num_processes
         self.restarts = 0
         self._recent: deque[float] = deque(maxlen=self.CRASH_LOOP)
-        self._next_seed = seed
+        self._seed = seed
+        self._started = 0
+        self._cancelled = threading.Event()
         self._retired_busy_seconds = 0.0
         actors = [self._start() for _ in range(num_processes)]
         size = num_processes // config.groups
@@ -142,37 +163,44 @@ class ActorPool:
 
         Raises:
             ActorFailure: a crash loop; the message carries the last traceback.
+            Cancelled: `cancel` was called.
         """
         failures = []
         deadline = time.monotonic() + self.config.timeout
         for index, one in enumerate(self.groups[group]):
             try:
-                one.wait(max(0.0, deadline - time.monotonic()))
+                one.wait(max(0.0, deadline - time.monotonic()), self._cancelled)
             except ActorFailure as failure:
                 failures.append(failure)
                 self._replace(group, index, failure)
         return failures
 
+    def cancel(self) -> None:
+        """Makes `wait`, in another thread, return soon, with Cancelled."""
+        self._cancelled.set()
+
     def _replace(self, group: int, index: int, failure: ActorFailure) -> None:
-        while True:
+        for _ in range(self.CRASH_LOOP):
             self._recent.append(time.monotonic())
             if len(self._recent) == self.CRASH_LOOP and self._recent[-1] - self._recent[0] < self.CRASH_LOOP_SECONDS:
-                raise ActorFailure(
-                    f"{self.CRASH_LOOP} actors failed within {self.CRASH_LOOP_SECONDS:g} s; the last one: {failure}"
-                )
+                break
             old = self.groups[group][index]
             self._retired_busy_seconds += float(old.slab.busy_seconds[0])
             old.close(grace=0)
             self.groups[group][index] = self._start()
             self.restarts += 1
             try:
-                return self.groups[group][index].wait(self.config.timeout)
+                self.groups[group][index].wait(self.config.timeout, self._cancelled)
             except ActorFailure as again:
                 failure = again
+            else:
+                return
+        raise ActorFailure(f"{self.CRASH_LOOP} actors failed in quick succession; the last one: {failure}")
 
     def _start(self) -> Actor:
-        self._next_seed += 1
-        return Actor(self.world, self.spec, self.games_per_actor, self._next_seed)
+        self._started += 1
+        seed = np.random.SeedSequence([*self._seed, self._started]).generate_state(1)[0]
+        return Actor(self.world, self.spec, self.games_per_actor, int(seed))
 
     def close(self) -> None:
         """Ends all processes; those that do not end by themselves are killed."""
@@ -191,3 +219,16 @@ class ActorPool:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Within it, processes are started that never see SIGINT and SIGTERM.
+
+    A Ctrl-C or a scheduler's SIGTERM reaches the whole process group; the main process decides when games end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -15,6 +15,10 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import State
 
 
+class Diverged(Exception):
+    """The agent computes infinities: its weights have become useless."""
+
+
 class Game(NamedTuple):
     """A full game that has ended."""
 
@@ -135,6 +139,8 @@ class Collector:
         fields, row = unroll.fields, unroll.row
         now = slice(row, row + 1)
         output, unroll.state = self.agent(fields.frame[now], fields.reward[now], fields.reset[now], unroll.state)
+        if not output.logits.isfinite().all():
+            raise Diverged("the policy's logits are not finite any more")
         action = sample(output.logits[0], self._generator)
         fields.action[row] = action
         fields.behaviour[row] = output.logits[0]

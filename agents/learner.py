@@ -64,6 +64,7 @@ class LearnerMetrics(NamedTuple):
     value_mean: Tensor  # mean V(x_t)
     value_explained_variance: Tensor  # 1 - Var(vs - V) / Var(vs)
     gradient_norm: Tensor  # global, before the clip, of the summed loss
+    update_skipped: Tensor  # 1 where the gradient was not finite and the weights stayed as they were
     importance_weight_mean: Tensor  # mean π/μ
     importance_weight_clipped: Tensor  # share of steps with π/μ above 1
     policy_lag: Tensor  # mean age of the policy that acted, in learner updates
@@ -95,10 +96,17 @@ class Learner:
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.config.gradient_clip)
+        self._drop_gradient_unless(norm.isfinite())
         self.optimiser.step()
         self.version += 1
         self.agent_steps += batch.unroll_length * batch.batch_size
-        return metrics._replace(gradient_norm=norm.detach())
+        return metrics._replace(gradient_norm=norm.detach(), update_skipped=1.0 - norm.isfinite().float())
+
+    def _drop_gradient_unless(self, finite: Tensor) -> None:
+        """One infinity would make every weight NaN for good. Decided on the device: nothing waits for the answer."""
+        for parameter in self.agent.parameters():
+            if parameter.grad is not None:
+                parameter.grad = torch.where(finite, parameter.grad, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the agent's weights; tensors and plain values only."""
@@ -145,8 +153,9 @@ def actor_critic_loss(
         value_explained_variance=1
         - (targets.vs - values.detach()).var(correction=0) / targets.vs.var(correction=0).clamp(min=1e-8),
         gradient_norm=torch.full((), float("nan")),
+        update_skipped=torch.zeros(()),
         importance_weight_mean=rhos.mean(),
-        importance_weight_clipped=(rhos > 1).float().mean(),
+        importance_weight_clipped=(rhos > 1 + 1e-3).float().mean(),  # beyond rounding
         policy_lag=version - batch.version.float().mean(),
     )
     return loss, metrics

@@ -51,8 +51,10 @@ class Background(Source):
 
     POLL_SECONDS = 0.2  # how soon a stop is noticed
 
-    def __init__(self, collect: Callable[[], Trajectory], queue_size: int) -> None:
+    def __init__(self, collect: Callable[[], Trajectory], queue_size: int, cancel: Callable[[], None]) -> None:
+        """`cancel` makes a `collect` that is under way in the thread end soon, by an exception of its own."""
         self._collect = collect
+        self._cancel = cancel
         self._queue: queue.Queue[Trajectory] = queue.Queue(queue_size)
         self._error: BaseException | None = None
         self._stopping = threading.Event()
@@ -94,4 +96,5 @@ class Background(Source):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping.set()
+        self._cancel()
         self._thread.join()

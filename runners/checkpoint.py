@@ -18,6 +18,7 @@ from rfwp.runners.errors import UserError
 from rfwp.runners.files import flush_to_disk
 
 FORMAT = 1
+ENOUGH_GAMES = 100  # that the mean of a checkpoint called best is taken over
 WEIGHTS, TRAINER, MANIFEST = "weights.safetensors", "trainer.pt", "manifest.json"
 
 
@@ -81,7 +82,7 @@ class CheckpointStore:
     def steps(self) -> list[int]:
         """Agent steps of the checkpoints that are there, ascending."""
         found = (path.name.removeprefix("step-") for path in self.folder.glob("step-*") if path.is_dir())
-        return sorted(int(name) for name in found if name.isdigit())
+        return sorted(int(name) for name in found if name.isdecimal())
 
     def find(self, which: str) -> Checkpoint:
         """The checkpoint called `best` (highest return over its last 100 games), `last`, or by its agent steps."""
@@ -93,13 +94,15 @@ class CheckpointStore:
         if which == "best":
             return max((self._open(step) for step in steps), key=_merit)
         digits = which.replace("_", "")
-        if not digits.isdigit() or int(digits) not in steps:
+        if not digits.isdecimal() or int(digits) not in steps:
             raise UserError(f"checkpoint: got {which!r}; allowed: best, last, {', '.join(map(str, steps))}")
         return self._open(int(digits))
 
     def save(self, agent: nn.Module, trainer: dict[str, Any], manifest: Manifest) -> Path:
         """Writes a checkpoint under a temporary name and renames it when it is whole and on the disk."""
         target = self._path(manifest.agent_steps)
+        if target.exists():  # stopped again before any further update: the same weights
+            return target
         temporary = self.folder / f".{target.name}.tmp-{os.getpid()}"
         for leftover in self.folder.glob(".step-*.tmp-*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -113,8 +116,6 @@ class CheckpointStore:
             (temporary / MANIFEST).write_text(json.dumps(facts, indent=2) + "\n")
             for path in (*temporary.iterdir(), temporary):
                 flush_to_disk(path)
-            if target.exists():  # the same step again: after a stop without an update in between
-                shutil.rmtree(target)
             temporary.rename(target)
             flush_to_disk(self.folder)
         finally:
@@ -143,7 +144,8 @@ class CheckpointStore:
 
 def _merit(checkpoint: Checkpoint) -> tuple[float, int]:
     score = checkpoint.manifest.return_mean
-    return (float("-inf") if score is None else score, checkpoint.manifest.agent_steps)
+    few = checkpoint.manifest.games < ENOUGH_GAMES  # a lucky first game is no merit
+    return (float("-inf") if score is None or few else score, checkpoint.manifest.agent_steps)
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -154,11 +156,19 @@ def _read_manifest(path: Path) -> Manifest:
             raise UserError(
                 f"checkpoint: {path} has format {version}; this release reads {FORMAT}: use the release that wrote it"
             )
-        return Manifest(**facts)
+        return _checked(Manifest(**facts))
     except FileNotFoundError:
         raise UserError(f"checkpoint: {path} is missing") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"checkpoint: {path} is damaged: {error}") from None
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    sums, score = manifest.sha256, manifest.return_mean
+    whole = all(isinstance(count, int) for count in (manifest.agent_steps, manifest.updates, manifest.games))
+    if not whole or not isinstance(sums, dict) or not isinstance(score, int | float | None):
+        raise ValueError("a field has a value of the wrong type")
+    return manifest
 
 
 def _sha256(path: Path) -> str:

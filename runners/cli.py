@@ -28,11 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"rfwp {words[0]}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `rfwp cores | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail too
         return 141
+    except OSError as error:  # a disk that is full, a folder that may not be written, a name that is too long
+        print(f"rfwp {words[0]}: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _run(words: list[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
@@ -134,7 +135,7 @@ class Dashboard:
         for start in range(0, len(cells), 4):
             table.add_row(*(f"[dim]{name}[/dim]\n[bold]{value}[/bold]" for name, value in cells[start : start + 4]))
         shown = Group(self._progress, "", table) if self._line else "starting the games ..."
-        return Panel(shown, title=self._title, subtitle="Ctrl-C saves and stops")
+        return Panel(shown, title=escape(self._title), subtitle="Ctrl-C saves and stops")
 
     def __enter__(self) -> Self:
         self._live.start(refresh=True)
@@ -161,4 +162,5 @@ def remaining(line: Line, total_steps: int) -> str:
     speed, steps = line.get("steps_per_second"), line.get("agent_steps")
     if not speed or steps is None:
         return "–"
-    return str(timedelta(seconds=round(max(0.0, total_steps - steps) / speed)))
+    seconds = max(0.0, total_steps - steps) / speed
+    return str(timedelta(seconds=round(seconds))) if seconds < 1e9 else "decades"

@@ -46,6 +46,7 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """Everything as plain values."""
         scores = self.scores
+        comparable = self.protocol is not None and self.score == "game"
         return {
             **{name: value for name, value in asdict(self).items() if name != "games"},
             "episodes": len(scores),
@@ -55,7 +56,7 @@ class Evaluation:
             "min": min(scores),
             "max": max(scores),
             "length_mean": fmean(game.length for game in self.games),
-            "human_normalised": human_normalised(self.game, fmean(scores)) if self.protocol else None,
+            "human_normalised": human_normalised(self.game, fmean(scores)) if comparable else None,
             "returns": scores,
             "lengths": [game.length for game in self.games],
         }

@@ -31,7 +31,7 @@ def keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
     """Drops the lines of a text file that are not wanted; a file without such lines is left alone."""
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if wanted(line)]
     if kept != lines:
         write_whole(path, "".join(kept))

@@ -50,7 +50,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"device: got {name!r}; allowed: auto, cpu, cuda, cuda:0, ...") from None
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index is not None):
         raise UserError(f"device: got {name!r}; allowed: auto, cpu, cuda, cuda:0, ...")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device: got {name!r}; this machine has {torch.cuda.device_count()} CUDA device(s)")
@@ -73,7 +73,7 @@ def check_shared_memory(needed: int, sizes: str) -> None:
     free = shutil.disk_usage(SHARED_MEMORY).free if os.path.isdir(SHARED_MEMORY) else needed
     if free < needed:
         raise UserError(
-            f"actors.games: {sizes} need {megabytes(needed)} of shared memory, but {SHARED_MEMORY} has"
+            f"{sizes} need {megabytes(needed)} of shared memory, but {SHARED_MEMORY} has"
             f" {megabytes(free)} free; use fewer games, or give it more (docker run --shm-size=1g)"
         )
 
@@ -84,8 +84,7 @@ def check_memory(needed: int, sizes: str, device: torch.device) -> None:
     free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
     if free < needed:
         raise UserError(
-            f"actors.games: {sizes} need {megabytes(needed)} of memory, but {device} has {megabytes(free)} free;"
-            " use fewer games, shorter unrolls or a smaller queue"
+            f"{sizes} need {megabytes(needed)} of memory, but {device} has {megabytes(free)} free; use smaller ones"
         )
 
 

@@ -36,6 +36,7 @@ METRICS = {
     "value_mean": ("value", "mean predicted value"),
     "value_explained_variance": ("value", "1 - Var(vs - V) / Var(vs): 1 is perfect, 0 no better than a constant"),
     "gradient_norm": ("optimiser", "global gradient norm of the summed loss, before the clip"),
+    "update_skipped": ("optimiser", "share of updates skipped because the gradient was not finite"),
     "learning_rate": ("optimiser", "of the next update"),
     "importance_weight_mean": ("off_policy", "mean of target over behaviour probability"),
     "importance_weight_clipped": ("off_policy", "share of steps whose importance weight is above 1 and clipped"),
@@ -135,6 +136,8 @@ class MetricsLog:
 
 def _agent_steps(line: str) -> float:
     """The steps of a line; infinite for a line that a crash cut short."""
+    if not line.endswith("\n"):
+        return math.inf
     try:
         return float(json.loads(line)["agent_steps"])
     except (ValueError, KeyError, TypeError):

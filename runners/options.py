@@ -32,10 +32,13 @@ def read_config_file(path: Path) -> Values:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UserError(f"config: got {str(path)!r}; there is no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"config: cannot read {str(path)!r}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"config: {str(path)!r} is not a config file: expected `field: value` lines")
+    for key in ("run", "config", "preset"):
+        if key in values:
+            raise UserError(f"{key}: got {values[key]!r} in {str(path)!r}; allowed: only on the command line")
     return values
 
 

@@ -37,12 +37,15 @@ class RunFolder:
         """Whether a run has begun here."""
         return self.config_file.exists()
 
-    def create(self) -> None:
-        """Makes the folder; UserError if there is something in it that is no run, or it cannot be made."""
+    def check_free(self) -> None:
+        """UserError if there is something at this place that is no run."""
         if self.path.exists() and not self.exists and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(
                 f"run: {str(self.path)!r} exists and is no run folder (it has no config.yaml); choose another name"
             )
+
+    def create(self) -> None:
+        """Makes the folder; UserError if it cannot be made."""
         try:
             self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -21,8 +20,8 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            sys.stdout.write("\033[?25h\n" if sys.stdout.isatty() else "")  # a dashboard hides the cursor
-            sys.stdout.flush()
+            if os.isatty(1):
+                os.write(1, b"\033[?25h\n")  # the dashboard hides the cursor
             os._exit(128 + number)  # actors end with their connections
         self.received = number
 

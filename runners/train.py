@@ -1,16 +1,19 @@
 """Training: wires games, agent, learner and run folder together, and runs them to the end or until told to stop."""
 
+import copy
+import math
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from rfwp.agents import slab
 from rfwp.agents.actors import ActorFailure, ActorPool
-from rfwp.agents.collector import Collector
+from rfwp.agents.collector import Collector, Diverged
 from rfwp.agents.learner import Learner
 from rfwp.agents.sources import Background, InTurn, Source
 from rfwp.agents.trajectory import Batcher, Trajectory
@@ -18,7 +21,7 @@ from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.initialisation import initialise
 from rfwp.runners import machine
-from rfwp.runners.checkpoint import Manifest
+from rfwp.runners.checkpoint import Checkpoint, Manifest
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.display import Display
 from rfwp.runners.errors import UserError
@@ -29,27 +32,37 @@ from rfwp.runners.signals import StopSignals
 
 
 def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
-    """The agent of a config on a device, its weights as PyTorch initialises them."""
+    """The agent of a config on a device, its weights as PyTorch initialises them; UserError if it does not fit."""
     spec = config.env.spec()
+    precision = machine.pick_precision(config.precision, device)
     try:
-        encoder = config.encoder.build(spec.frame_shape)
+        with torch.device("meta"):  # sizes without memory
+            sizes = ActorCritic(config.encoder.build(spec.frame_shape), config.core, len(spec.action_names), precision)
     except ValueError as error:
         raise UserError(f"encoder.{error}") from None
-    precision = machine.pick_precision(config.precision, device)
+    weights = num_bytes(sizes.parameters())
+    machine.check_memory(weights, f"core.hidden_size and other sizes: the agent's {weights // 4:,} weights", device)
+    encoder = config.encoder.build(spec.frame_shape)
     return ActorCritic(encoder, config.core, len(spec.action_names), precision).to(device)
+
+
+def num_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of all of them together."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class Trainer:
     """One training run in one process."""
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, display: Display) -> None:
+    def __init__(self, config: TrainConfig) -> None:
+        """Builds agent and learner, and checks that the run fits the machine; creates no files and no processes."""
         self.config = config
-        self.folder = folder
-        self.display = display
         self.device = machine.pick_device(config.device)
+        self.num_processes = config.actors.num_processes(machine.cores())
         torch.set_num_threads(machine.learner_threads())
         torch.manual_seed(config.seed)
         self.agent = build_agent(config, self.device)
+        self._check_sizes()
         initialise(self.agent, config.initialisation)
         self.learner = Learner(self.agent, config.learner, config.total_steps)
         self.weights = WeightBoard()
@@ -57,20 +70,25 @@ class Trainer:
         self.games = GameStatistics()
         self.averages = LearnerAverages()
         self.wall_seconds = 0.0
-        self._logged_steps = 0
         self.frames_per_step = config.env.spec().frames_per_step
+        self._logged_steps = 0
 
-    def resume(self) -> None:
-        """Takes up the newest checkpoint of the run folder."""
-        checkpoint = self.folder.checkpoints.find("last")
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Takes up a checkpoint of the same run."""
         checkpoint.load_weights(self.agent)
         self.load_state_dict(checkpoint.load_trainer())
 
-    def run(self, stop: StopSignals) -> None:
-        """Trains until total_steps or until a signal arrives; saves a checkpoint at the end either way."""
+    def run(self, folder: RunFolder, display: Display, stop: StopSignals) -> None:
+        """Trains until total_steps or until a signal arrives; saves a checkpoint at the end either way.
+
+        Raises:
+            ActorFailure: actors fail over and over. A checkpoint is saved before.
+            Diverged: the weights have become useless. Nothing is saved: the newest checkpoint is from before.
+        """
+        self.folder, self.display = folder, display
         self._logged_steps = self.learner.agent_steps
         with ExitStack() as stack:
-            log = stack.enter_context(MetricsLog(self.folder.metrics_file, self.folder.tensorboard, self._logged_steps))
+            log = stack.enter_context(MetricsLog(folder.metrics_file, folder.tensorboard, self._logged_steps))
             pool = stack.enter_context(self._start_actors())
             collector = self._build_collector(pool)
             source = InTurn(collector.collect) if self.config.sync else self._in_background(collector)
@@ -78,23 +96,22 @@ class Trainer:
             try:
                 self._learn(self._batches(source, stop), collector, meter, log)
             finally:
-                self._save()
+                if not isinstance(sys.exception(), Diverged):
+                    self._save()
 
     def _start_actors(self) -> ActorPool:
-        processes = self.config.actors.num_processes(machine.cores())
-        self._check_sizes(processes)
         # The seed moves on with the run, so that a resumed run does not play the games of its start again.
-        seed = self.config.seed + 1_000_003 * self.learner.version
-        return ActorPool(self.config.actors, self.config.env, processes, seed)
+        seed = (self.config.seed, self.learner.version)
+        return ActorPool(self.config.actors, self.config.env, self.num_processes, seed)
 
     def _build_collector(self, pool: ActorPool) -> Collector:
         self.weights.publish(self.agent, self.learner.version)
-        acting = build_agent(self.config, self.device)
+        acting = copy.deepcopy(self.agent)
         length = self.config.learner.unroll_length
         return Collector(acting, pool, length, self.weights, self.generator, self._report_failure)
 
     def _in_background(self, collector: Collector) -> Background:
-        return Background(collector.collect, self.config.learner.queue_size)
+        return Background(collector.collect, self.config.learner.queue_size, collector.pool.cancel)
 
     def _batches(self, source: Source, stop: StopSignals) -> Iterator[Trajectory]:
         """Batches for the learner until the run is done or told to stop."""
@@ -159,16 +176,20 @@ class Trainer:
         self.folder.checkpoints.save(self.agent, self.state_dict(), manifest)
         self.folder.checkpoints.prune(self.config.checkpoint.keep)
 
-    def _check_sizes(self, processes: int) -> None:
-        spec, config = self.config.env.spec(), self.config
-        games, length = config.actors.games, config.learner.unroll_length
-        sizes = f"{games} games with frames of {'x'.join(map(str, spec.frame_shape))}"
-        shared = processes * slab.num_bytes(games // processes, spec.frame_shape)
-        machine.check_shared_memory(shared, sizes)
-        row = games * int(np.prod(spec.frame_shape))
+    def _check_sizes(self) -> None:
+        """UserError if the slabs, or what the device has to hold, do not fit."""
+        config, shape = self.config, self.config.env.spec().frame_shape
+        games, batch, length = config.actors.games, config.learner.batch_size, config.learner.unroll_length
+        shared = self.num_processes * slab.num_bytes(games // self.num_processes, shape)
+        frames = f"{games} games with frames of {'x'.join(map(str, shape))}"
+        machine.check_shared_memory(shared, f"actors.games: {frames}")
         # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
-        unrolls = 1 + (config.learner.queue_size + 2) / config.actors.groups
-        machine.check_memory(int(unrolls * (length + 1) * row), f"{sizes} and unrolls of {length} steps", self.device)
+        unrolls = games * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
+        frame = math.prod(shape)
+        learning = batch * activation_bytes(self.agent, shape)
+        needed = int((length + 1) * (unrolls * frame + learning)) + 5 * num_bytes(self.agent.parameters())
+        sizes = f"actors.games, learner.batch_size, learner.unroll_length: {frames}, {batch} unrolls of {length} steps"
+        machine.check_memory(needed, sizes, self.device)
 
     def _report_failure(self, failure: ActorFailure) -> None:
         reason = str(failure).partition("\n")[0]
@@ -180,17 +201,40 @@ class Trainer:
             "learner": self.learner.state_dict(),
             "games": self.games.state_dict(),
             "wall_seconds": self.wall_seconds,
+            "device": self.device.type,
             "sampling": self.generator.get_state(),
-            "torch_random": torch.get_rng_state(),
+            "random": self._random_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up a state written by `state_dict`."""
+        """Takes up a state written by `state_dict`. Random generators of another kind of device begin anew."""
         self.learner.load_state_dict(state["learner"])
         self.games.load_state_dict(state["games"])
         self.wall_seconds = float(state["wall_seconds"])
-        self.generator.set_state(state["sampling"])
-        torch.set_rng_state(state["torch_random"])
+        if state["device"] != self.device.type:
+            self.generator.manual_seed(self.config.seed + self.learner.version)
+        elif self.device.type == "cuda":
+            self.generator.set_state(state["sampling"])
+            torch.cuda.set_rng_state(state["random"], self.device)
+        else:
+            self.generator.set_state(state["sampling"])
+            torch.set_rng_state(state["random"])
+
+    def _random_state(self) -> Tensor:
+        """State of the generator that dropout draws from."""
+        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+
+
+def activation_bytes(agent: ActorCritic, frame_shape: tuple[int, int, int]) -> int:
+    """Bytes that the encoder keeps for the backward pass of one frame: the outputs of all its layers."""
+    kept: list[Tensor] = []
+    layers = [layer for layer in agent.encoder.modules() if not any(layer.children())]
+    hooks = [layer.register_forward_hook(lambda layer, inputs, output: kept.append(output)) for layer in layers]
+    with torch.no_grad():
+        agent.encoder(torch.zeros(1, *frame_shape, dtype=torch.uint8, device=next(agent.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    return num_bytes(kept)
 
 
 class Timer:

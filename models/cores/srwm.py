@@ -37,7 +37,8 @@ class SelfReferentialWeightMatrix(FastMemory):
         super().__init__(config, slow_size=None, state_shapes=((rows, keys),))
         self.sizes = [size, 2 * size, 4]
         self.initial = nn.Parameter(torch.randn(config.num_heads, rows, keys) / size**0.5)
-        row_rates = torch.eye(4).repeat_interleave(torch.tensor([size, size, size, 4]), 1)  # which rate a row takes
+        counts = torch.tensor([size, size, size, 4])
+        row_rates = torch.eye(4).repeat_interleave(counts, 1, output_size=rows)  # which rate a row takes
         self.register_buffer("row_rates", row_rates, persistent=False)
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from rfwp.envs.worlds import atari
@@ -23,30 +23,42 @@ from rfwp.runners.video import film
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp evaluate` to the exit code."""
     values = parse(_parser(), argv)
-    if values.episodes < 1:
-        raise UserError(f"episodes: got {values.episodes}; allowed: a whole number of at least 1")
     folder = RunFolder(Path(values.run))
     config = folder.read_config()
+    _check(values, config)
     machine.keep_freed_memory()
     agent = build_agent(config, machine.pick_device(values.device))
     checkpoint = folder.checkpoints.find(values.checkpoint)
     checkpoint.load_weights(agent)
     steps, console = checkpoint.manifest.agent_steps, Console(stderr=values.json == "-")
-    result = run_evaluation(agent, config, values.episodes, steps, console, values.policy, values.score, values.seed)
+    policy, score, seed = values.policy, values.score, values.seed
+    result = run_evaluation(agent, config, values.episodes, steps, console, policy, score, seed)
     if values.json == "-":
         print(json.dumps(result.summary(), indent=2))
-        return 0
-    name = f"step-{steps:012d}-{values.policy}-{values.score}-seed{values.seed}.json"
-    try:
+    else:
+        name = f"step-{steps:012d}-{policy}-{score}-seed{seed}.json"
         result.write(Path(values.json) if values.json else folder.evaluations / name)
-    except OSError as error:
-        raise UserError(
-            f"json: cannot write {values.json or str(folder.evaluations / name)!r}: {error.strerror}"
-        ) from None
-    print_evaluation(result, console)
+        print_evaluation(result, console)
     if values.video:
-        _film(agent, config, folder, steps, values.policy, values.seed, console)
+        _film(agent, config, folder, steps, policy, seed, console)
     return 0
+
+
+def _check(values: Namespace, config: TrainConfig) -> None:
+    """UserError for what cannot be done, before any game is played."""
+    atari_env = config.env if isinstance(config.env, atari.Config) else None
+    if values.episodes < 1:
+        raise UserError(f"episodes: got {values.episodes}; allowed: a whole number of at least 1")
+    if not 0 <= values.seed < 2**31:
+        raise UserError(f"seed: got {values.seed}; allowed: a whole number from 0 to {2**31 - 1}")
+    if values.score == "life" and not (atari_env and atari_env.rules.life_ends_episode):
+        raise UserError(
+            "score: got life; allowed: game, for lost lives end no episode in this run (in protocol dqn they do)"
+        )
+    if values.video and atari_env is None:
+        raise UserError(f"video: {config.env.title} has no screen to film; only Atari games have")
+    if values.json not in (None, "-") and not Path(values.json).absolute().parent.is_dir():
+        raise UserError(f"json: got {values.json!r}; allowed: a file in a folder that exists, or -")
 
 
 def _film(
@@ -58,12 +70,11 @@ def _film(
     seed: int,
     console: Console,
 ) -> None:
-    if not isinstance(config.env, atari.Config):
-        raise UserError(f"video: {config.env.title} has no screen to film; only Atari games have")
+    assert isinstance(config.env, atari.Config)  # `_check` has seen to it
     path = folder.videos / f"step-{steps:012d}-{policy}-seed{seed}.mp4"
     with console.status("filming a game ..."):
         game = film(agent, config.env, path, policy, seed)
-    console.print(f"Filmed a game that scored {game.score:g}: {path}", soft_wrap=True)
+    console.print(f"Filmed a game that scored {game.score:g}: {path}", soft_wrap=True, markup=False)
 
 
 def _parser() -> ArgumentParser:

@@ -1,13 +1,16 @@
 """`rfwp train`: begins or resumes a run, and evaluates it at its end."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 import yaml
 from rich.console import Console
 
 from rfwp.agents.actors import ActorFailure
+from rfwp.agents.collector import Diverged
 from rfwp.runners import components, machine
 from rfwp.runners.config import FIXED, TrainConfig, to_dict
 from rfwp.runners.display import open_display
@@ -22,91 +25,110 @@ from rfwp.runners.train import Trainer
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp train` to the exit code."""
     early = peek(argv)
-    path, config_file = early["run"], early["config"]
-    folder = RunFolder(Path(path)) if path else None
+    if early["run"] == "":
+        raise UserError("run: got ''; allowed: a folder")
+    folder = RunFolder(Path(early["run"])) if early["run"] else None
     resuming = folder is not None and folder.exists
-    if folder is not None and resuming:
-        if config_file:
-            raise UserError(
-                f"config: got {config_file!r}, but the run {path!r} has its own already; leave --config out"
-            )
-        base = folder.read_values()
-    else:
-        base = read_config_file(Path(config_file)) if config_file else {}
-    values = parse_train(argv, base)
-    config = build_config(values)
+    config = _read_config(argv, folder if resuming else None)
     if early["print_config"]:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
-    if folder is not None and resuming:
-        _refuse_changes(folder, config)
-    folder = folder or new_run_folder(config)
-    return _train(config, folder, Console())
-
-
-def _train(config: TrainConfig, folder: RunFolder, console: Console) -> int:
     machine.keep_freed_memory()
-    machine.pick_device(config.device)
+    folder = folder or new_run_folder(config)
+    folder.check_free()
+    trainer = Trainer(config)  # refuses what does not fit before anything is written
     folder.create()
     with folder.locked():
+        code = _train(trainer, folder, Console())
+        if code == 0:
+            _conclude(trainer, folder, Console())
+    return code
+
+
+def _read_config(argv: Sequence[str], resumed: RunFolder | None) -> TrainConfig:
+    early = peek(argv)
+    if resumed is None:
+        base = read_config_file(Path(early["config"])) if early["config"] else {}
+        return build_config(parse_train(argv, base))
+    for option in ("config", "preset"):
+        if early[option]:
+            raise UserError(
+                f"{option}: got {early[option]!r}, but the run {str(resumed.path)!r} has its own settings already;"
+                f" leave --{option} out"
+            )
+    config = build_config(parse_train(argv, resumed.read_values()))
+    _refuse_changes(resumed, config)
+    return config
+
+
+def _train(trainer: Trainer, folder: RunFolder, console: Console) -> int:
+    """Trains to the end or to a signal; the exit code."""
+    config = trainer.config
+    if folder.checkpoints.steps():
+        trainer.resume(folder.checkpoints.find("last"))
+    folder.write_config(config)
+    _announce(trainer, console)
+    if trainer.done:
+        return 0
+    try:
         with StopSignals() as stop, open_display(str(folder.path), config.total_steps, console) as display:
-            trainer = Trainer(config, folder, display)
-            if folder.checkpoints.steps():
-                trainer.resume()
-            folder.write_config(config)
-            _announce(trainer, console)
-            try:
-                if not trainer.done:
-                    trainer.run(stop)
-            except ActorFailure as failure:
-                print(f"rfwp train: the games cannot be played: {failure}", file=sys.stderr)
-                return 1
-        if stop.received is not None:
-            steps = f"{trainer.learner.agent_steps:,} agent steps"
-            console.print(f"Stopped at {steps}; saved. To go on:\n  rfwp train --run {folder.path}", soft_wrap=True)
-            return stop.exit_code
-        _conclude(trainer, console)
-    return 0
+            trainer.run(folder, display, stop)
+    except ActorFailure as failure:
+        print(f"rfwp train: the games cannot be played: {failure}", file=sys.stderr)
+        return 1
+    except Diverged as error:
+        advice = "the newest checkpoint is from before: lower learner.learning_rate"
+        print(f"rfwp train: {error}; {advice}", file=sys.stderr)
+        return 1
+    if stop.received is not None:
+        steps, path = trainer.learner.agent_steps, shlex.quote(str(folder.path))
+        _say(console, f"Stopped at {steps:,} agent steps; saved. To go on:\n  rfwp train --run {path}")
+    return stop.exit_code
 
 
-def _conclude(trainer: Trainer, console: Console) -> None:
+def _conclude(trainer: Trainer, folder: RunFolder, console: Console) -> None:
     """Evaluates a run that is complete, and says what can be done with it."""
-    config, folder, steps = trainer.config, trainer.folder, trainer.learner.agent_steps
+    config, steps = trainer.config, trainer.learner.agent_steps
     if config.final_games:
         result = run_evaluation(trainer.agent, config, config.final_games, steps, console)
         result.write(folder.evaluations / f"step-{steps:012d}-final.json")
         print_evaluation(result, console)
+    path = shlex.quote(str(folder.path))
     hints = {
-        "score it again": f"rfwp evaluate {folder.path}",
-        "watch a game": f"rfwp evaluate {folder.path} --video",
-        "see its curves": f"tensorboard --logdir {folder.path}",
+        "score it again": f"rfwp evaluate {path}",
+        "watch a game": f"rfwp evaluate {path} --video",
+        "see its curves": f"tensorboard --logdir {path}",
     }
     lines = [f"  {what + ':':16} {command}" for what, command in hints.items()]
-    console.print("\n".join([f"Run folder: {folder.path}", *lines]), soft_wrap=True, highlight=False)
+    _say(console, "\n".join([f"Run folder: {path}", *lines]))
+
+
+def _say(console: Console, text: str) -> None:
+    """Prints text as it is: paths may hold what rich takes for markup."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _announce(trainer: Trainer, console: Console) -> None:
     config, steps = trainer.config, trainer.learner.agent_steps
     parameters = sum(parameter.numel() for parameter in trainer.agent.parameters())
-    processes = config.actors.num_processes(machine.cores())
-    console.print(
-        f"{config.env.title}, core {components.name_of(config.core)}, {parameters:,} parameters, on {trainer.device} "
-        f"({str(trainer.agent.encoder_precision).removeprefix('torch.')} encoder); "
-        f"{config.actors.games} games in {processes} processes on {machine.cores()} cores",
-        soft_wrap=True,
-        highlight=False,
+    precision = str(trainer.agent.encoder_precision).removeprefix("torch.")
+    _say(
+        console,
+        f"{config.env.title}, core {components.name_of(config.core)}, {parameters:,} parameters, on {trainer.device}"
+        f" ({precision} encoder, {torch.get_num_threads()} threads); {config.actors.games} games in"
+        f" {trainer.num_processes} processes on {machine.cores()} cores",
     )
     if trainer.done:
-        console.print(f"The run is complete: {steps:,} steps. A larger --total_steps goes on.", soft_wrap=True)
+        _say(console, f"The run is complete: {steps:,} steps. A larger --total_steps goes on.")
     elif steps:
-        console.print(f"Resuming at {steps:,} of {config.total_steps:,} agent steps.", soft_wrap=True)
+        _say(console, f"Resuming at {steps:,} of {config.total_steps:,} agent steps.")
 
 
 def _refuse_changes(folder: RunFolder, config: TrainConfig) -> None:
     """UserError if what a run has learned would not fit its new settings."""
     before, after = to_dict(folder.read_config()), to_dict(config)
     for section in FIXED:
-        for name in before[section].keys() | after[section].keys():
+        for name in {**before[section], **after[section]}:  # the component's name first
             old, new = before[section].get(name), after[section].get(name)
             if old != new:
                 raise UserError(

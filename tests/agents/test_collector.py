@@ -32,7 +32,7 @@ def make_collector(pool: ActorPool, agent: ActorCritic, length=5) -> Collector:
 
 @pytest.fixture
 def pool():
-    with ActorPool(ActorsConfig(games=8, processes=4, groups=2), WORLD, 4, seed=0) as pool:
+    with ActorPool(ActorsConfig(games=8, processes=4, groups=2), WORLD, 4, seed=(0,)) as pool:
         yield pool
 
 
@@ -83,7 +83,7 @@ def test_the_version_of_the_weights_travels_with_the_steps(pool):
 def test_collecting_is_repeatable():
     actions = []
     for _ in range(2):
-        with ActorPool(ActorsConfig(games=4, processes=2), counting.Config(), 2, seed=5) as pool:
+        with ActorPool(ActorsConfig(games=4, processes=2), counting.Config(), 2, seed=(5,)) as pool:
             collector = make_collector(pool, make_agent(counting.Config()))
             actions.append(torch.stack([collector.collect().action for _ in range(6)]))
     assert torch.equal(*actions)
@@ -104,7 +104,7 @@ def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):
 
 def test_a_stuck_actor_is_replaced_after_the_timeout():
     config = ActorsConfig(games=2, processes=2, timeout=3.0)
-    with ActorPool(config, WORLD, 2, seed=0) as pool:
+    with ActorPool(config, WORLD, 2, seed=(0,)) as pool:
         collector = make_collector(pool, make_agent())
         collector.collect()
         os.kill(pool.groups[1][0].pid, signal.SIGSTOP)
@@ -117,7 +117,7 @@ def test_a_crash_loop_ends_with_the_traceback():
     broken = delayed_cue.Config()
     object.__setattr__(broken, "delay", -5)  # past its own check: fails in the actor process, not here
     config = ActorsConfig(games=2, processes=2, timeout=30.0)
-    with ActorPool(config, broken, 2, seed=0) as pool, pytest.raises(ActorFailure, match="Traceback"):
+    with ActorPool(config, broken, 2, seed=(0,)) as pool, pytest.raises(ActorFailure, match="Traceback"):
         pool.wait(0)
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from rich.console import Console
 
 from rfwp.runners import machine
@@ -11,6 +12,8 @@ from rfwp.runners.cli import main
 from rfwp.runners.display import Dashboard, PlainLines, open_display
 from rfwp.runners.errors import UserError
 from rfwp.runners.metrics import METRICS
+from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.train import Trainer
 
 TRAIN = "train --env delayed_cue --final_games 0 --encoder.size 8 --learner.batch_size 4 --actors.games 8".split()
 
@@ -132,7 +135,39 @@ def test_too_little_shared_memory_is_said_with_the_sizes(monkeypatch):
 def test_too_little_memory_is_said_before_anything_starts(tmp_path, capsys):
     words = [*TRAIN, "--actors.games", "8192", "--learner.unroll_length", "1_000_000", "--learner.batch_size", "8192"]
     assert main([*words, "--run", str(tmp_path / "run")]) == 2
-    assert "actors.games: 8192 games with frames of 1x1x" in capsys.readouterr().err
+    assert "8192 games with frames of 1x1x" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_agent_that_is_too_large_is_refused_before_its_weights_are_made(tmp_path, capsys):
+    assert main([*TRAIN, "--core", "lstm", "--core.hidden_size", "1000000", "--run", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "core.hidden_size" in error
+    assert error.count("\n") == 1
+
+
+def test_a_refused_start_leaves_nothing_behind_and_a_refused_resume_changes_nothing(run, tmp_path, capsys):
+    other = tmp_path / "other"
+    assert main([*"train --env delayed_cue --encoder shallow --actors.games 8 --run".split(), str(other)]) == 2
+    assert not other.exists()
+    before = contents(run)
+    assert main(["train", "--run", str(run), "--actors.games", "100_000_000_000"]) == 2
+    assert contents(run) == before
+
+
+def test_weights_that_are_not_finite_end_the_run_and_are_not_saved(tmp_path, capsys):
+    words = [*TRAIN, "--core", "linear_transformer", "--learner.learning_rate", "1e37", "--sync"]
+    assert main([*words, "--run", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert "lower learner.learning_rate" in error
+    assert "Traceback" not in error
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_another_type_of_device_begins_new_random_numbers(run):
+    trainer = Trainer(RunFolder(run).read_config())
+    state = trainer.state_dict() | {"device": "cuda", "sampling": torch.zeros(16, dtype=torch.uint8)}
+    trainer.load_state_dict(state)
 
 
 LINE = dict.fromkeys(METRICS) | {"agent_steps": 500.0, "frames": 2000.0, "steps_per_second": 100.0, "return_mean": 1.5}

@@ -119,9 +119,20 @@ def test_a_wrong_config_file_gets_one_line(base, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [", "!!python/object/apply:os.system ['true']", "\0"])
+NO_CONFIG = ["", "- a\n- b\n", "a: [", "!!python/object/apply:os.system ['true']", "\0", "[" * 3000, "seed: 2020-13-45"]
+
+
+@pytest.mark.parametrize("text", NO_CONFIG)
 def test_a_file_that_is_no_config_is_refused(tmp_path, text):
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match="config"):
+        read_config_file(path)
+
+
+@pytest.mark.parametrize("key", ["run", "preset", "config"])
+def test_what_belongs_on_the_command_line_is_refused_in_a_file(tmp_path, key):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"{key}: paper\n")
+    with pytest.raises(UserError, match=f"{key}: got 'paper'.*only on the command line"):
         read_config_file(path)
