@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from rfwp.agents.actors import ActorFailure, ActorPool, ActorsConfig
+from rfwp.agents.actors import ActorFailure, ActorPool, ActorsConfig, Cancelled
 from rfwp.agents.collector import Collector
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import counting, delayed_cue
@@ -110,7 +110,15 @@ def test_a_stuck_actor_is_replaced_after_the_timeout():
         os.kill(pool.groups[1][0].pid, signal.SIGSTOP)
         for _ in range(4):
             collector.collect()
-        assert pool.restarts == 1
+        assert pool.restarts >= 1  # a busy machine may be slow enough for another
+
+
+def test_waiting_can_be_cut_short():
+    with ActorPool(ActorsConfig(games=2, processes=2), WORLD, 2, seed=(0,)) as pool:
+        pool.wait(0)  # nothing was asked for since, so another wait would last until the time-out
+        pool.cancel()
+        with pytest.raises(Cancelled):
+            pool.wait(0)
 
 
 def test_a_crash_loop_ends_with_the_traceback():
