@@ -52,6 +52,8 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
     commands = ("train", "evaluate", "cores", "bench")  # the files of rfwp.runners.commands
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
+    # PyTorch's threads wait for each other by spinning, which takes time away from the games on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command: Callable[[Sequence[str]], int] = importlib.import_module(f"rfwp.runners.commands.{name}").run
     return command
 

@@ -21,7 +21,7 @@ def run_evaluation(
     seed: int = 0,
 ) -> Evaluation:
     """Plays with all cores of the machine; arguments as in `evaluate`."""
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(machine.learner_threads())  # the emulator's own threads take the rest
     with console.status(f"playing {episodes} {'games' if score == 'game' else 'lives'} ...") as status:
         return evaluate(
             agent,

@@ -1,6 +1,8 @@
 """`rfwp train`: begins or resumes a run, and evaluates it at its end."""
 
+import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +84,7 @@ def _train(trainer: Trainer, folder: RunFolder, console: Console) -> int:
         return 1
     if stop.received is not None:
         steps, path = trainer.learner.agent_steps, shlex.quote(str(folder.path))
-        _say(console, f"Stopped at {steps:,} agent steps; saved. To go on:\n  rfwp train --run {path}")
+        _say(console, f"Stopped at {steps:,} agent steps; saved. To go on:\n  {_command('rfwp')} train --run {path}")
     return stop.exit_code
 
 
@@ -95,12 +97,20 @@ def _conclude(trainer: Trainer, folder: RunFolder, console: Console) -> None:
         print_evaluation(result, console)
     path = shlex.quote(str(folder.path))
     hints = {
-        "score it again": f"rfwp evaluate {path}",
-        "watch a game": f"rfwp evaluate {path} --video",
-        "see its curves": f"tensorboard --logdir {path}",
+        "score it again": f"{_command('rfwp')} evaluate {path}",
+        "watch a game": f"{_command('rfwp')} evaluate {path} --video",
+        "see its curves": f"{_command('tensorboard')} --logdir {path}",
     }
     lines = [f"  {what + ':':16} {command}" for what, command in hints.items()]
     _say(console, "\n".join([f"Run folder: {path}", *lines]))
+
+
+def _command(name: str) -> str:
+    """How a user calls an installed program here: by its name where that is found, else by its path."""
+    beside = Path(sys.executable).parent / name
+    if shutil.which(name) or not beside.exists():
+        return name
+    return shlex.quote(os.path.relpath(beside))
 
 
 def _say(console: Console, text: str) -> None:
