@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -31,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
         raise UserError("run: got ''; allowed: a folder")
     folder = RunFolder(Path(early["run"])) if early["run"] else None
     resuming = folder is not None and folder.exists
-    config = _read_config(argv, folder if resuming else None)
+    config = _read_config(argv, early, folder if resuming else None)
     if early["print_config"]:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
@@ -47,8 +48,8 @@ def run(argv: Sequence[str]) -> int:
     return code
 
 
-def _read_config(argv: Sequence[str], resumed: RunFolder | None) -> TrainConfig:
-    early = peek(argv)
+def _read_config(argv: Sequence[str], early: dict[str, Any], resumed: RunFolder | None) -> TrainConfig:
+    """The settings of a new run, or of a resumed one; `early` is what `peek` says of the words."""
     if resumed is None:
         base = read_config_file(Path(early["config"])) if early["config"] else {}
         return build_config(parse_train(argv, base))
