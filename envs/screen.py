@@ -54,7 +54,8 @@ class Screen(World):
             self._begin_game()
         else:
             # Sprites that flicker are drawn in every other frame only.
-            self._stack = _pushed(self._stack, np.maximum(*grey[-2:]))
+            newest = _resized(np.maximum(*grey[-2:]))
+            self._stack = np.concatenate([self._stack[1:], newest[None]])
         return self._tracker.advance(
             self._stack[None].copy(),
             np.array([reward], np.float32),
@@ -94,7 +95,8 @@ class Screen(World):
             if self._emulator.game_over():
                 self._emulator.reset_game()
         self._opening_frame = self._emulator.getEpisodeFrameNumber()
-        self._stack = _pushed(np.zeros(FRAME_SHAPE, np.uint8), self._emulator.getScreenGrayscale())
+        first = _resized(self._emulator.getScreenGrayscale())
+        self._stack = np.stack([first] * FRAME_SHAPE[0])
 
     def _draw_noops(self) -> int:
         # As the batched emulator draws: C++'s mt19937, one 32-bit word, scaled. One seed then gives one game in both.
@@ -102,8 +104,7 @@ class Screen(World):
         return word * self._config.rules.noop_max >> 32
 
 
-def _pushed(stack: NDArray[np.uint8], grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give the stack [4, 84, 84] without its oldest frame and with a grey screen [H, W], resized, as its newest."""
+def _resized(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give a grey screen [210, 160] in the size of the agent's frames."""
     _, height, width = FRAME_SHAPE
-    small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    return np.concatenate([stack[1:], small[None]], dtype=np.uint8)
+    return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

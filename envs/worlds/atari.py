@@ -36,7 +36,10 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Config(WorldConfig):
-    """An Atari game and the protocol it is played by. Frames are grey, 84 x 84, the last four agent steps stacked."""
+    """An Atari game and the protocol it is played by. Frames are grey, 84 x 84, the last four agent steps stacked.
+
+    A game opens with its first frame four times.
+    """
 
     game: str = "breakout"
     """One of the 57 games, in any usual spelling; kept as snake_case."""
@@ -82,7 +85,8 @@ class Atari(World):
     def reset(self, seed: int) -> Step:
         frame, info = self._emulators.reset(seed=game_seeds(seed, self.num_envs))
         self._first_frame = _first_frame(info)
-        return self._tracker.open(frame)
+        self._black = np.full(self.num_envs, FRAME_SHAPE[0] - 1)
+        return self._tracker.open(_filled(frame, self._black))
 
     def step(self, action: NDArray[np.int64]) -> Step:
         # An invalid action would kill a thread of the emulator, and the answer would be awaited for ever.
@@ -91,11 +95,24 @@ class Atari(World):
         # `terminated` is also set by a lost life, and `lives` is the new game's already (or always 0, as in Pong).
         before, self._first_frame = self._first_frame, _first_frame(info)
         game_over = self._first_frame != before
+        self._black = np.where(game_over, FRAME_SHAPE[0] - 1, np.maximum(self._black - 1, 0))
+        frame = _filled(frame, self._black)
         return self._tracker.advance(frame, reward.astype(np.float32), terminated | truncated, game_over)
 
     def close(self) -> None:
         # AtariVectorEnv.close() leaves its threads and emulators behind; they end with the object.
         vars(self).pop("_emulators", None)
+
+
+def _filled(stacks: NDArray[np.uint8], black: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Write a game's first frame over the `black` ones [E] that stand before it in its stack [E, 4, H, W], in place.
+
+    To a network that has learned to see what moves, a black frame is a flash over the whole screen: activations forty
+    times their usual size, at the start of games only.
+    """
+    for env in np.flatnonzero(black):
+        stacks[env, : black[env]] = stacks[env, black[env]]
+    return stacks
 
 
 def game_seeds(seed: int, num_envs: int) -> NDArray[np.int64]:

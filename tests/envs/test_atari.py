@@ -47,7 +47,8 @@ def test_after_a_lost_life_the_frame_stack_goes_on(breakout):
     for before, after in pairwise(steps):
         lost = after.reset & ~after.game_over
         np.testing.assert_array_equal(after.frame[lost, :3], before.frame[lost, 1:])
-        assert not after.frame[after.game_over, :3].any()  # a new game: only the newest frame is filled
+        opening = after.frame[after.game_over]
+        np.testing.assert_array_equal(opening, opening[:, 3:].repeat(4, 1))
         lives_lost += lost.sum()
     assert lives_lost > 0
 
@@ -79,7 +80,7 @@ def test_frames_rewards_and_games_are_those_of_gymnasium(game, monkeypatch):
     monkeypatch.setitem(atari.PROTOCOLS, "machado", atari.PROTOCOLS["machado"]._replace(sticky=0.0))
     actions, steps = play(Config(game, "machado"), num_steps=300, num_envs=1)
     single = AtariEnv(game, frameskip=1, repeat_action_probability=0.0, full_action_space=True)
-    witness = FrameStackObservation(AtariPreprocessing(single, noop_max=0), 4, padding_type="zero")
+    witness = FrameStackObservation(AtariPreprocessing(single, noop_max=0), 4, padding_type="reset")
     frame, _ = witness.reset()
     score = 0.0
     for action, before, after in zip(actions, steps, steps[1:], strict=False):
