@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rfwp.cuda.available import available
 from rfwp.models.core import CoreConfig, State, check, check_horizon, unroll
 from rfwp.models.feature_maps import FeatureMapName, feature_map
 
@@ -57,11 +58,14 @@ class FastMemory(nn.Module, ABC):
     """One layer's memory: a slow projection of the input and, in every head, the same recurrence over fast weights.
 
     A subclass passes its sizes to `__init__` and defines `prepare` and `advance`. Both see one row for each head of
-    each sequence, heads first: N = num_heads * B, row h * B + b. So a head's slow weights apply to a run of rows.
+    each sequence, heads first: N = num_heads * B, row h * B + b. So a head's slow weights apply to a run of rows. It
+    may have a kernel for the loop over `advance`: then it defines `fused` and sets `kernel_size`.
 
     slow_size: numbers a head that the slow projection gives at a step; None for heads that share out x itself.
     state_shapes: each leaf's shape in one head; the state has leaves [B, num_heads, *shape].
     """
+
+    kernel_size: int | None = None  # size of the matrices that `fused` works on; None: there is no `fused`
 
     def __init__(
         self, config: FastWeightConfig, slow_size: int | None, state_shapes: tuple[tuple[int, ...], ...]
@@ -83,6 +87,10 @@ class FastMemory(nn.Module, ABC):
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         """Do one agent step of the recurrence: inputs [N, ...], state [N, ...] -> y [N, head_size], new state."""
 
+    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        """Do what `advance` does for all steps, in a kernel: inputs [T, N, ...], reset [T, B] -> y [T, N, head_size]."""
+        raise NotImplementedError
+
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance one agent step: x [B, hidden_size] -> y [B, hidden_size], new state."""
         y, rows = self.advance(self.prepare(self._project(x)), self._to_rows(state))
@@ -90,9 +98,12 @@ class FastMemory(nn.Module, ABC):
 
     def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         """Advance T agent steps: x [T, B, hidden_size], reset [T, B] -> y [T, B, hidden_size], final state."""
-        inputs = self.prepare(self._project(x))
-        reset = reset.repeat(1, self.num_heads)  # [T, N]
-        y, rows = unroll(self.advance, inputs, self._to_rows(state), reset, self.gradient_horizon)
+        inputs, rows = self.prepare(self._project(x)), self._to_rows(state)
+        if self.kernel_size is not None and available(x.device.type, self.kernel_size):
+            y, rows = self.fused(inputs, rows, reset)
+        else:
+            reset = reset.repeat(1, self.num_heads)  # [T, N]
+            y, rows = unroll(self.advance, inputs, rows, reset, self.gradient_horizon)
         return self._merge(y), self._from_rows(rows)
 
     def _project(self, x: Tensor) -> Tensor:

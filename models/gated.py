@@ -8,6 +8,7 @@ from typing import Generic, TypeVar, cast
 
 from torch import Tensor, nn
 
+from rfwp.cuda.available import available
 from rfwp.models.core import Core, CoreConfig, State, check, check_horizon, unroll
 
 Cell = TypeVar("Cell", bound=nn.RNNCellBase)
@@ -62,6 +63,10 @@ class GatedCore(Core, ABC, Generic[Cell]):
     def advance(self, cell: Cell, gates: Tensor, state: State) -> State:
         """Do what remains of the step when the input's part of the gates is known: [B, gates * hidden_size]."""
 
+    @abstractmethod
+    def fused(self, cell: Cell, gates: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        """Do what `advance` does for all steps, with kernels: gates [T, B, ...], reset [T, B] -> y [T, B, hidden_size]."""
+
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         after: State = ()
         for cell, before in self._cells(state):
@@ -72,8 +77,12 @@ class GatedCore(Core, ABC, Generic[Cell]):
     def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         after: State = ()
         for cell, before in self._cells(state):
-            loop = partial(self._advance_and_read, cell)
-            x, leaves = unroll(loop, (self.project(cell, x),), before, reset, self.gradient_horizon)
+            gates = self.project(cell, x)
+            if available(x.device.type):
+                x, leaves = self.fused(cell, gates, before, reset)
+            else:
+                loop = partial(self._advance_and_read, cell)
+                x, leaves = unroll(loop, (gates,), before, reset, self.gradient_horizon)
             after += leaves
         return x, after
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rfwp.cuda.delta import delta
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
@@ -26,6 +27,7 @@ class DeltaNet(FastMemory):
         keys = size * feature_map(config.feature_map).growth
         super().__init__(config, slow_size=3 * size + 1, state_shapes=((size, keys),))
         self.sizes = [2 * size, size, 1]
+        self.kernel_size = size if keys == size else None
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
         query_key, value, rate = slow.split_with_sizes(self.sizes, -1)
@@ -35,4 +37,9 @@ class DeltaNet(FastMemory):
         query_key, value, rate = inputs
         (fast,) = state
         read, fast = delta_rule(fast, query_key, value, rate)
+        return read, (fast,)
+
+    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        query_key, value, rate = inputs
+        read, fast = delta(query_key, value, rate.squeeze(-1), None, *state, reset, self.gradient_horizon)
         return read, (fast,)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rfwp.cuda.delta import delta
+from rfwp.cuda.feedback import feedback
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
@@ -35,6 +37,7 @@ class DeltaRNN(FastMemory):
         keys = size * feature_map(config.feature_map).growth
         super().__init__(config, slow_size=5 * size + 2, state_shapes=((size, keys), (size, size), (size,)))
         self.sizes = [2 * size, size, 1, size, size, 1]
+        self.kernel_size = size if keys == size else None
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
         query_key, value, rate, back_key, back_value, back_rate = slow.split_with_sizes(self.sizes, -1)
@@ -49,3 +52,12 @@ class DeltaRNN(FastMemory):
         fed_back, back = delta_rule(back, back_query_key, back_value, back_rate)
         output = read + fed_back
         return output, (fast, back, output)
+
+    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        query_key, value, rate, back_key, back_value, back_rate = inputs
+        fast, back, last_output = state
+        horizon = self.gradient_horizon
+        read, fast = delta(query_key, value, rate.squeeze(-1), None, fast, reset, horizon)
+        written = (back_key, back_value, back_rate.squeeze(-1))
+        output, back, last_output = feedback(read, *written, back, last_output, reset, horizon)
+        return output, (fast, back, last_output)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
+from rfwp.cuda.delta import delta
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
@@ -31,6 +33,7 @@ class GatedDeltaNet(FastMemory):
         keys = size * feature_map(config.feature_map).growth
         super().__init__(config, slow_size=3 * size + 2, state_shapes=((size, keys),))
         self.sizes = [2 * size, size, 1, 1]
+        self.kernel_size = size if keys == size else None
         memory_length = torch.logspace(1, 3, config.num_heads)  # agent steps: 1 / (1 − σ(b))
         self.decay_bias = nn.Parameter((memory_length - 1).log())
 
@@ -38,10 +41,16 @@ class GatedDeltaNet(FastMemory):
         query_key, value, rate, decay = slow.split_with_sizes(self.sizes, -1)
         bias = self.decay_bias.repeat_interleave(slow.shape[-2] // self.num_heads).view(-1, 1)  # [N, 1]
         query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
-        return query_key, value, rate.sigmoid(), (decay + bias).sigmoid()
+        return query_key, value, rate.sigmoid(), logsigmoid(decay + bias)
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
-        query_key, value, rate, decay = inputs
+        query_key, value, rate, log_decay = inputs
         (fast,) = state
-        read, fast = delta_rule(decay.unsqueeze(2) * fast, query_key, value, rate)
+        read, fast = delta_rule(log_decay.exp().unsqueeze(2) * fast, query_key, value, rate)
+        return read, (fast,)
+
+    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        query_key, value, rate, log_decay = inputs
+        scalars = (rate.squeeze(-1), log_decay.squeeze(-1))
+        read, fast = delta(query_key, value, *scalars, *state, reset, self.gradient_horizon)
         return read, (fast,)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from rfwp.cuda.gated import gru
 from rfwp.models.core import State
 from rfwp.models.gated import GatedConfig, GatedCore
 
@@ -42,3 +43,7 @@ class GRU(GatedCore[nn.GRUCell]):
         r, z = (from_input + from_past).sigmoid().chunk(2, -1)
         n = torch.addcmul(new_input, r, new_past).tanh()
         return (torch.lerp(n, h, z),)
+
+    def fused(self, cell: nn.GRUCell, gates: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        output, h = gru(gates, cell.weight_hh, cell.bias_hh, *state, reset, self.gradient_horizon)
+        return output, (h,)

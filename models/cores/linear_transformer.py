@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rfwp.cuda.delta import delta
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig
@@ -30,14 +31,20 @@ class LinearTransformer(FastMemory):
         keys = size * feature_map(config.feature_map).growth
         super().__init__(config, slow_size=3 * size, state_shapes=((size, keys),))
         self.sizes = [2 * size, size]
+        self.kernel_size = size if keys == size else None
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
         query_key, value = slow.split_with_sizes(self.sizes, -1)
-        query, key = self.features(query_key.view(*value.shape[:-1], 2, -1)).unbind(-2)
-        return query, key, value
+        return self.features(query_key.view(*value.shape[:-1], 2, -1)), value
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
-        query, key, value = inputs
+        query_key, value = inputs
+        query, key = query_key.unbind(1)
         (fast,) = state
         fast = torch.addcmul(fast, value.unsqueeze(2), key.unsqueeze(1))
         return torch.bmm(query.unsqueeze(1), fast.mT).squeeze(1), (fast,)
+
+    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        query_key, value = inputs
+        read, fast = delta(query_key, value, None, None, *state, reset, self.gradient_horizon)
+        return read, (fast,)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from rfwp.cuda.gated import lstm
 from rfwp.models.core import State
 from rfwp.models.gated import GatedConfig, GatedCore
 
@@ -40,3 +41,7 @@ class LSTM(GatedCore[nn.LSTMCell]):
         i, f, u, o = torch.addmm(gates, h, cell.weight_hh.t()).chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * u.tanh()
         return o.sigmoid() * c.tanh(), c
+
+    def fused(self, cell: nn.LSTMCell, gates: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        output, h, c = lstm(gates, cell.weight_hh, *state, reset, self.gradient_horizon)
+        return output, (h, c)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rfwp.cuda.rdn import rdn
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
@@ -34,6 +35,7 @@ class RecurrentDeltaNet(FastMemory):
         keys = size * feature_map(config.feature_map).growth
         super().__init__(config, slow_size=3 * size + 1, state_shapes=((size, keys), (size,)))
         self.sizes = [2 * size, size, 1]
+        self.kernel_size = size if config.feature_map == "softmax" else None
         self.recurrent = nn.Parameter(torch.randn(config.num_heads, size, 3 * size + 1) / size**0.5)
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
@@ -48,3 +50,8 @@ class RecurrentDeltaNet(FastMemory):
         query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
         read, fast = delta_rule(fast, query_key, value, rate.sigmoid())
         return read, (fast, read)
+
+    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        slow = inputs[0].flatten(1, 2)
+        read, fast, last_read = rdn(slow, self.recurrent, *state, reset, self.gradient_horizon)
+        return read, (fast, last_read)

@@ -1,0 +1,147 @@
+"""Compiles the kernels with NVRTC, which needs neither a GPU nor a compiler on the machine, and keeps what it made."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cuda.bindings import nvrtc
+
+KERNELS = Path(__file__).parent / "kernels"
+FLAGS = ("--std=c++17", "--ptxas-options=-v")
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class Compiled(NamedTuple):
+    """A kernel that the driver can load."""
+
+    symbol: str  # its name in the image
+    image: bytes  # cubin, or PTX that the driver will compile
+    log: str  # of the compiler, registers and spills included; empty if the image was kept from before
+
+
+def compile_kernel(source: str, kernel: str, architecture: str) -> Compiled:
+    """Compile one kernel: source "rdn.cuh", kernel "rdn_forward<float, float, 32>", architecture "sm_90".
+
+    RuntimeError with the compiler's log if it does not compile.
+    """
+    program = _check(
+        nvrtc.nvrtcCreateProgram(
+            f'#include "{source}"\nusing namespace rfwp;\n'.encode(),
+            source.replace(".cuh", ".cu").encode(),
+            len(_headers()),
+            [text for text in _headers().values()],
+            [name.encode() for name in _headers()],
+        )
+    )
+    try:
+        expression = f"rfwp::{kernel}".encode()
+        _check(nvrtc.nvrtcAddNameExpression(program, expression))
+        flags = [flag.encode() for flag in (f"--gpu-architecture={architecture}", *FLAGS)]
+        (status,) = nvrtc.nvrtcCompileProgram(program, len(flags), flags)
+        log = _read(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog).decode(errors="replace")
+        if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+            raise RuntimeError(f"{source}: {kernel} does not compile for {architecture}:\n{log}")
+        if architecture.startswith("sm_"):
+            image = _read(program, nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
+        else:
+            image = _read(program, nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX)
+        return Compiled(_check(nvrtc.nvrtcGetLoweredName(program, expression)).decode(), image, log)
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+
+
+def cached_kernel(source: str, kernel: str, architecture: str, folder: Path | None = None) -> Compiled:
+    """Like `compile_kernel`, but take the image from the disk if it is there and whole.
+
+    The file's name is a hash of all that decides what is in it, and it appears whole or not at all, so processes may
+    start at the same time. Where the folder cannot be written, nothing is kept.
+    """
+    folder = cache_folder() if folder is None else folder
+    path = folder / f"{_key(source, kernel, architecture)}.bin"
+    kept = _load(path)
+    if kept is not None:
+        return kept
+    compiled = compile_kernel(source, kernel, architecture)
+    _keep(path, compiled)
+    return compiled
+
+
+def pick_architecture(compute_capability: int, supported: Sequence[int]) -> str | None:
+    """What to compile for: 90 -> "sm_90"; PTX for a GPU newer than NVRTC; None for one that NVRTC no longer knows."""
+    if compute_capability in supported:
+        return f"sm_{compute_capability}"
+    older = [each for each in supported if each < compute_capability]
+    return f"compute_{max(older)}" if older else None
+
+
+def supported_architectures() -> list[int]:
+    """Compute capabilities that the installed NVRTC compiles for: 75, 80, ..."""
+    return list(_check(nvrtc.nvrtcGetSupportedArchs()))
+
+
+def nvrtc_version() -> tuple[int, int]:
+    """Version of the installed NVRTC; an exception of many possible kinds if it cannot be loaded."""
+    major, minor = _check(nvrtc.nvrtcVersion())
+    return major, minor
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "rfwp" / "kernels"
+
+
+@cache
+def _headers() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(KERNELS.glob("*.cuh"))}
+
+
+def _key(source: str, kernel: str, architecture: str) -> str:
+    facts = (source, kernel, architecture, nvrtc_version(), FLAGS, sorted(_headers().items()))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _load(path: Path) -> Compiled | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, body = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+    if hashlib.sha256(body).digest() != digest:
+        return None
+    symbol, _, image = body.partition(b"\0")
+    return Compiled(symbol.decode(), image, log="")
+
+
+def _keep(path: Path, compiled: Compiled) -> None:
+    body = compiled.symbol.encode() + b"\0" + compiled.image
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(hashlib.sha256(body).digest() + body)
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except OSError:
+        pass  # a full or read-only disk costs time at the next start, nothing else
+
+
+def _read(program: Any, size: Any, read: Any) -> bytes:
+    content = b" " * _check(size(program))
+    _check(read(program, content))
+    return content
+
+
+def _check(result: tuple[Any, ...]) -> Any:
+    """Raise RuntimeError for a call that failed, else give what it returned beside its status."""
+    status, *values = result
+    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        raise RuntimeError(f"NVRTC: {nvrtc.nvrtcGetErrorString(status)[1].decode()}")
+    return values[0] if len(values) == 1 else tuple(values)

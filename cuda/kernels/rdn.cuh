@@ -1,0 +1,199 @@
+// Recurrent Delta Net: a Delta Net whose queries, keys, values and rates see its last output.
+//
+//   s = tanh(y_{t-1})
+//   q', k', v, b = x + R s            x from the slow projection, R slow weights of the head
+//   q = softmax(q')    k = softmax(k')    β = σ(b)
+//   e = v - W_{t-1} k;    W_t = W_{t-1} + β e ⊗ k
+//   y_t = W_t q
+//
+// Backward. dy is the gradient of y_t: what is asked of it directly, plus `carry`, what step t + 1 asks through s. With G
+// the gradient of W_t, dy ⊗ q included,
+//
+//   dq = W_tᵀ dy     dc = G k     dk = Gᵀ c - W_{t-1}ᵀ dv     dv = β dc     db = (dc · e) β (1 - β)
+//   dq' = q (dq - q · dq)         dk' = k (dk - k · dk)
+//   G of step t - 1 = G - dv ⊗ k
+//   carry of step t - 1 = (1 - s²) (R_qᵀ dq' + R_kᵀ dk' + R_vᵀ dv + r_b db)
+//
+// dy depends on the step after, so W runs backward in time with G: subtracting c ⊗ k undoes the write. That is one
+// addition, not a division, so the error is that of rounding. A reset cannot be undone; the matrix from before it is
+// rebuilt from the segment's start. The gradient of R is one matrix product of all s and dx, left to the caller.
+#pragma once
+#include "common.cuh"
+
+namespace rfwp {
+
+// A thread reads D numbers of each part of R at a step. Where registers have no room for them, they lie in shared
+// memory, with a pitch that spreads the threads' lines over all banks.
+template <int D>
+constexpr int kPitch = D + 4;
+
+template <typename S, typename X, int D>
+__global__ void __launch_bounds__(D)
+    rdn_forward(const X* slow,                                // [T, N, 3D + 1]  x
+                const S* recurrent,                           // [H, D, 3D + 1]  R: what each number of s adds to x
+                const S* before, S* after,                    // [slots, D, D]  W, a row for each value
+                const S* read_before, S* read_after,          // [slots, D]  y
+                const unsigned char* reset,                   // [T, B]  W and y are zero before step t
+                const long long* slots,                       // [N], or null: memory n is at n
+                X* read,                                      // [T, N, D]  y
+                S* query_key, S* error, S* rate, S* feedback,  // [T, N, 2, D], [T, N, D], [T, N], [T, N, D], or null
+                int T, int N, int B) {
+  constexpr int P = 3 * D + 1;
+  constexpr bool kInRegisters = D <= 32;
+  RFWP_SHARED_ARRAY(S, columns_of_all);  // [3, D, kPitch] unless in registers
+  __shared__ S feedbacks[2][D], queries[2][D], keys[2][D];
+  __shared__ S scratch[2];
+  const int i = threadIdx.x, n = blockIdx.x;
+  const S* R = recurrent + static_cast<long long>(n / B) * D * P;
+  const long long slot = slots ? slots[n] : n;
+
+  S own_columns[kInRegisters ? 3 * D : 1];
+  S* columns[3];  // column i of R_q, R_k and R_v
+#pragma unroll
+  for (int part = 0; part < 3; ++part) {
+    columns[part] = kInRegisters ? own_columns + part * D : columns_of_all + (part * D + i) * kPitch<D>;
+#pragma unroll
+    for (int j = 0; j < D; ++j) columns[part][j] = R[j * P + part * D + i];
+  }
+  const S r_b = R[i * P + 3 * D];
+  S W[D];  // row i
+  load_row<D>(W, before + slot * D * D);
+  S y = read_before[slot * D + i];
+
+  struct Inputs {
+    S q, k, v, b;
+    bool reset;
+  };
+  const auto inputs = [&](int t) -> Inputs {
+    const X* x = slow + (static_cast<long long>(t) * N + n) * P;
+    return {load(x + i), load(x + D + i), load(x + 2 * D + i), load(x + 3 * D), reset[t * B + n % B] != 0};
+  };
+  Inputs next = inputs(0);
+  for (int t = 0; t < T; ++t) {
+    const Inputs now = next;
+    if (t + 1 < T) next = inputs(t + 1);
+    if (now.reset) {
+      clear<D>(W);
+      y = 0;
+    }
+    // Two buffers in turn: when a thread writes to one again, the others have passed a wait in between.
+    S *s = feedbacks[t % 2], *q = queries[t % 2], *k = keys[t % 2];
+    const S own_s = tanh(y);
+    s[i] = own_s;
+    sync<D>();
+    const S own_q = softmax<D>(now.q + dot<D>(columns[0], s), scratch);
+    const S own_k = softmax<D>(now.k + dot<D>(columns[1], s), scratch);
+    const S v = now.v + dot<D>(columns[2], s);
+    const S beta = sigmoid(now.b + reduce<Sum, D>(r_b * own_s, scratch));
+    q[i] = own_q;
+    k[i] = own_k;
+    sync<D>();
+    const S e = v - dot<D>(W, k);
+    add_outer<D>(W, beta * e, k);
+    y = dot<D>(W, q);
+
+    const long long step = static_cast<long long>(t) * N + n;
+    store(read + step * D + i, y);
+    if (error) {
+      query_key[step * 2 * D + i] = own_q;
+      query_key[step * 2 * D + D + i] = own_k;
+      error[step * D + i] = e;
+      feedback[step * D + i] = own_s;
+      if (i == 0) rate[step] = beta;
+    }
+  }
+  store_row<D>(W, after + slot * D * D);
+  read_after[slot * D + i] = y;
+}
+
+// d_...: gradients, of the sizes of what they belong to; d_read is already in S. The rest is what rdn_forward saved.
+template <typename S, int D>
+__global__ void __launch_bounds__(D)
+    rdn_backward(const S* recurrent, const S* before, const S* after, const unsigned char* reset, const S* query_key,
+                 const S* error, const S* rate, const S* feedback, const S* d_read, const S* d_after,
+                 const S* d_read_after, S* d_slow, S* d_before, S* d_read_before, int T, int N, int B, int horizon) {
+  constexpr int P = 3 * D + 1;
+  RFWP_SHARED_ARRAY(S, rows_of_all);  // [3, D, kPitch]
+  __shared__ S vectors[2][7][D];
+  __shared__ S scratch[2];
+  const int i = threadIdx.x, n = blockIdx.x;
+  const S* R = recurrent + static_cast<long long>(n / B) * D * P;
+  const long long matrix = static_cast<long long>(n) * D * D;
+
+  // Threads share the loading, so that neighbours read neighbours.
+  for (int part = 0; part < 3; ++part) {
+    for (int j = 0; j < D; ++j) rows_of_all[(part * D + j) * kPitch<D> + i] = R[j * P + part * D + i];
+  }
+  const S r_b = R[i * P + 3 * D];
+  S W[D], G[D], G_column[D];  // column i of W; row i of G for G k, column i for Gᵀ c
+  load_column<D>(W, after + matrix);
+  load_row<D>(G, d_after + matrix);
+  load_column<D>(G_column, d_after + matrix);
+  S carry = d_read_after[n * D + i];
+
+  struct Saved {
+    S q, k, beta, e, s, dy;
+    bool reset;
+  };
+  const auto saved = [&](int t) -> Saved {
+    const long long step = static_cast<long long>(t) * N + n, place = step * D + i;
+    return {query_key[step * 2 * D + i], query_key[step * 2 * D + D + i], rate[step], error[place],
+            feedback[place],             d_read[place],                   reset[t * B + n % B] != 0};
+  };
+  Saved next = saved(T - 1);
+  for (int t = T - 1; t >= 0; --t) {
+    const Saved now = next;
+    if (t > 0) next = saved(t - 1);
+    S(&vector)[7][D] = vectors[t % 2];
+    S *q = vector[0], *k = vector[1], *c = vector[2], *dy = vector[3], *dv = vector[4], *dq_logit = vector[5],
+      *dk_logit = vector[6];
+    const S own_dy = now.dy + carry;
+    q[i] = now.q;
+    k[i] = now.k;
+    c[i] = now.beta * now.e;
+    dy[i] = own_dy;
+    sync<D>();
+    const S dq = dot<D>(W, dy);
+    add_outer<D>(G, own_dy, q);
+    add_outer<D>(G_column, now.q, dy);
+    const S dc = dot<D>(G, k);
+    S dk = dot<D>(G_column, c);
+    const S own_dv = now.beta * dc;
+    dv[i] = own_dv;
+    sync<D>();
+    add_outer<D>(W, -now.k, c);  // undoes the write: W is that of step t - 1 now
+    dk -= dot<D>(W, dv);
+    add_outer<D>(G, -own_dv, k);
+    add_outer<D>(G_column, -now.k, dv);
+
+    const S own_dq_logit = now.q * (dq - reduce<Sum, D>(now.q * dq, scratch));
+    const S own_dk_logit = now.k * (dk - reduce<Sum, D>(now.k * dk, scratch));
+    const S db = reduce<Sum, D>(dc * now.e, scratch) * now.beta * (S(1) - now.beta);
+    dq_logit[i] = own_dq_logit;
+    dk_logit[i] = own_dk_logit;
+    sync<D>();
+    const S* row = rows_of_all + i * kPitch<D>;
+    const S ds = dot<D>(row, dq_logit) + dot<D>(row + D * kPitch<D>, dk_logit) +
+                 dot<D>(row + 2 * D * kPitch<D>, dv) + r_b * db;
+    carry = ds * (S(1) - now.s * now.s);
+
+    S* dx = d_slow + (static_cast<long long>(t) * N + n) * P;
+    dx[i] = own_dq_logit;
+    dx[D + i] = own_dk_logit;
+    dx[2 * D + i] = own_dv;
+    if (i == 0) dx[3 * D] = db;
+    if (now.reset || horizon_at(t, horizon)) {
+      carry = 0;
+      clear<D>(G);
+      clear<D>(G_column);
+    }
+    if (now.reset && t > 0) {
+      rebuild_column<D>(W, t - 1, before + matrix, query_key + D, 2 * D, error, rate, reset, N, B,
+                        vectors[(t + 1) % 2][0]);
+    }
+  }
+  store_row<D>(G, d_before + matrix);
+  d_read_before[n * D + i] = carry;
+}
+
+}  // namespace rfwp

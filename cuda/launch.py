@@ -1,0 +1,92 @@
+"""Starting kernels: what they are called, how their arguments are packed, and what runs them on which device."""
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Argument = Tensor | int | None
+
+HEAD_SIZES = (16, 32, 64)
+TYPE_NAMES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "BFloat16"}
+
+
+class Launcher(Protocol):
+    """Runs kernels on one type of device."""
+
+    def launch(
+        self,
+        source: str,
+        kernel: str,
+        num_blocks: int,
+        num_threads: int,
+        arguments: Sequence[Argument],
+        shared_bytes: int = 0,
+    ) -> None:
+        """Queue a kernel: source "rdn.cuh", kernel "rdn_forward<float, float, 32>".
+
+        Tensors go in as pointers, what is written to must be contiguous; ints are 32 bits wide; None is a null pointer.
+        """
+
+
+_launchers: dict[str, Launcher] = {}
+
+
+def launcher(device: torch.device) -> Launcher:
+    """Give what runs kernels on a device; NotImplementedError where nothing does."""
+    if device.type == "cuda" and "cuda" not in _launchers:
+        from rfwp.cuda.driver import DriverLauncher  # needs packages that only GPU machines have
+
+        _launchers["cuda"] = DriverLauncher()
+    try:
+        return _launchers[device.type]
+    except KeyError:
+        raise NotImplementedError(f"fused kernels: got tensors on {device}; they run on CUDA devices") from None
+
+
+@contextmanager
+def running(device_type: str, launcher: Launcher) -> Iterator[None]:
+    """Let `launcher` run the kernels on devices of a type for a while: how tests run them on the CPU."""
+    before = _launchers.get(device_type)
+    _launchers[device_type] = launcher
+    try:
+        yield
+    finally:
+        del _launchers[device_type]
+        if before is not None:
+            _launchers[device_type] = before
+
+
+def runs_on(device_type: str) -> bool:
+    """Whether a launcher for that type of device has been set up."""
+    return device_type in _launchers
+
+
+class Packed:
+    """Arguments as cuLaunchKernel takes them: an array of pointers to the values. Keep it until the launch returns."""
+
+    def __init__(self, arguments: Sequence[Argument]) -> None:
+        self._tensors = [each.contiguous() if isinstance(each, Tensor) else each for each in arguments]
+        self._values = [_value(each) for each in self._tensors]
+        self.pointers = (ctypes.c_void_p * len(self._values))(*(ctypes.addressof(value) for value in self._values))
+
+    @property
+    def address(self) -> int:
+        """Where the array of pointers lies."""
+        return ctypes.addressof(self.pointers)
+
+
+def _value(argument: Argument) -> ctypes.c_void_p | ctypes.c_int:
+    if isinstance(argument, int):
+        return ctypes.c_int(argument)
+    return ctypes.c_void_p(argument.data_ptr() if argument is not None else None)
+
+
+def check_state(*states: Tensor) -> None:
+    """ValueError for a state that a kernel cannot change in place."""
+    for state in states:
+        if not state.is_contiguous():
+            raise ValueError(f"state: got strides {state.stride()}; allowed: a contiguous tensor")

@@ -1,0 +1,183 @@
+"""Recurrent Delta Net over a whole unroll in one kernel; equations in kernels/rdn.cuh."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rfwp.cuda.launch import TYPE_NAMES, check_state, launcher
+
+SOURCE = "rdn.cuh"
+
+
+def rdn(
+    slow: Tensor,
+    recurrent: Tensor,
+    fast: Tensor,
+    last_read: Tensor,
+    reset: Tensor,
+    gradient_horizon: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the recurrence with softmax as the feature map.
+
+    slow: q, k, v and the rate before R [T, N, 3D + 1]; recurrent: R [num_heads, D, 3D + 1]; fast: W [N, D, D], a row
+    for each value; last_read: y [N, D]; reset: bool [T, B] -> y [T, N, D], W and y after the last step. The memories
+    N = num_heads * B have the heads first. D is 16, 32 or 64. slow is float32 or bfloat16, the rest float32.
+    """
+    read, after, read_after, *_ = _rdn(slow, recurrent, fast, last_read, reset, gradient_horizon or 0)
+    return read, after, read_after
+
+
+def _kernel(slow: Tensor, fast: Tensor) -> str:
+    return f"rdn_forward<{TYPE_NAMES[fast.dtype]}, {TYPE_NAMES[slow.dtype]}, {fast.shape[-1]}>"
+
+
+def _slow_weights_bytes(fast: Tensor) -> int:
+    """Size of a head's R in shared memory: three parts of D lines with the pitch of rdn.cuh."""
+    size = fast.shape[-1]
+    return 3 * size * (size + 4) * fast.element_size()
+
+
+def _forward_bytes(fast: Tensor) -> int:
+    return _slow_weights_bytes(fast) if fast.shape[-1] > 32 else 0  # else R is in registers
+
+
+@torch.library.custom_op("rfwp::rdn", mutates_args=())
+def _rdn(
+    slow: Tensor, recurrent: Tensor, fast: Tensor, last_read: Tensor, reset: Tensor, horizon: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """-> y [T, N, D], W [N, D, D] and y [N, D] after the last step; q and k [T, N, 2, D], e [T, N, D], β [T, N], s."""
+    read, after, read_after, *saved = outputs = _rdn_outputs(slow, recurrent, fast, last_read, reset, horizon)
+    steps, memories, size = read.shape
+    inputs = (slow, recurrent, fast, after, last_read, read_after, reset, None)
+    sizes = (steps, memories, reset.shape[1])
+    launcher(slow.device).launch(
+        SOURCE, _kernel(slow, fast), memories, size, (*inputs, read, *saved, *sizes), _forward_bytes(fast)
+    )
+    return outputs
+
+
+@_rdn.register_fake
+def _rdn_outputs(
+    slow: Tensor, recurrent: Tensor, fast: Tensor, last_read: Tensor, reset: Tensor, horizon: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    steps, memories, size = slow.shape[0], *last_read.shape
+    return (
+        slow.new_empty(steps, memories, size),
+        fast.new_empty(fast.shape),
+        fast.new_empty(last_read.shape),
+        fast.new_empty(steps, memories, 2, size),
+        fast.new_empty(steps, memories, size),
+        fast.new_empty(steps, memories),
+        fast.new_empty(steps, memories, size),
+    )
+
+
+@torch.library.custom_op("rfwp::rdn_backward", mutates_args=())
+def _rdn_backward(
+    recurrent: Tensor,
+    fast: Tensor,
+    after: Tensor,
+    reset: Tensor,
+    query_key: Tensor,
+    error: Tensor,
+    rate: Tensor,
+    feedback: Tensor,
+    d_read: Tensor,
+    d_after: Tensor,
+    d_read_after: Tensor,
+    horizon: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """-> gradients of slow, fast and last_read, all in fast's type."""
+    outputs = _gradients(
+        recurrent, fast, after, reset, query_key, error, rate, feedback, d_read, d_after, d_read_after, horizon
+    )
+    steps, memories, size = error.shape
+    saved = (recurrent, fast, after, reset, query_key, error, rate, feedback)
+    asked = (d_read.to(fast.dtype), d_after, d_read_after)
+    kernel = f"rdn_backward<{TYPE_NAMES[fast.dtype]}, {size}>"
+    sizes = (steps, memories, reset.shape[1], horizon)
+    launcher(fast.device).launch(
+        SOURCE, kernel, memories, size, (*saved, *asked, *outputs, *sizes), _slow_weights_bytes(fast)
+    )
+    return outputs
+
+
+@_rdn_backward.register_fake
+def _gradients(
+    recurrent: Tensor,
+    fast: Tensor,
+    after: Tensor,
+    reset: Tensor,
+    query_key: Tensor,
+    error: Tensor,
+    rate: Tensor,
+    feedback: Tensor,
+    d_read: Tensor,
+    d_after: Tensor,
+    d_read_after: Tensor,
+    horizon: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    steps, memories, size = error.shape
+    d_slow = fast.new_empty(steps, memories, 3 * size + 1)
+    return d_slow, fast.new_empty(fast.shape), fast.new_empty(memories, size)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    slow, recurrent, fast, _, reset, ctx.horizon = inputs
+    read, after, _, *saved = output
+    ctx.slow_dtype, ctx.read_shape = slow.dtype, read.shape
+    ctx.save_for_backward(recurrent, fast, after, reset, *saved)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(
+    ctx: Any, d_read: Tensor | None, d_after: Tensor | None, d_read_after: Tensor | None, *_: None
+) -> tuple[Tensor | None, ...]:
+    recurrent, fast, after, reset, query_key, error, rate, feedback = ctx.saved_tensors
+    d_read = fast.new_zeros(ctx.read_shape) if d_read is None else d_read
+    d_after = torch.zeros_like(after) if d_after is None else d_after
+    d_read_after = fast.new_zeros(ctx.read_shape[1:]) if d_read_after is None else d_read_after
+    d_slow, d_fast, d_last_read = _rdn_backward(
+        recurrent, fast, after, reset, query_key, error, rate, feedback, d_read, d_after, d_read_after, ctx.horizon
+    )
+    heads = recurrent.shape[0]
+    by_head = (each.unflatten(1, (heads, -1)).transpose(0, 1).flatten(1, 2) for each in (feedback, d_slow))
+    feedback, d_slow_by_head = by_head  # [num_heads, T * B, ...]
+    d_recurrent = torch.bmm(feedback.mT, d_slow_by_head)
+    return d_slow.to(ctx.slow_dtype), d_recurrent, d_fast, d_last_read, None, None
+
+
+_rdn.register_autograd(_backward, setup_context=_save)
+
+
+@torch.library.custom_op("rfwp::rdn_act", mutates_args=("state", "last_read"))
+def rdn_act(
+    slow: Tensor, recurrent: Tensor, state: Tensor, last_read: Tensor, slots: Tensor, reset: Tensor
+) -> Tensor:
+    """One step of memories that are kept elsewhere: those at `slots` in state and last_read change in place.
+
+    state: W [slots, D, D]; last_read: y [slots, D]; slots: int64 [N], no number twice; reset: bool [B]; the rest as in
+    `rdn`, without the time axis -> y [N, D].
+    """
+    check_state(state, last_read)
+    memories, size = slow.shape[0], state.shape[-1]
+    read = slow.new_empty(memories, size)
+    states = (state, state, last_read, last_read)
+    nothing_saved = (None,) * 4
+    launcher(slow.device).launch(
+        SOURCE,
+        _kernel(slow, state),
+        memories,
+        size,
+        (slow, recurrent, *states, reset, slots, read, *nothing_saved, 1, memories, reset.shape[0]),
+        _forward_bytes(state),
+    )
+    return read
+
+
+@rdn_act.register_fake
+def _rdn_act_output(
+    slow: Tensor, recurrent: Tensor, state: Tensor, last_read: Tensor, slots: Tensor, reset: Tensor
+) -> Tensor:
+    return slow.new_empty(slow.shape[0], state.shape[-1])

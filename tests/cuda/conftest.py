@@ -1,0 +1,65 @@
+"""The kernels on a machine without a GPU: the same source, built by g++, one CUDA thread a fiber."""
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from rfwp.cuda.launch import Argument, Packed, running
+
+HERE = Path(__file__).parent
+KERNELS = HERE.parent.parent / "cuda" / "kernels"
+
+
+class CpuLauncher:
+    """Runs kernels on the CPU, in an order of threads and blocks that `seed` draws."""
+
+    def __init__(self, library: Path) -> None:
+        self._run = ctypes.CDLL(str(library)).run
+        self._run.argtypes = [
+            ctypes.c_char_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_uint
+        ]  # fmt: skip
+        self.seed = 0
+        self.launched: list[str] = []
+
+    def launch(
+        self,
+        source: str,
+        kernel: str,
+        num_blocks: int,
+        num_threads: int,
+        arguments: Sequence[Argument],
+        shared_bytes: int = 0,
+    ) -> None:
+        self.launched.append(kernel)
+        packed = Packed(arguments)
+        status = self._run(kernel.encode(), num_blocks, num_threads, shared_bytes, packed.address, self.seed)
+        assert status == 0, f"library.cpp has no {kernel}"
+
+
+def compile_for_cpu(target: Path, source: Path, *flags: str, kernels: Path = KERNELS) -> Path:
+    """Build a test program or library with the kernels; skips the test where there is no g++."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed: install it to test the kernels on the CPU (apt install g++)")
+    common = ["g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    command = [*common, *flags, "-I", str(source.parent), "-I", str(kernels), str(source), "-o", str(target)]
+    subprocess.run(command, check=True, timeout=600)
+    return target
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernels as a shared library."""
+    target = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    return compile_for_cpu(target, HERE / "on_cpu" / "library.cpp", "-O1", "-shared", "-fPIC")
+
+
+@pytest.fixture
+def on_cpu(library: Path) -> Iterator[CpuLauncher]:
+    """Lets the fused operators run on CPU tensors."""
+    launcher = CpuLauncher(library)
+    with running("cpu", launcher):
+        yield launcher
