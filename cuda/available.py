@@ -13,7 +13,8 @@ from rfwp.cuda.launch import HEAD_SIZES, runs_on
 def available(device_type: str, head_size: int | None = None) -> bool:
     """Whether kernels run on that type of device, for memories of that head size (None: where size does not matter).
 
-    RFWP_KERNELS=off forbids them. A GPU that could run them, but for something missing, gets one warning that says what.
+    RFWP_KERNELS=off forbids them. A GPU that could run them, but for something missing, gets one warning that says
+    what.
     """
     if os.environ.get("RFWP_KERNELS") == "off" or head_size not in (None, *HEAD_SIZES):
         return False
@@ -52,5 +53,7 @@ def _find_problem() -> str | None:
         )
     capability = driver.compute_capability(torch.cuda.current_device())
     if compiler.pick_architecture(capability, supported) is None:
-        return f"this GPU's compute capability is {capability / 10}; NVRTC {major}.{minor} starts at {min(supported) / 10}"
+        return (
+            f"this GPU's compute capability is {capability / 10}; NVRTC {major}.{minor} starts at {min(supported) / 10}"
+        )
     return None

@@ -33,7 +33,7 @@ def compile_kernel(source: str, kernel: str, architecture: str) -> Compiled:
             f'#include "{source}"\nusing namespace rfwp;\n'.encode(),
             source.replace(".cuh", ".cu").encode(),
             len(_headers()),
-            [text for text in _headers().values()],
+            list(_headers().values()),
             [name.encode() for name in _headers()],
         )
     )

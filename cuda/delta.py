@@ -1,4 +1,4 @@
-"""Linear Transformer, Delta Net and Gated Delta Net over a whole unroll in one kernel; equations in kernels/delta.cuh."""
+"""Linear Transformer, Delta Net, Gated Delta Net: a whole unroll in one kernel; equations in kernels/delta.cuh."""
 
 from typing import Any
 
@@ -85,9 +85,7 @@ def _delta_backward(
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """-> gradients of query_key, value, rate, log_decay (empty where there is none) and fast, all in fast's type."""
-    outputs = _gradients(
-        query_key, value, rate, log_decay, fast, after, reset, read, error, d_read, d_after, horizon
-    )
+    outputs = _gradients(query_key, value, rate, log_decay, fast, after, reset, read, error, d_read, d_after, horizon)
     steps, memories, size = value.shape
     kernel = _kernel("backward", value, fast, rate, log_decay)
     saved = (query_key, value, rate, log_decay, fast, after, reset, read, error, d_read.to(fast.dtype), d_after)
@@ -163,9 +161,7 @@ def delta_act(
     read = value.new_empty(value.shape)
     kernel = _kernel("forward", value, state, rate, log_decay)
     inputs = (query_key, value, rate, log_decay, state, state, reset, slots)
-    launcher(value.device).launch(
-        SOURCE, kernel, memories, size, (*inputs, read, None, 1, memories, reset.shape[0])
-    )
+    launcher(value.device).launch(SOURCE, kernel, memories, size, (*inputs, read, None, 1, memories, reset.shape[0]))
     return read
 
 

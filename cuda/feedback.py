@@ -26,9 +26,7 @@ def feedback(
     last_output: y [N, D]; reset: bool [T, B], memory n is that of sequence n % B -> y [T, N, D], R and y after the last
     step. D is 16, 32 or 64. Inputs are float32 or bfloat16, back and last_output are float32.
     """
-    output, after, output_after, *_ = _feedback(
-        read, key, value, rate, back, last_output, reset, gradient_horizon or 0
-    )
+    output, after, output_after, *_ = _feedback(read, key, value, rate, back, last_output, reset, gradient_horizon or 0)
     return output, after, output_after
 
 
@@ -94,9 +92,7 @@ def _feedback_backward(
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """-> gradients of read, key, value, rate, back and last_output, all in back's type."""
-    outputs = _gradients(
-        key, rate, back, after, reset, query, error, d_output, d_after, d_output_after, horizon
-    )
+    outputs = _gradients(key, rate, back, after, reset, query, error, d_output, d_after, d_output_after, horizon)
     steps, memories, size = key.shape
     saved = (key, rate, back, after, reset, query, error)
     asked = (d_output.to(back.dtype), d_after, d_output_after)

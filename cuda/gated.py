@@ -1,6 +1,7 @@
 """LSTM and GRU over a whole unroll without a look at the resets from the host; equations in kernels/gated.cuh.
 
-A step is a matrix product and one kernel for everything else; the recurrent weights' gradient is one product at the end.
+A step is a matrix product and one kernel for everything else; the recurrent weights' gradient is one product at the
+end.
 """
 
 from typing import Any
@@ -19,8 +20,8 @@ def lstm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the recurrence of an LSTM.
 
-    from_input: the input's share of the gates i f u o, biases included [T, B, 4 * size]; weight: R [4 * size, size]; h, c:
-    [B, size]; reset: bool [T, B] -> h [T, B, size], h and c after the last step. All float32.
+    from_input: the input's share of the gates i f u o, biases included [T, B, 4 * size]; weight: R [4 * size, size];
+    h, c: [B, size]; reset: bool [T, B] -> h [T, B, size], h and c after the last step. All float32.
     """
     output, c, *_ = _lstm(from_input, weight, h, c, reset, gradient_horizon or 0)
     return output, output[-1], c
@@ -31,8 +32,8 @@ def gru(
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence of a GRU.
 
-    from_input: the input's share of the gates r z u, its bias included [T, B, 3 * size]; weight: R [3 * size, size]; bias:
-    b' [3 * size]; h: [B, size]; reset: bool [T, B] -> h [T, B, size], h after the last step. All float32.
+    from_input: the input's share of the gates r z u, its bias included [T, B, 3 * size]; weight: R [3 * size, size];
+    bias: b' [3 * size]; h: [B, size]; reset: bool [T, B] -> h [T, B, size], h after the last step. All float32.
     """
     output, *_ = _gru(from_input, weight, bias, h, reset, gradient_horizon or 0)
     return output, output[-1]

@@ -152,9 +152,7 @@ _rdn.register_autograd(_backward, setup_context=_save)
 
 
 @torch.library.custom_op("rfwp::rdn_act", mutates_args=("state", "last_read"))
-def rdn_act(
-    slow: Tensor, recurrent: Tensor, state: Tensor, last_read: Tensor, slots: Tensor, reset: Tensor
-) -> Tensor:
+def rdn_act(slow: Tensor, recurrent: Tensor, state: Tensor, last_read: Tensor, slots: Tensor, reset: Tensor) -> Tensor:
     """One step of memories that are kept elsewhere: those at `slots` in state and last_read change in place.
 
     state: W [slots, D, D]; last_read: y [slots, D]; slots: int64 [N], no number twice; reset: bool [B]; the rest as in

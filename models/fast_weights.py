@@ -88,7 +88,10 @@ class FastMemory(nn.Module, ABC):
         """Do one agent step of the recurrence: inputs [N, ...], state [N, ...] -> y [N, head_size], new state."""
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
-        """Do what `advance` does for all steps, in a kernel: inputs [T, N, ...], reset [T, B] -> y [T, N, head_size]."""
+        """Do what `advance` does for all steps, in a kernel.
+
+        inputs: each [T, N, ...]; reset: [T, B] -> y [T, N, head_size], final state.
+        """
         raise NotImplementedError
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:

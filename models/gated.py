@@ -65,7 +65,10 @@ class GatedCore(Core, ABC, Generic[Cell]):
 
     @abstractmethod
     def fused(self, cell: Cell, gates: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        """Do what `advance` does for all steps, with kernels: gates [T, B, ...], reset [T, B] -> y [T, B, hidden_size]."""
+        """Do what `advance` does for all steps, with kernels.
+
+        gates: [T, B, gates * hidden_size]; reset: [T, B] -> y [T, B, hidden_size], final state.
+        """
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         after: State = ()
