@@ -94,6 +94,13 @@ class FastMemory(nn.Module, ABC):
         """
         raise NotImplementedError
 
+    def loop(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        """Do what `advance` does for all steps, without a kernel.
+
+        inputs: each [T, N, ...]; reset: [T, N] -> y [T, N, head_size], final state.
+        """
+        return unroll(self.advance, inputs, state, reset, self.gradient_horizon)
+
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance one agent step: x [B, hidden_size] -> y [B, hidden_size], new state."""
         y, rows = self.advance(self.prepare(self._project(x)), self._to_rows(state))
@@ -105,8 +112,7 @@ class FastMemory(nn.Module, ABC):
         if self.kernel_size is not None and available(x.device.type, self.kernel_size):
             y, rows = self.fused(inputs, rows, reset)
         else:
-            reset = reset.repeat(1, self.num_heads)  # [T, N]
-            y, rows = unroll(self.advance, inputs, rows, reset, self.gradient_horizon)
+            y, rows = self.loop(inputs, rows, reset.repeat(1, self.num_heads))
         return self._merge(y), self._from_rows(rows)
 
     def _project(self, x: Tensor) -> Tensor:

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from rfwp.cuda.delta import delta
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
-from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
-from rfwp.models.feature_maps import feature_map
+from rfwp.models.fast_weights import FastWeightConfig, delta_rule
+from rfwp.models.linear_memory import LinearMemory
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Config(FastWeightConfig):
         return FastWeightStack(input_size, self, lambda: GatedDeltaNet(self))
 
 
-class GatedDeltaNet(FastMemory):
+class GatedDeltaNet(LinearMemory):
     """q, k, v, β, α = W_slow x;  W_t = σ(α + b) W_{t-1} (I − σ(β) f(k) f(k)ᵀ) + σ(β) v ⊗ f(k);  y_t = W_t f(q).
 
     b is one slow weight a head. It starts so that the heads forget within 10 to 1000 agent steps; without it every
@@ -29,11 +28,7 @@ class GatedDeltaNet(FastMemory):
     """
 
     def __init__(self, config: Config) -> None:
-        size = config.head_size
-        keys = size * feature_map(config.feature_map).growth
-        super().__init__(config, slow_size=3 * size + 2, state_shapes=((size, keys),))
-        self.sizes = [2 * size, size, 1, 1]
-        self.kernel_size = size if keys == size else None
+        super().__init__(config, scalars=2)
         memory_length = torch.logspace(1, 3, config.num_heads)  # agent steps: 1 / (1 − σ(b))
         self.decay_bias = nn.Parameter((memory_length - 1).log())
 
@@ -47,10 +42,4 @@ class GatedDeltaNet(FastMemory):
         query_key, value, rate, log_decay = inputs
         (fast,) = state
         read, fast = delta_rule(log_decay.exp().unsqueeze(2) * fast, query_key, value, rate)
-        return read, (fast,)
-
-    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
-        query_key, value, rate, log_decay = inputs
-        scalars = (rate.squeeze(-1), log_decay.squeeze(-1))
-        read, fast = delta(query_key, value, *scalars, *state, reset, self.gradient_horizon)
         return read, (fast,)

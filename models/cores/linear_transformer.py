@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rfwp.cuda.delta import delta
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
-from rfwp.models.fast_weights import FastMemory, FastWeightConfig
-from rfwp.models.feature_maps import feature_map
+from rfwp.models.fast_weights import FastWeightConfig
+from rfwp.models.linear_memory import LinearMemory
 
 
 @dataclass(frozen=True)
@@ -20,18 +19,14 @@ class Config(FastWeightConfig):
         return FastWeightStack(input_size, self, lambda: LinearTransformer(self))
 
 
-class LinearTransformer(FastMemory):
+class LinearTransformer(LinearMemory):
     """q, k, v = W_slow x;  W_t = W_{t-1} + v ⊗ f(k);  y_t = W_t f(q).
 
     The state holds W [B, num_heads, head_size, keys] of each layer.
     """
 
     def __init__(self, config: Config) -> None:
-        size = config.head_size
-        keys = size * feature_map(config.feature_map).growth
-        super().__init__(config, slow_size=3 * size, state_shapes=((size, keys),))
-        self.sizes = [2 * size, size]
-        self.kernel_size = size if keys == size else None
+        super().__init__(config, scalars=0)
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
         query_key, value = slow.split_with_sizes(self.sizes, -1)
@@ -43,8 +38,3 @@ class LinearTransformer(FastMemory):
         (fast,) = state
         fast = torch.addcmul(fast, value.unsqueeze(2), key.unsqueeze(1))
         return torch.bmm(query.unsqueeze(1), fast.mT).squeeze(1), (fast,)
-
-    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
-        query_key, value = inputs
-        read, fast = delta(query_key, value, None, None, *state, reset, self.gradient_horizon)
-        return read, (fast,)

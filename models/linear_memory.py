@@ -1,0 +1,121 @@
+"""Memories whose recurrence is linear in their fast weights, which allows many steps at once.
+
+The delta rule with decay, W_t = α_t W_{t-1} + c_t ⊗ k_t with c_t = β_t (v_t − α_t W_{t-1} k_t), has the solution
+
+  W_t = D_t0 W_0 + Σ_{s ≤ t} D_ts c_s ⊗ k_s
+
+where D_ts is the product of α over the steps after s up to t, or 0 where a reset lies among them. Put into c_t, it is a
+triangular system of T equations for all c (the WY form of Yang et al. 2024, arXiv 2406.06484):
+
+  c_t + β_t Σ_{s < t} D_ts (k_s · k_t) c_s = β_t (v_t − D_t0 W_0 k_t)
+
+So T steps take a few matrix products of size T and one triangular solve. Without β the rule only adds: c = v.
+"""
+
+import torch
+from torch import Tensor
+
+from rfwp.cuda.delta import delta
+from rfwp.models.core import State
+from rfwp.models.fast_weights import FastMemory, FastWeightConfig
+from rfwp.models.feature_maps import feature_map
+
+CHUNK = 32  # steps at once: the work grows with its square, the number of operators falls with it; measured
+SHORTEST = 4  # unrolls below it are quicker in a loop; measured
+
+
+class LinearMemory(FastMemory):
+    """W_t = α_t W_{t-1} + β_t (v_t − α_t W_{t-1} f(k_t)) ⊗ f(k_t);  y_t = W_t f(q_t), or a special case of it.
+
+    A subclass defines `advance`, and `prepare`, which gives q and k [T, N, 2, keys], v [T, N, head_size] and, if its
+    rule has them, β and log α [T, N, 1]. The state holds W [B, num_heads, head_size, keys] of each layer.
+    """
+
+    def __init__(self, config: FastWeightConfig, scalars: int) -> None:
+        """scalars: of β and α, how many the slow projection gives."""
+        size = config.head_size
+        keys = size * feature_map(config.feature_map).growth
+        super().__init__(config, slow_size=3 * size + scalars, state_shapes=((size, keys),))
+        self.sizes = [2 * size, size] + [1] * scalars
+        self.kernel_size = size if keys == size else None
+
+    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        query_key, value, *scalars = inputs
+        rate, log_decay, *_ = *(each.squeeze(-1) for each in scalars), None, None
+        read, fast = delta(query_key, value, rate, log_decay, *state, reset, self.gradient_horizon)
+        return read, (fast,)
+
+    def loop(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        if len(reset) < SHORTEST or self.gradient_horizon is not None:
+            return super().loop(inputs, state, reset)
+        query_key, value, *scalars = inputs
+        rate, log_decay, *_ = *scalars, None, None
+        (fast,) = state
+        read, fast = delta_chunks(query_key, value, rate, log_decay, fast, reset)
+        return read, (fast,)
+
+
+def delta_chunks(
+    query_key: Tensor, value: Tensor, rate: Tensor | None, log_decay: Tensor | None, fast: Tensor, reset: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Write v at k and read at q, step after step, CHUNK steps at a time.
+
+    query_key: q and k [T, N, 2, K]; value: v [T, N, V]; rate: β [T, N, 1], or None to add without correcting;
+    log_decay: log α [T, N, 1], or None for none; fast: W [N, V, K]; reset: bool [T, N] -> y [T, N, V], W after the last
+    step.
+    """
+    reads = []
+    for start in range(0, len(value), CHUNK):
+        steps = slice(start, start + CHUNK)
+        inputs = (query_key.flatten(2), value, rate, log_decay)
+        chunk = (None if each is None else each[steps].transpose(0, 1) for each in inputs)
+        read, fast = _contained(*chunk, fast, reset[steps].t())
+        reads.append(read)
+    return torch.cat(reads, 1).transpose(0, 1), fast
+
+
+def _contained(
+    query_key: Tensor, value: Tensor, rate: Tensor | None, log_decay: Tensor | None, fast: Tensor, reset: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Do a chunk, memories first [N, T, ...], so that what is not finite stays in its episode, as in a loop.
+
+    A matrix product would carry it past a reset, for NaN survives a factor of 0. So it goes in as zeros, and what
+    depends on it is NaN in the end.
+    """
+    episode = reset.long().cumsum(1)  # [N, T], 0 is the one that W comes from
+    first = (episode == 0).unsqueeze(2)  # [N, T, 1]
+    same = (episode.unsqueeze(2) == episode.unsqueeze(1)).tril()  # [N, T, T]: whether step s counts at step t
+    sound = (query_key.sum(2, keepdim=True) + value.sum(2, keepdim=True)).isfinite()  # [N, T, 1]
+    whole = fast.sum((1, 2), keepdim=True).isfinite()  # [N, 1, 1]
+    lost = (same & ~sound.mT).any(2, keepdim=True) | (first & ~whole)
+    nan = torch.where(lost, torch.nan, 0.0).to(fast.dtype)
+
+    inputs = (None if each is None else torch.where(sound, each, 0.0) for each in (query_key, value, rate, log_decay))
+    read, after = _chunk(*inputs, torch.where(whole, fast, 0.0), same, first)
+    return read + nan, after + nan[:, -1:]
+
+
+def _chunk(
+    query_key: Tensor,
+    value: Tensor,
+    rate: Tensor | None,
+    log_decay: Tensor | None,
+    fast: Tensor,
+    same: Tensor,
+    first: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Solve for c, and read: same and first as in `_contained`."""
+    query, key = query_key.chunk(2, -1)  # [N, T, K]
+    decay, decay_of_first = same.to(fast.dtype), first.to(fast.dtype)  # D_ts [N, T, T], D_t0 [N, T, 1]
+    if log_decay is not None:
+        decay_of_first = decay_of_first * log_decay.cumsum(1).exp()
+        # Sums over the steps between, not differences of sums from the start, which would cancel.
+        decay = decay * log_decay.expand(-1, -1, log_decay.shape[1]).tril(-1).cumsum(1).exp()
+    written = value
+    if rate is not None:
+        system = decay * torch.bmm(rate * key, key.mT)  # its diagonal is not read, but taken to be 1
+        written = rate * (value - decay_of_first * torch.bmm(key, fast.mT))
+        written = torch.linalg.solve_triangular(system, written, upper=False, unitriangular=True)
+    read = torch.bmm(decay * torch.bmm(query, key.mT), written) + decay_of_first * torch.bmm(query, fast.mT)
+    kept_key = decay[:, -1].unsqueeze(2) * key  # what a write at s is worth at the end
+    return read, torch.bmm(written.mT, kept_key) + decay_of_first[:, -1:] * fast

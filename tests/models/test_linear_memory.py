@@ -1,0 +1,77 @@
+"""Unrolls in chunks: where the contract tests of cores do not reach."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rfwp.models.core import Core, unroll
+from rfwp.models.cores import gated_delta_net
+from rfwp.models.fast_weights import delta_rule
+from rfwp.models.linear_memory import CHUNK, delta_chunks
+
+T, N, D = 3 * CHUNK + 5, 4, 16
+
+
+def case(dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+    """q and k, v, β, log α, W and resets."""
+    query_key = torch.randn(T, N, 2, D, dtype=dtype).softmax(-1)
+    rate, log_decay = torch.rand(T, N, 1, dtype=dtype), -torch.rand(T, N, 1, dtype=dtype)
+    return query_key, torch.randn(T, N, D, dtype=dtype), rate, log_decay, torch.randn(N, D, D, dtype=dtype), resets()
+
+
+def resets() -> Tensor:
+    """One in the middle of a chunk, one at its end, one at the next one's start, one at the very end."""
+    reset = torch.zeros(T, N, dtype=torch.bool)
+    reset[[CHUNK // 2, CHUNK - 1, CHUNK, T - 1], [0, 1, 2, 3]] = True
+    return reset
+
+
+def by_loop(
+    query_key: Tensor, value: Tensor, rate: Tensor, log_decay: Tensor, fast: Tensor, reset: Tensor
+) -> tuple[Tensor, Tensor]:
+    def step(inputs: tuple[Tensor, ...], state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        query_key, value, rate, log_decay = inputs
+        read, fast = delta_rule(log_decay.exp().unsqueeze(2) * state[0], query_key, value, rate)
+        return read, (fast,)
+
+    read, (after,) = unroll(step, (query_key, value, rate, log_decay), (fast,), reset)
+    return read, after
+
+
+def test_chunks_join_where_resets_fall_on_their_edges() -> None:
+    torch.manual_seed(0)
+    given = case()
+    for actual, expected in zip(delta_chunks(*given), by_loop(*given), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_memory_that_forgets_all_at_once_costs_no_precision() -> None:
+    """Sums of log α reach thousands, next to steps that forget almost nothing."""
+    torch.manual_seed(0)
+    query_key, value, rate, log_decay, fast, reset = case(torch.float32)
+    log_decay = torch.where(torch.rand(T, N, 1) < 0.2, -500.0, -1e-3)
+    given = (query_key, value, rate, log_decay, fast, reset)
+    exact = by_loop(*(each.double() for each in given[:-1]), reset)
+    for actual, expected in zip(delta_chunks(*given), exact, strict=True):
+        torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_an_input_that_is_not_finite_spoils_its_episode_and_nothing_else(bad: float) -> None:
+    torch.manual_seed(0)
+    given = case()
+    expected, expected_after = delta_chunks(*given)
+    given[1][3, 0] = bad
+    read, after = delta_chunks(*given)
+    assert not read[3 : CHUNK // 2, 0].isfinite().any()
+    read[3 : CHUNK // 2, 0] = expected[3 : CHUNK // 2, 0]
+    assert torch.equal(read, expected)
+    assert torch.equal(after, expected_after)
+
+
+def test_a_core_is_the_same_in_chunks_and_in_a_loop() -> None:
+    torch.manual_seed(0)
+    core = gated_delta_net.Config(feedforward_size=8).build(5).double()
+    x, state, reset = torch.randn(T, 2, 5, dtype=torch.float64), core.initial_state(2), resets()[:, :2]
+    for actual, expected in zip(core(x, state, reset), Core.forward(core, x, state, reset), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
