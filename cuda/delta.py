@@ -17,6 +17,7 @@ def delta(
     log_decay: Tensor | None,
     fast: Tensor,
     reset: Tensor,
+    *,
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Write value at key and read at query, step after step.
@@ -55,7 +56,6 @@ def _delta(
     return outputs
 
 
-@_delta.register_fake
 def _delta_outputs(
     query_key: Tensor,
     value: Tensor,
@@ -67,6 +67,9 @@ def _delta_outputs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     error = fast.new_empty(value.shape if rate is not None else (0,))
     return value.new_empty(value.shape), fast.new_empty(fast.shape), error
+
+
+_delta.register_fake(_delta_outputs)
 
 
 @torch.library.custom_op("rfwp::delta_backward", mutates_args=())
@@ -94,7 +97,6 @@ def _delta_backward(
     return outputs
 
 
-@_delta_backward.register_fake
 def _gradients(
     query_key: Tensor,
     value: Tensor,
@@ -113,6 +115,9 @@ def _gradients(
     d_rate = fast.new_empty(scalars if rate is not None else (0,))
     d_log_decay = fast.new_empty(scalars if log_decay is not None else (0,))
     return fast.new_empty(query_key.shape), fast.new_empty(value.shape), d_rate, d_log_decay, fast.new_empty(fast.shape)
+
+
+_delta_backward.register_fake(_gradients)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -18,6 +18,7 @@ def feedback(
     back: Tensor,
     last_output: Tensor,
     reset: Tensor,
+    *,
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Add to each read what a second fast weight matrix makes of the output before it.
@@ -57,7 +58,6 @@ def _feedback(
     return outputs
 
 
-@_feedback.register_fake
 def _feedback_outputs(
     read: Tensor,
     key: Tensor,
@@ -75,6 +75,9 @@ def _feedback_outputs(
         back.new_empty(read.shape),
         back.new_empty(read.shape),
     )
+
+
+_feedback.register_fake(_feedback_outputs)
 
 
 @torch.library.custom_op("rfwp::feedback_backward", mutates_args=())
@@ -103,7 +106,6 @@ def _feedback_backward(
     return outputs
 
 
-@_feedback_backward.register_fake
 def _gradients(
     key: Tensor,
     rate: Tensor,
@@ -117,8 +119,11 @@ def _gradients(
     d_output_after: Tensor,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    vectors = (back.new_empty(key.shape) for _ in range(3))
-    return (*vectors, back.new_empty(rate.shape), back.new_empty(back.shape), back.new_empty(key.shape[1:]))
+    d_read, d_key, d_value = (back.new_empty(key.shape) for _ in range(3))
+    return d_read, d_key, d_value, back.new_empty(rate.shape), back.new_empty(back.shape), back.new_empty(key.shape[1:])
+
+
+_feedback_backward.register_fake(_gradients)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -16,7 +16,7 @@ THREADS = 256
 
 
 def lstm(
-    from_input: Tensor, weight: Tensor, h: Tensor, c: Tensor, reset: Tensor, gradient_horizon: int | None = None
+    from_input: Tensor, weight: Tensor, h: Tensor, c: Tensor, reset: Tensor, *, gradient_horizon: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the recurrence of an LSTM.
 
@@ -28,7 +28,7 @@ def lstm(
 
 
 def gru(
-    from_input: Tensor, weight: Tensor, bias: Tensor, h: Tensor, reset: Tensor, gradient_horizon: int | None = None
+    from_input: Tensor, weight: Tensor, bias: Tensor, h: Tensor, reset: Tensor, *, gradient_horizon: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence of a GRU.
 
@@ -76,7 +76,6 @@ def _lstm(
     return outputs
 
 
-@_lstm.register_fake
 def _lstm_outputs(
     from_input: Tensor, weight: Tensor, h: Tensor, c: Tensor, reset: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -88,6 +87,9 @@ def _lstm_outputs(
         h.new_empty(steps + 1, batch, size),
         h.new_empty(steps + 1, batch, size),
     )
+
+
+_lstm.register_fake(_lstm_outputs)
 
 
 @torch.library.custom_op("rfwp::lstm_backward", mutates_args=())
@@ -107,12 +109,14 @@ def _lstm_backward(
     return outputs
 
 
-@_lstm_backward.register_fake
 def _lstm_gradients(
     weight: Tensor, reset: Tensor, gates: Tensor, cells: Tensor, d_output: Tensor, d_after: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     state = d_after.shape
     return gates.new_empty(gates.shape), gates.new_empty(state), gates.new_empty(state)
+
+
+_lstm_backward.register_fake(_lstm_gradients)
 
 
 def _lstm_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -147,7 +151,6 @@ def _gru(
     return outputs
 
 
-@_gru.register_fake
 def _gru_outputs(
     from_input: Tensor, weight: Tensor, bias: Tensor, h: Tensor, reset: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,6 +160,9 @@ def _gru_outputs(
         h.new_empty(steps, batch, 4 * size),
         h.new_empty(steps + 1, batch, size),
     )
+
+
+_gru.register_fake(_gru_outputs)
 
 
 @torch.library.custom_op("rfwp::gru_backward", mutates_args=())
@@ -175,12 +181,14 @@ def _gru_backward(
     return outputs
 
 
-@_gru_backward.register_fake
 def _gru_gradients(
     weight: Tensor, reset: Tensor, gates: Tensor, past: Tensor, d_output: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     share = (*reset.shape, weight.shape[0])
     return gates.new_empty(share), gates.new_empty(share), gates.new_empty(past.shape[1:])
+
+
+_gru_backward.register_fake(_gru_gradients)
 
 
 def _gru_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

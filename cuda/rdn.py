@@ -16,6 +16,7 @@ def rdn(
     fast: Tensor,
     last_read: Tensor,
     reset: Tensor,
+    *,
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the recurrence with softmax as the feature map.
@@ -57,7 +58,6 @@ def _rdn(
     return outputs
 
 
-@_rdn.register_fake
 def _rdn_outputs(
     slow: Tensor, recurrent: Tensor, fast: Tensor, last_read: Tensor, reset: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -71,6 +71,9 @@ def _rdn_outputs(
         fast.new_empty(steps, memories),
         fast.new_empty(steps, memories, size),
     )
+
+
+_rdn.register_fake(_rdn_outputs)
 
 
 @torch.library.custom_op("rfwp::rdn_backward", mutates_args=())
@@ -103,7 +106,6 @@ def _rdn_backward(
     return outputs
 
 
-@_rdn_backward.register_fake
 def _gradients(
     recurrent: Tensor,
     fast: Tensor,
@@ -121,6 +123,9 @@ def _gradients(
     steps, memories, size = error.shape
     d_slow = fast.new_empty(steps, memories, 3 * size + 1)
     return d_slow, fast.new_empty(fast.shape), fast.new_empty(memories, size)
+
+
+_rdn_backward.register_fake(_gradients)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

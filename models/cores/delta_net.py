@@ -41,5 +41,7 @@ class DeltaNet(FastMemory):
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
         query_key, value, rate = inputs
-        read, fast = delta(query_key, value, rate.squeeze(-1), None, *state, reset, self.gradient_horizon)
+        (fast,) = state
+        rate = rate.squeeze(-1)
+        read, fast = delta(query_key, value, rate, None, fast, reset, gradient_horizon=self.gradient_horizon)
         return read, (fast,)

@@ -51,6 +51,7 @@ class GatedDeltaNet(FastMemory):
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
         query_key, value, rate, log_decay = inputs
-        scalars = (rate.squeeze(-1), log_decay.squeeze(-1))
-        read, fast = delta(query_key, value, *scalars, *state, reset, self.gradient_horizon)
+        (fast,) = state
+        rate, log_decay = rate.squeeze(-1), log_decay.squeeze(-1)
+        read, fast = delta(query_key, value, rate, log_decay, fast, reset, gradient_horizon=self.gradient_horizon)
         return read, (fast,)

@@ -46,5 +46,6 @@ class LinearTransformer(FastMemory):
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
         query_key, value = inputs
-        read, fast = delta(query_key, value, None, None, *state, reset, self.gradient_horizon)
+        (fast,) = state
+        read, fast = delta(query_key, value, None, None, fast, reset, gradient_horizon=self.gradient_horizon)
         return read, (fast,)
