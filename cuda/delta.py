@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.cuda.launch import TYPE_NAMES, check_state, launcher
+from rfwp.cuda.launch import TYPE_NAMES, check_state, input_type, launcher
 
 SOURCE = "delta.cuh"
 
@@ -27,6 +27,9 @@ def delta(
     is that of sequence n % B -> y [T, N, D], W after the last step. D is 16, 32 or 64. Inputs are float32 or bfloat16,
     fast is float32.
     """
+    dtype = input_type(fast, query_key, value, rate, log_decay)
+    query_key, value = query_key.to(dtype), value.to(dtype)
+    rate, log_decay = (None if each is None else each.to(dtype) for each in (rate, log_decay))
     read, after, _ = _delta(query_key, value, rate, log_decay, fast, reset, gradient_horizon or 0)
     return read, after
 

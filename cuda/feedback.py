@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.cuda.launch import TYPE_NAMES, check_state, launcher
+from rfwp.cuda.launch import TYPE_NAMES, check_state, input_type, launcher
 
 SOURCE = "feedback.cuh"
 
@@ -27,6 +27,8 @@ def feedback(
     last_output: y [N, D]; reset: bool [T, B], memory n is that of sequence n % B -> y [T, N, D], R and y after the last
     step. D is 16, 32 or 64. Inputs are float32 or bfloat16, back and last_output are float32.
     """
+    dtype = input_type(back, read, key, value, rate)
+    read, key, value, rate = (each.to(dtype) for each in (read, key, value, rate))
     output, after, output_after, *_ = _feedback(read, key, value, rate, back, last_output, reset, gradient_horizon or 0)
     return output, after, output_after
 

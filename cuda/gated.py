@@ -23,6 +23,7 @@ def lstm(
     from_input: the input's share of the gates i f u o, biases included [T, B, 4 * size]; weight: R [4 * size, size];
     h, c: [B, size]; reset: bool [T, B] -> h [T, B, size], h and c after the last step. All float32.
     """
+    from_input, weight = from_input.to(h.dtype), weight.to(h.dtype)
     output, c, *_ = _lstm(from_input, weight, h, c, reset, gradient_horizon or 0)
     return output, output[-1], c
 
@@ -35,6 +36,7 @@ def gru(
     from_input: the input's share of the gates r z u, its bias included [T, B, 3 * size]; weight: R [3 * size, size];
     bias: b' [3 * size]; h: [B, size]; reset: bool [T, B] -> h [T, B, size], h after the last step. All float32.
     """
+    from_input, weight, bias = (each.to(h.dtype) for each in (from_input, weight, bias))
     output, *_ = _gru(from_input, weight, bias, h, reset, gradient_horizon or 0)
     return output, output[-1]
 
@@ -104,7 +106,7 @@ def _lstm_backward(
     for t in reversed(range(reset.shape[0])):
         saved = (gates[t], cells[t], cells[t + 1], reset[t], blocked[t], _next(blocked, t))
         _run("lstm_backward", d_h, (*saved, d_output[t], d_next, d_c, d_gates[t]))
-        d_next = d_gates[t] @ weight
+        torch.mm(d_gates[t], weight, out=d_next)
     d_h.copy_(d_next.masked_fill(blocked[0].unsqueeze(1), 0.0))
     return outputs
 
@@ -145,8 +147,9 @@ def _gru(
     """-> h [T, B, size]; activations of the gates, and h as the products read it, by step."""
     output, gates, past = outputs = _gru_outputs(from_input, weight, bias, h, reset, horizon)
     past[0].copy_(h.masked_fill(reset[0].unsqueeze(1), 0.0))
+    from_past = torch.empty_like(from_input[0])
     for t in range(reset.shape[0]):
-        from_past = torch.addmm(bias, past[t], weight.t())
+        torch.addmm(bias, past[t], weight.t(), out=from_past)
         _run("gru_forward", h, (from_input[t], from_past, past[t], _next(reset, t), output[t], past[t + 1], gates[t]))
     return outputs
 
@@ -176,7 +179,7 @@ def _gru_backward(
     for t in reversed(range(reset.shape[0])):
         asked = (_next(blocked, t), d_output[t], d_next)
         _run("gru_backward", d_h, (gates[t], past[t], *asked, d_input[t], d_past[t], d_before))
-        d_next = torch.addmm(d_before, d_past[t], weight)
+        torch.addmm(d_before, d_past[t], weight, out=d_next)
     d_h.copy_(d_next.masked_fill(blocked[0].unsqueeze(1), 0.0))
     return outputs
 

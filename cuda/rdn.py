@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.cuda.launch import TYPE_NAMES, check_state, launcher
+from rfwp.cuda.launch import TYPE_NAMES, check_state, input_type, launcher
 
 SOURCE = "rdn.cuh"
 
@@ -25,6 +25,7 @@ def rdn(
     for each value; last_read: y [N, D]; reset: bool [T, B] -> y [T, N, D], W and y after the last step. The memories
     N = num_heads * B have the heads first. D is 16, 32 or 64. slow is float32 or bfloat16, the rest float32.
     """
+    slow, recurrent = slow.to(input_type(fast, slow)), recurrent.to(fast.dtype)
     read, after, read_after, *_ = _rdn(slow, recurrent, fast, last_read, reset, gradient_horizon or 0)
     return read, after, read_after
 
