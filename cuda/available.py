@@ -10,20 +10,17 @@ from rfwp.cuda.launch import HEAD_SIZES, runs_on
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def available(device_type: str, head_size: int | None = None) -> bool:
-    """Whether kernels run on that type of device, for memories of that head size (None: where size does not matter).
+def available(device_type: str, dtype: torch.dtype, head_size: int | None = None) -> bool:
+    """Whether kernels run on that type of device, for states of that data type and head size (None: size is no matter).
 
     RFWP_KERNELS=off forbids them. A GPU that could run them, but for something missing, gets one warning that says
     what.
     """
     if os.environ.get("RFWP_KERNELS") == "off" or head_size not in (None, *HEAD_SIZES):
         return False
-    if runs_on(device_type):
-        return True
-    if device_type != "cuda":
-        return False
-    problem = _problem()
-    return problem is None
+    if device_type == "cuda":
+        return dtype == torch.float32 and _problem() is None
+    return runs_on(device_type) and dtype in (torch.float32, torch.float64)
 
 
 @cache
@@ -36,24 +33,38 @@ def _problem() -> str | None:
 
 
 def _find_problem() -> str | None:
+    if torch.version.hip is not None:
+        return "they are for NVIDIA's GPUs"
     try:
         from rfwp.cuda import compiler, driver
     except ImportError as error:
-        return f"{error}; pip install 'cuda-bindings>=13,<14'"
+        return f"{error}; pip install 'cuda-bindings>=13.0.3,<14'"
     try:
-        major, minor = compiler.nvrtc_version()
+        nvrtc = compiler.nvrtc_version()
         supported = compiler.supported_architectures()
     except Exception as error:  # what a missing library raises differs between releases
-        return f"NVRTC cannot be loaded ({error}); pip install nvidia-cuda-nvrtc"
-    served = driver.driver_version()
-    if served[0] < major:
+        return f"NVRTC cannot be loaded ({_first_line(error)}); pip install 'nvidia-cuda-nvrtc>=13,<14'"
+    try:
+        served = driver.driver_version()
+    except Exception as error:  # as above
+        return f"the GPU driver cannot be loaded ({_first_line(error)}); install NVIDIA's driver, for CUDA {nvrtc[0]}"
+    if served[0] < nvrtc[0]:
         return (
-            f"the GPU driver serves CUDA {served[0]}.{served[1]} and NVRTC is of {major}.{minor}: "
-            f"install a newer driver, or nvidia-cuda-nvrtc=={served[0]}.*"
+            f"the GPU driver serves CUDA {_dotted(served)}, and NVRTC is of CUDA {_dotted(nvrtc)}:"
+            " install a newer driver, or nvidia-cuda-nvrtc-cu12 in the place of nvidia-cuda-nvrtc"
         )
     capability = driver.compute_capability(torch.cuda.current_device())
     if compiler.pick_architecture(capability, supported) is None:
         return (
-            f"this GPU's compute capability is {capability / 10}; NVRTC {major}.{minor} starts at {min(supported) / 10}"
+            f"this GPU's compute capability is {capability / 10}, and NVRTC {_dotted(nvrtc)} starts at"
+            f" {min(supported) / 10}: install nvidia-cuda-nvrtc-cu12 in the place of nvidia-cuda-nvrtc"
         )
     return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))

@@ -134,9 +134,9 @@ def _keep(path: Path, compiled: Compiled) -> None:
 
 
 def _read(program: Any, size: Any, read: Any) -> bytes:
-    content = b" " * _check(size(program))
+    content = bytearray(_check(size(program)))  # not bytes: those of length 1 are shared by the whole process
     _check(read(program, content))
-    return content
+    return bytes(content)
 
 
 def _check(result: tuple[Any, ...]) -> Any:

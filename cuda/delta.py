@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.cuda.launch import TYPE_NAMES, check_state, launcher
+from rfwp.cuda.launch import TYPE_NAMES, check_state, input_type, launcher
 
 SOURCE = "delta.cuh"
 
@@ -17,6 +17,7 @@ def delta(
     log_decay: Tensor | None,
     fast: Tensor,
     reset: Tensor,
+    *,
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Write value at key and read at query, step after step.
@@ -26,6 +27,9 @@ def delta(
     is that of sequence n % B -> y [T, N, D], W after the last step. D is 16, 32 or 64. Inputs are float32 or bfloat16,
     fast is float32.
     """
+    dtype = input_type(fast, query_key, value, rate, log_decay)
+    query_key, value = query_key.to(dtype), value.to(dtype)
+    rate, log_decay = (None if each is None else each.to(dtype) for each in (rate, log_decay))
     read, after, _ = _delta(query_key, value, rate, log_decay, fast, reset, gradient_horizon or 0)
     return read, after
 
@@ -55,7 +59,6 @@ def _delta(
     return outputs
 
 
-@_delta.register_fake
 def _delta_outputs(
     query_key: Tensor,
     value: Tensor,
@@ -67,6 +70,9 @@ def _delta_outputs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     error = fast.new_empty(value.shape if rate is not None else (0,))
     return value.new_empty(value.shape), fast.new_empty(fast.shape), error
+
+
+_delta.register_fake(_delta_outputs)
 
 
 @torch.library.custom_op("rfwp::delta_backward", mutates_args=())
@@ -94,7 +100,6 @@ def _delta_backward(
     return outputs
 
 
-@_delta_backward.register_fake
 def _gradients(
     query_key: Tensor,
     value: Tensor,
@@ -113,6 +118,9 @@ def _gradients(
     d_rate = fast.new_empty(scalars if rate is not None else (0,))
     d_log_decay = fast.new_empty(scalars if log_decay is not None else (0,))
     return fast.new_empty(query_key.shape), fast.new_empty(value.shape), d_rate, d_log_decay, fast.new_empty(fast.shape)
+
+
+_delta_backward.register_fake(_gradients)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.cuda.launch import TYPE_NAMES, check_state, launcher
+from rfwp.cuda.launch import TYPE_NAMES, check_state, input_type, launcher
 
 SOURCE = "feedback.cuh"
 
@@ -18,6 +18,7 @@ def feedback(
     back: Tensor,
     last_output: Tensor,
     reset: Tensor,
+    *,
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Add to each read what a second fast weight matrix makes of the output before it.
@@ -26,6 +27,8 @@ def feedback(
     last_output: y [N, D]; reset: bool [T, B], memory n is that of sequence n % B -> y [T, N, D], R and y after the last
     step. D is 16, 32 or 64. Inputs are float32 or bfloat16, back and last_output are float32.
     """
+    dtype = input_type(back, read, key, value, rate)
+    read, key, value, rate = (each.to(dtype) for each in (read, key, value, rate))
     output, after, output_after, *_ = _feedback(read, key, value, rate, back, last_output, reset, gradient_horizon or 0)
     return output, after, output_after
 
@@ -57,7 +60,6 @@ def _feedback(
     return outputs
 
 
-@_feedback.register_fake
 def _feedback_outputs(
     read: Tensor,
     key: Tensor,
@@ -75,6 +77,9 @@ def _feedback_outputs(
         back.new_empty(read.shape),
         back.new_empty(read.shape),
     )
+
+
+_feedback.register_fake(_feedback_outputs)
 
 
 @torch.library.custom_op("rfwp::feedback_backward", mutates_args=())
@@ -103,7 +108,6 @@ def _feedback_backward(
     return outputs
 
 
-@_feedback_backward.register_fake
 def _gradients(
     key: Tensor,
     rate: Tensor,
@@ -117,8 +121,11 @@ def _gradients(
     d_output_after: Tensor,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    vectors = (back.new_empty(key.shape) for _ in range(3))
-    return (*vectors, back.new_empty(rate.shape), back.new_empty(back.shape), back.new_empty(key.shape[1:]))
+    d_read, d_key, d_value = (back.new_empty(key.shape) for _ in range(3))
+    return d_read, d_key, d_value, back.new_empty(rate.shape), back.new_empty(back.shape), back.new_empty(key.shape[1:])
+
+
+_feedback_backward.register_fake(_gradients)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

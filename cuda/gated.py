@@ -16,25 +16,27 @@ THREADS = 256
 
 
 def lstm(
-    from_input: Tensor, weight: Tensor, h: Tensor, c: Tensor, reset: Tensor, gradient_horizon: int | None = None
+    from_input: Tensor, weight: Tensor, h: Tensor, c: Tensor, reset: Tensor, *, gradient_horizon: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the recurrence of an LSTM.
 
     from_input: the input's share of the gates i f u o, biases included [T, B, 4 * size]; weight: R [4 * size, size];
     h, c: [B, size]; reset: bool [T, B] -> h [T, B, size], h and c after the last step. All float32.
     """
+    from_input, weight = from_input.to(h.dtype), weight.to(h.dtype)
     output, c, *_ = _lstm(from_input, weight, h, c, reset, gradient_horizon or 0)
     return output, output[-1], c
 
 
 def gru(
-    from_input: Tensor, weight: Tensor, bias: Tensor, h: Tensor, reset: Tensor, gradient_horizon: int | None = None
+    from_input: Tensor, weight: Tensor, bias: Tensor, h: Tensor, reset: Tensor, *, gradient_horizon: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence of a GRU.
 
     from_input: the input's share of the gates r z u, its bias included [T, B, 3 * size]; weight: R [3 * size, size];
     bias: b' [3 * size]; h: [B, size]; reset: bool [T, B] -> h [T, B, size], h after the last step. All float32.
     """
+    from_input, weight, bias = (each.to(h.dtype) for each in (from_input, weight, bias))
     output, *_ = _gru(from_input, weight, bias, h, reset, gradient_horizon or 0)
     return output, output[-1]
 
@@ -76,7 +78,6 @@ def _lstm(
     return outputs
 
 
-@_lstm.register_fake
 def _lstm_outputs(
     from_input: Tensor, weight: Tensor, h: Tensor, c: Tensor, reset: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -88,6 +89,9 @@ def _lstm_outputs(
         h.new_empty(steps + 1, batch, size),
         h.new_empty(steps + 1, batch, size),
     )
+
+
+_lstm.register_fake(_lstm_outputs)
 
 
 @torch.library.custom_op("rfwp::lstm_backward", mutates_args=())
@@ -102,17 +106,19 @@ def _lstm_backward(
     for t in reversed(range(reset.shape[0])):
         saved = (gates[t], cells[t], cells[t + 1], reset[t], blocked[t], _next(blocked, t))
         _run("lstm_backward", d_h, (*saved, d_output[t], d_next, d_c, d_gates[t]))
-        d_next = d_gates[t] @ weight
+        torch.mm(d_gates[t], weight, out=d_next)
     d_h.copy_(d_next.masked_fill(blocked[0].unsqueeze(1), 0.0))
     return outputs
 
 
-@_lstm_backward.register_fake
 def _lstm_gradients(
     weight: Tensor, reset: Tensor, gates: Tensor, cells: Tensor, d_output: Tensor, d_after: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     state = d_after.shape
     return gates.new_empty(gates.shape), gates.new_empty(state), gates.new_empty(state)
+
+
+_lstm_backward.register_fake(_lstm_gradients)
 
 
 def _lstm_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -141,13 +147,13 @@ def _gru(
     """-> h [T, B, size]; activations of the gates, and h as the products read it, by step."""
     output, gates, past = outputs = _gru_outputs(from_input, weight, bias, h, reset, horizon)
     past[0].copy_(h.masked_fill(reset[0].unsqueeze(1), 0.0))
+    from_past = torch.empty_like(from_input[0])
     for t in range(reset.shape[0]):
-        from_past = torch.addmm(bias, past[t], weight.t())
+        torch.addmm(bias, past[t], weight.t(), out=from_past)
         _run("gru_forward", h, (from_input[t], from_past, past[t], _next(reset, t), output[t], past[t + 1], gates[t]))
     return outputs
 
 
-@_gru.register_fake
 def _gru_outputs(
     from_input: Tensor, weight: Tensor, bias: Tensor, h: Tensor, reset: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,6 +163,9 @@ def _gru_outputs(
         h.new_empty(steps, batch, 4 * size),
         h.new_empty(steps + 1, batch, size),
     )
+
+
+_gru.register_fake(_gru_outputs)
 
 
 @torch.library.custom_op("rfwp::gru_backward", mutates_args=())
@@ -170,17 +179,19 @@ def _gru_backward(
     for t in reversed(range(reset.shape[0])):
         asked = (_next(blocked, t), d_output[t], d_next)
         _run("gru_backward", d_h, (gates[t], past[t], *asked, d_input[t], d_past[t], d_before))
-        d_next = torch.addmm(d_before, d_past[t], weight)
+        torch.addmm(d_before, d_past[t], weight, out=d_next)
     d_h.copy_(d_next.masked_fill(blocked[0].unsqueeze(1), 0.0))
     return outputs
 
 
-@_gru_backward.register_fake
 def _gru_gradients(
     weight: Tensor, reset: Tensor, gates: Tensor, past: Tensor, d_output: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     share = (*reset.shape, weight.shape[0])
     return gates.new_empty(share), gates.new_empty(share), gates.new_empty(past.shape[1:])
+
+
+_gru_backward.register_fake(_gru_gradients)
 
 
 def _gru_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -85,6 +85,15 @@ def _value(argument: Argument) -> ctypes.c_void_p | ctypes.c_int:
     return ctypes.c_void_p(argument.data_ptr() if argument is not None else None)
 
 
+def input_type(state: Tensor, *inputs: Tensor | None) -> torch.dtype:
+    """Choose the one data type that a kernel reads all its inputs in: bfloat16 if they have it, else the state's.
+
+    Under autocast they come in several.
+    """
+    in_bfloat16 = all(each is None or each.dtype == torch.bfloat16 for each in inputs)
+    return torch.bfloat16 if in_bfloat16 else state.dtype
+
+
 def check_state(*states: Tensor) -> None:
     """ValueError for a state that a kernel cannot change in place."""
     for state in states:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.cuda.launch import TYPE_NAMES, check_state, launcher
+from rfwp.cuda.launch import TYPE_NAMES, check_state, input_type, launcher
 
 SOURCE = "rdn.cuh"
 
@@ -16,6 +16,7 @@ def rdn(
     fast: Tensor,
     last_read: Tensor,
     reset: Tensor,
+    *,
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the recurrence with softmax as the feature map.
@@ -24,6 +25,7 @@ def rdn(
     for each value; last_read: y [N, D]; reset: bool [T, B] -> y [T, N, D], W and y after the last step. The memories
     N = num_heads * B have the heads first. D is 16, 32 or 64. slow is float32 or bfloat16, the rest float32.
     """
+    slow, recurrent = slow.to(input_type(fast, slow)), recurrent.to(fast.dtype)
     read, after, read_after, *_ = _rdn(slow, recurrent, fast, last_read, reset, gradient_horizon or 0)
     return read, after, read_after
 
@@ -57,7 +59,6 @@ def _rdn(
     return outputs
 
 
-@_rdn.register_fake
 def _rdn_outputs(
     slow: Tensor, recurrent: Tensor, fast: Tensor, last_read: Tensor, reset: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -71,6 +72,9 @@ def _rdn_outputs(
         fast.new_empty(steps, memories),
         fast.new_empty(steps, memories, size),
     )
+
+
+_rdn.register_fake(_rdn_outputs)
 
 
 @torch.library.custom_op("rfwp::rdn_backward", mutates_args=())
@@ -103,7 +107,6 @@ def _rdn_backward(
     return outputs
 
 
-@_rdn_backward.register_fake
 def _gradients(
     recurrent: Tensor,
     fast: Tensor,
@@ -121,6 +124,9 @@ def _gradients(
     steps, memories, size = error.shape
     d_slow = fast.new_empty(steps, memories, 3 * size + 1)
     return d_slow, fast.new_empty(fast.shape), fast.new_empty(memories, size)
+
+
+_rdn_backward.register_fake(_gradients)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -109,7 +109,7 @@ class FastMemory(nn.Module, ABC):
     def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         """Advance T agent steps: x [T, B, hidden_size], reset [T, B] -> y [T, B, hidden_size], final state."""
         inputs, rows = self.prepare(self._project(x)), self._to_rows(state)
-        if self.kernel_size is not None and available(x.device.type, self.kernel_size):
+        if self.kernel_size is not None and available(x.device.type, rows[0].dtype, self.kernel_size):
             y, rows = self.fused(inputs, rows, reset)
         else:
             y, rows = self.loop(inputs, rows, reset.repeat(1, self.num_heads))

@@ -81,7 +81,7 @@ class GatedCore(Core, ABC, Generic[Cell]):
         after: State = ()
         for cell, before in self._cells(state):
             gates = self.project(cell, x)
-            if available(x.device.type):
+            if available(x.device.type, before[0].dtype):
                 x, leaves = self.fused(cell, gates, before, reset)
             else:
                 loop = partial(self._advance_and_read, cell)

@@ -12,6 +12,9 @@ triangular system of T equations for all c (the WY form of Yang et al. 2024, arX
 So T steps take a few matrix products of size T and one triangular solve. Without β the rule only adds: c = v.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -24,11 +27,28 @@ CHUNK = 32  # steps at once: the work grows with its square, the number of opera
 SHORTEST = 4  # unrolls below it are quicker in a loop; measured
 
 
+class Inputs(NamedTuple):
+    """What a rule reads at each step."""
+
+    query_key: Tensor  # q and k [T, N, 2, keys]
+    value: Tensor  # v [T, N, head_size]
+    rate: Tensor | None = None  # β [T, N, 1]; None: add without correcting
+    log_decay: Tensor | None = None  # log α [T, N, 1]; None: no decay
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Inputs":
+        """Apply a function to those that are there."""
+        return Inputs._make(None if each is None else function(each) for each in self)
+
+    def chunk(self, start: int) -> "Inputs":
+        """CHUNK steps from `start` on, memories first: [N, T, ...] with one axis of features."""
+        return self.map(lambda each: each[start : start + CHUNK].transpose(0, 1).flatten(2))
+
+
 class LinearMemory(FastMemory):
     """W_t = α_t W_{t-1} + β_t (v_t − α_t W_{t-1} f(k_t)) ⊗ f(k_t);  y_t = W_t f(q_t), or a special case of it.
 
-    A subclass defines `advance`, and `prepare`, which gives q and k [T, N, 2, keys], v [T, N, head_size] and, if its
-    rule has them, β and log α [T, N, 1]. The state holds W [B, num_heads, head_size, keys] of each layer.
+    A subclass defines `advance`, and `prepare`, which gives the `Inputs` that its rule has, in their order. The state
+    holds W [B, num_heads, head_size, keys] of each layer.
     """
 
     def __init__(self, config: FastWeightConfig, scalars: int) -> None:
@@ -40,44 +60,37 @@ class LinearMemory(FastMemory):
         self.kernel_size = size if keys == size else None
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
-        query_key, value, *scalars = inputs
-        rate, log_decay, *_ = *(each.squeeze(-1) for each in scalars), None, None
-        read, fast = delta(query_key, value, rate, log_decay, *state, reset, self.gradient_horizon)
+        query_key, value, rate, log_decay = Inputs(*inputs)
+        rate = None if rate is None else rate.squeeze(-1)
+        log_decay = None if log_decay is None else log_decay.squeeze(-1)
+        (fast,) = state
+        read, fast = delta(query_key, value, rate, log_decay, fast, reset, gradient_horizon=self.gradient_horizon)
         return read, (fast,)
 
     def loop(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
         if len(reset) < SHORTEST or self.gradient_horizon is not None:
             return super().loop(inputs, state, reset)
-        query_key, value, *scalars = inputs
-        rate, log_decay, *_ = *scalars, None, None
         (fast,) = state
-        read, fast = delta_chunks(query_key, value, rate, log_decay, fast, reset)
+        read, fast = delta_chunks(Inputs(*inputs), fast, reset)
         return read, (fast,)
 
 
-def delta_chunks(
-    query_key: Tensor, value: Tensor, rate: Tensor | None, log_decay: Tensor | None, fast: Tensor, reset: Tensor
-) -> tuple[Tensor, Tensor]:
+def delta_chunks(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
     """Write v at k and read at q, step after step, CHUNK steps at a time.
 
-    query_key: q and k [T, N, 2, K]; value: v [T, N, V]; rate: β [T, N, 1], or None to add without correcting;
-    log_decay: log α [T, N, 1], or None for none; fast: W [N, V, K]; reset: bool [T, N] -> y [T, N, V], W after the last
-    step.
+    fast: W [N, head_size, keys]; reset: bool [T, N] -> y [T, N, head_size], W after the last step.
     """
     reads = []
-    for start in range(0, len(value), CHUNK):
-        steps = slice(start, start + CHUNK)
-        inputs = (query_key.flatten(2), value, rate, log_decay)
-        chunk = (None if each is None else each[steps].transpose(0, 1) for each in inputs)
-        read, fast = _contained(*chunk, fast, reset[steps].t())
+    for start in range(0, len(reset), CHUNK):
+        read, fast = _contained(inputs.chunk(start), fast, reset[start : start + CHUNK].t())
         reads.append(read)
     return torch.cat(reads, 1).transpose(0, 1), fast
 
 
-def _contained(
-    query_key: Tensor, value: Tensor, rate: Tensor | None, log_decay: Tensor | None, fast: Tensor, reset: Tensor
-) -> tuple[Tensor, Tensor]:
+def _contained(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
     """Do a chunk, memories first [N, T, ...], so that what is not finite stays in its episode, as in a loop.
+
+    inputs: as `Inputs.chunk` gives them; reset: [N, T] -> y [N, T, head_size], W after the chunk.
 
     A matrix product would carry it past a reset, for NaN survives a factor of 0. So it goes in as zeros, and what
     depends on it is NaN in the end.
@@ -85,27 +98,20 @@ def _contained(
     episode = reset.long().cumsum(1)  # [N, T], 0 is the one that W comes from
     first = (episode == 0).unsqueeze(2)  # [N, T, 1]
     same = (episode.unsqueeze(2) == episode.unsqueeze(1)).tril()  # [N, T, T]: whether step s counts at step t
-    sound = (query_key.sum(2, keepdim=True) + value.sum(2, keepdim=True)).isfinite()  # [N, T, 1]
+    sound = (inputs.query_key.sum(2, keepdim=True) + inputs.value.sum(2, keepdim=True)).isfinite()  # [N, T, 1]
     whole = fast.sum((1, 2), keepdim=True).isfinite()  # [N, 1, 1]
     lost = (same & ~sound.mT).any(2, keepdim=True) | (first & ~whole)
     nan = torch.where(lost, torch.nan, 0.0).to(fast.dtype)
 
-    inputs = (None if each is None else torch.where(sound, each, 0.0) for each in (query_key, value, rate, log_decay))
-    read, after = _chunk(*inputs, torch.where(whole, fast, 0.0), same, first)
+    inputs = inputs.map(lambda each: torch.where(sound, each, 0.0))
+    read, after = _chunk(inputs, torch.where(whole, fast, 0.0), same, first)
     return read + nan, after + nan[:, -1:]
 
 
-def _chunk(
-    query_key: Tensor,
-    value: Tensor,
-    rate: Tensor | None,
-    log_decay: Tensor | None,
-    fast: Tensor,
-    same: Tensor,
-    first: Tensor,
-) -> tuple[Tensor, Tensor]:
+def _chunk(inputs: Inputs, fast: Tensor, same: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     """Solve for c, and read: same and first as in `_contained`."""
-    query, key = query_key.chunk(2, -1)  # [N, T, K]
+    query_key, value, rate, log_decay = inputs
+    query, key = query_key.chunk(2, -1)  # [N, T, keys]
     decay, decay_of_first = same.to(fast.dtype), first.to(fast.dtype)  # D_ts [N, T, T], D_t0 [N, T, 1]
     if log_decay is not None:
         decay_of_first = decay_of_first * log_decay.cumsum(1).exp()

@@ -57,7 +57,7 @@ class DeltaRNN(FastMemory):
         query_key, value, rate, back_key, back_value, back_rate = inputs
         fast, back, last_output = state
         horizon = self.gradient_horizon
-        read, fast = delta(query_key, value, rate.squeeze(-1), None, fast, reset, horizon)
+        read, fast = delta(query_key, value, rate.squeeze(-1), None, fast, reset, gradient_horizon=horizon)
         written = (back_key, back_value, back_rate.squeeze(-1))
-        output, back, last_output = feedback(read, *written, back, last_output, reset, horizon)
+        output, back, last_output = feedback(read, *written, back, last_output, reset, gradient_horizon=horizon)
         return output, (fast, back, last_output)

@@ -45,5 +45,6 @@ class GRU(GatedCore[nn.GRUCell]):
         return (torch.lerp(n, h, z),)
 
     def fused(self, cell: nn.GRUCell, gates: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        output, h = gru(gates, cell.weight_hh, cell.bias_hh, *state, reset, self.gradient_horizon)
+        (h,) = state
+        output, h = gru(gates, cell.weight_hh, cell.bias_hh, h, reset, gradient_horizon=self.gradient_horizon)
         return output, (h,)

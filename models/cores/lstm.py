@@ -43,5 +43,6 @@ class LSTM(GatedCore[nn.LSTMCell]):
         return o.sigmoid() * c.tanh(), c
 
     def fused(self, cell: nn.LSTMCell, gates: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        output, h, c = lstm(gates, cell.weight_hh, *state, reset, self.gradient_horizon)
+        h, c = state
+        output, h, c = lstm(gates, cell.weight_hh, h, c, reset, gradient_horizon=self.gradient_horizon)
         return output, (h, c)

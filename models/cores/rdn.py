@@ -52,6 +52,9 @@ class RecurrentDeltaNet(FastMemory):
         return read, (fast, read)
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
-        slow = inputs[0].flatten(1, 2)
-        read, fast, last_read = rdn(slow, self.recurrent, *state, reset, self.gradient_horizon)
+        (slow,) = inputs
+        fast, last_read = state
+        read, fast, last_read = rdn(
+            slow.flatten(1, 2), self.recurrent, fast, last_read, reset, gradient_horizon=self.gradient_horizon
+        )
         return read, (fast, last_read)

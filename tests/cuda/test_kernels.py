@@ -193,3 +193,23 @@ def test_without_a_gpu_the_loop_runs() -> None:
     core = build("rdn")
     given = random_case(core, 3, 2, 0.3)
     assert largest_error(results(by_kernel, core, *given), results(by_step, core, *given)) < 1e-5
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_under_autocast_the_kernel_is_the_loop_as_near_as_bfloat16_goes(name, on_cpu) -> None:
+    """Autocast hands the kernels some inputs in bfloat16 and some in float32."""
+    torch.manual_seed(0)
+    core = build(name)
+    given = random_case(core, 5, 2, 0.3)
+    expected = results(by_step, core, *given)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = results(by_kernel, core, *given)
+    assert on_cpu.launched
+    assert 1e-6 < largest_error(actual, expected) < 0.1
+
+
+@pytest.mark.parametrize("name", ["rdn", "lstm"])
+def test_other_types_of_state_take_the_loop(name, on_cpu) -> None:
+    core = build(name).bfloat16()
+    results(by_kernel, core, *random_case(core, 3, 2, 0.3))
+    assert not on_cpu.launched

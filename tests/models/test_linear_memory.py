@@ -7,16 +7,17 @@ from torch import Tensor
 from rfwp.models.core import Core, unroll
 from rfwp.models.cores import gated_delta_net
 from rfwp.models.fast_weights import delta_rule
-from rfwp.models.linear_memory import CHUNK, delta_chunks
+from rfwp.models.linear_memory import CHUNK, Inputs, delta_chunks
 
 T, N, D = 3 * CHUNK + 5, 4, 16
 
 
-def case(dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
-    """q and k, v, β, log α, W and resets."""
+def case(dtype: torch.dtype = torch.float64) -> tuple[Inputs, Tensor, Tensor]:
+    """Inputs, W and resets."""
     query_key = torch.randn(T, N, 2, D, dtype=dtype).softmax(-1)
     rate, log_decay = torch.rand(T, N, 1, dtype=dtype), -torch.rand(T, N, 1, dtype=dtype)
-    return query_key, torch.randn(T, N, D, dtype=dtype), rate, log_decay, torch.randn(N, D, D, dtype=dtype), resets()
+    inputs = Inputs(query_key, torch.randn(T, N, D, dtype=dtype), rate, log_decay)
+    return inputs, torch.randn(N, D, D, dtype=dtype), resets()
 
 
 def resets() -> Tensor:
@@ -26,15 +27,13 @@ def resets() -> Tensor:
     return reset
 
 
-def by_loop(
-    query_key: Tensor, value: Tensor, rate: Tensor, log_decay: Tensor, fast: Tensor, reset: Tensor
-) -> tuple[Tensor, Tensor]:
+def by_loop(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
     def step(inputs: tuple[Tensor, ...], state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         query_key, value, rate, log_decay = inputs
         read, fast = delta_rule(log_decay.exp().unsqueeze(2) * state[0], query_key, value, rate)
         return read, (fast,)
 
-    read, (after,) = unroll(step, (query_key, value, rate, log_decay), (fast,), reset)
+    read, (after,) = unroll(step, inputs, (fast,), reset)
     return read, after
 
 
@@ -48,11 +47,10 @@ def test_chunks_join_where_resets_fall_on_their_edges() -> None:
 def test_a_memory_that_forgets_all_at_once_costs_no_precision() -> None:
     """Sums of log α reach thousands, next to steps that forget almost nothing."""
     torch.manual_seed(0)
-    query_key, value, rate, log_decay, fast, reset = case(torch.float32)
-    log_decay = torch.where(torch.rand(T, N, 1) < 0.2, -500.0, -1e-3)
-    given = (query_key, value, rate, log_decay, fast, reset)
-    exact = by_loop(*(each.double() for each in given[:-1]), reset)
-    for actual, expected in zip(delta_chunks(*given), exact, strict=True):
+    inputs, fast, reset = case(torch.float32)
+    inputs = inputs._replace(log_decay=torch.where(torch.rand(T, N, 1) < 0.2, -500.0, -1e-3))
+    exact = by_loop(inputs.map(Tensor.double), fast.double(), reset)
+    for actual, expected in zip(delta_chunks(inputs, fast, reset), exact, strict=True):
         torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -61,7 +59,7 @@ def test_an_input_that_is_not_finite_spoils_its_episode_and_nothing_else(bad: fl
     torch.manual_seed(0)
     given = case()
     expected, expected_after = delta_chunks(*given)
-    given[1][3, 0] = bad
+    given[0].value[3, 0] = bad
     read, after = delta_chunks(*given)
     assert not read[3 : CHUNK // 2, 0].isfinite().any()
     read[3 : CHUNK // 2, 0] = expected[3 : CHUNK // 2, 0]
