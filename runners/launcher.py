@@ -55,7 +55,7 @@ class Watcher(Protocol):
     """Sees what the launcher does."""
 
     def update(self, runs: Sequence[Run]) -> None:
-        """Called several times a second."""
+        """Called four times a second."""
 
     def note(self, message: str) -> None:
         """Something that the user should know of."""
@@ -91,7 +91,7 @@ def default_jobs(run_bytes: int) -> int:
 class Launcher:
     """Keeps `jobs` runs going, each on cores of its own, so that all together do not take more than there are."""
 
-    POLL_SECONDS = 0.2
+    POLL_SECONDS = 0.25
 
     def __init__(self, runs: Sequence[Run], jobs: int) -> None:
         self._runs = runs

@@ -89,7 +89,7 @@ class GridLines:
 
 
 class GridDashboard:
-    """All runs at a glance, drawn in place at most four times a second."""
+    """All runs at a glance, drawn in place whenever there is an update; gone at the end."""
 
     def __init__(self, title: str, comparison: Comparison, pace: Pace, console: Console) -> None:
         self._title = title
@@ -100,11 +100,13 @@ class GridDashboard:
             TextColumn("{task.completed:,.0f} of {task.total:,.0f} agent steps"), BarColumn(None), TaskProgressColumn()
         )
         self._task = self._progress.add_task("", total=pace.total)
-        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
+        # No thread that refreshes: it would draw between a note and the dashboard below it.
+        self._live = Live(console=console, auto_refresh=False, transient=True, get_renderable=self._render)
 
     def update(self, runs: Sequence[Run]) -> None:
         self._runs = runs
         self._progress.update(self._task, completed=self._pace.done(runs))
+        self._live.refresh()
 
     def note(self, message: str) -> None:
         say(self._live.console, message)

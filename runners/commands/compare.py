@@ -15,7 +15,7 @@ from rfwp.runners.display import command, say
 from rfwp.runners.errors import UserError
 from rfwp.runners.files import locked
 from rfwp.runners.launcher import Launcher, Run, default_jobs, find_runs, largest_run
-from rfwp.runners.launcher_display import SCORE_CELL, open_launcher_display, score_table
+from rfwp.runners.launcher_display import SCORE_CELL, count_states, open_launcher_display, score_table
 from rfwp.runners.options import parse
 from rfwp.runners.signals import StopSignals
 
@@ -62,7 +62,7 @@ def _launch(comparison: Comparison, out: Path, runs: list[Run], jobs: int, conso
         Launcher(runs, jobs).run(display, stop)
     go_on = f"{command('rfwp')} compare --out {shlex.quote(str(out))}"
     if stop.received is not None:
-        say(console, f"Stopped; all runs are saved. To go on:\n  {go_on}")
+        say(console, f"Stopped: {count_states(runs)}. To go on:\n  {go_on}")
         return stop.exit_code
     _conclude(comparison, out, runs, console)
     failed = [run.cell.name for run in runs if run.state == "failed"]
