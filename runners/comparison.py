@@ -63,6 +63,11 @@ class Comparison:
                 first[cell[:2]] = self._read(cell)
             yield cell, dataclasses.replace(first[cell[:2]], seed=cell.seed)
 
+    @property
+    def any_config(self) -> TrainConfig:
+        """The settings of one run, to read those that are the same in all."""
+        return next(self.configs())[1]
+
     def _read(self, cell: Cell) -> TrainConfig:
         try:
             config = config_from_words(self.words(cell))

@@ -83,20 +83,31 @@ def _memory_of(config: TrainConfig) -> int:
     return check_sizes(config, build_agent(config, cpu), processes, cpu) + MAIN_BYTES + processes * ACTOR_BYTES
 
 
-def default_jobs(run_bytes: int) -> int:
-    """Runs at once: one a GPU; without, one a core, as far as memory allows."""
-    return len(machine.gpus()) or max(1, min(machine.cores(), machine.free_memory() // run_bytes))
+def gpus_to_share(device: str) -> list[str]:
+    """The GPUs that runs with this device take in turn: all, unless they were told which."""
+    return machine.gpus() if device == "auto" else []
+
+
+def default_jobs(device: str, run_bytes: int) -> int:
+    """Runs at once: one a GPU; on the CPU one a core, as far as memory allows."""
+    if device.startswith("cuda"):
+        return 1
+    return len(gpus_to_share(device)) or max(1, min(machine.cores(), machine.free_memory() // run_bytes))
 
 
 class Launcher:
-    """Keeps `jobs` runs going, each on cores of its own, so that all together do not take more than there are."""
+    """Keeps `jobs` runs going, each on CPU cores of its own: all together take no more than there are.
+
+    Where there are several GPUs to share, each run sees one of them.
+    """
 
     POLL_SECONDS = 0.25
 
-    def __init__(self, runs: Sequence[Run], jobs: int) -> None:
-        self._runs = runs
+    def __init__(self, runs: Sequence[Run], jobs: int, gpus: Sequence[str] = ()) -> None:
+        self.runs = runs
+        self.jobs = jobs
         self._cores = machine.share_cores(jobs)
-        self._gpus = machine.gpus()
+        self._gpus = gpus
         self._going: dict[int, tuple[Run, subprocess.Popen[bytes]]] = {}  # by the number of their share of the cores
 
     def run(self, watcher: Watcher, stop: StopSignals) -> None:
@@ -107,13 +118,13 @@ class Launcher:
                 if stop.received is not None:
                     break
                 self._collect(watcher)
-                watcher.update(self._runs)
+                watcher.update(self.runs)
         finally:
             self._end(watcher)
 
     def _fill(self) -> bool:
         """Starts runs on the shares that are free; whether it has started any."""
-        waiting = [run for run in self._runs if run.state == "waiting"]
+        waiting = [run for run in self.runs if run.state == "waiting"]
         free = [share for share in range(len(self._cores)) if share not in self._going]
         for run, share in zip(waiting, free, strict=False):
             self._going[share] = run, self._start(run, share)

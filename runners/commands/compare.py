@@ -14,7 +14,7 @@ from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, PRESETS
 from rfwp.runners.display import command, say
 from rfwp.runners.errors import UserError
 from rfwp.runners.files import locked
-from rfwp.runners.launcher import Launcher, Run, default_jobs, find_runs, largest_run
+from rfwp.runners.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
 from rfwp.runners.launcher_display import SCORE_CELL, count_states, open_launcher_display, score_table
 from rfwp.runners.options import parse
 from rfwp.runners.signals import StopSignals
@@ -45,21 +45,22 @@ def run(argv: Sequence[str]) -> int:
     _check_folder(out)
     comparison = _read_request(values, settings, read_record(out))
     comparison.check(out)
-    run_bytes = largest_run(comparison)
+    device, run_bytes = comparison.any_config.device, largest_run(comparison)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "out"):
         comparison.write(out)
         runs = find_runs(comparison, out)
         waiting = sum(run.state == "waiting" for run in runs)
-        jobs = max(1, min(waiting, values.jobs or default_jobs(run_bytes)))
-        return _launch(comparison, out, runs, jobs, Console())
+        jobs = max(1, min(waiting, values.jobs or default_jobs(device, run_bytes)))
+        return _launch(comparison, out, Launcher(runs, jobs, gpus_to_share(device)), Console())
 
 
-def _launch(comparison: Comparison, out: Path, runs: list[Run], jobs: int, console: Console) -> int:
+def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Console) -> int:
     """Runs what is not done yet; says what came out, and how to go on."""
-    _announce(comparison, out, runs, jobs, console)
+    runs = launcher.runs
+    _announce(comparison, out, launcher, console)
     with StopSignals() as stop, open_launcher_display(str(out), comparison, runs, console) as display:
-        Launcher(runs, jobs).run(display, stop)
+        launcher.run(display, stop)
     go_on = f"{command('rfwp')} compare --out {shlex.quote(str(out))}"
     if stop.received is not None:
         say(console, f"Stopped: {count_states(runs)}. To go on:\n  {go_on}")
@@ -71,20 +72,21 @@ def _launch(comparison: Comparison, out: Path, runs: list[Run], jobs: int, conso
     return 1 if failed else 0
 
 
-def _announce(comparison: Comparison, out: Path, runs: list[Run], jobs: int, console: Console) -> None:
-    done, at_once = sum(run.state == "done" for run in runs), f"{jobs} at once on {machine.cores()} CPU cores"
+def _announce(comparison: Comparison, out: Path, launcher: Launcher, console: Console) -> None:
+    total, done = len(launcher.runs), sum(run.state == "done" for run in launcher.runs)
+    at_once = f"; {launcher.jobs} at once on {machine.cores()} CPU cores" if done < total else ""
     counts = {"game": len(comparison.games), "core": len(comparison.cores), "seed": comparison.seeds}
     grid = " × ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items())
     presets = ", ".join(f"{game} {preset}" for game, preset in zip(comparison.games, comparison.presets, strict=True))
     say(
         console,
-        f"{grid}: {len(runs)} runs of {comparison.steps:,} agent steps, {done} of them done"
-        f"{'' if done == len(runs) else f'; {at_once}'}\nPresets: {presets}. Logs: {out / 'logs'}",
+        f"{grid}: {total} runs of {comparison.steps:,} agent steps, {done} of them done{at_once}\n"
+        f"Presets: {presets}. Logs: {out / 'logs'}",
     )
 
 
-def _conclude(comparison: Comparison, out: Path, runs: list[Run], console: Console) -> None:
-    games = next(comparison.configs())[1].final_games
+def _conclude(comparison: Comparison, out: Path, runs: Sequence[Run], console: Console) -> None:
+    games = comparison.any_config.final_games
     say(
         console,
         f"Final evaluations: {games} full games, raw scores, {FINAL_POLICY} actions, seed {FINAL_SEED}, after"
