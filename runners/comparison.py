@@ -102,7 +102,7 @@ def read_record(out: Path) -> Comparison | None:
         values: dict[str, Any] = json.loads(path.read_text())
         return make_comparison(**values)
     except (ValueError, TypeError) as error:
-        raise UserError(f"out: {str(path)!r} is damaged: {error}; give --games, --cores and --steps again") from None
+        raise UserError(f"out: {str(path)!r} is damaged: {error}; delete it and say again what to compare") from None
 
 
 def make_comparison(
@@ -114,10 +114,9 @@ def make_comparison(
     settings: list[str],
 ) -> Comparison:
     """Names in any spelling and more than once, and presets that may be missing; UserError for unknown ones."""
-    chosen = dict(zip(map(_find_game, games), presets, strict=True))
+    chosen, known = dict(zip(map(find_game, games), presets, strict=True)), components.names("core")
     for core in cores:
-        if core not in components.names("core"):
-            known = components.names("core")
+        if core not in known:
             raise UserError(f"cores: got {core!r}; allowed: {', '.join(known)}{components.nearest(core, known)}")
     for name, value in (("seeds", seeds), ("steps", steps)):
         if value < 1:
@@ -137,7 +136,8 @@ def toy_tasks() -> list[str]:
     return [name for name in components.names("env") if name != "atari"]
 
 
-def _find_game(name: str) -> str:
+def find_game(name: str) -> str:
+    """The usual name of a toy task or an Atari game in any spelling; UserError for an unknown one."""
     if name in toy_tasks():
         return name
     try:

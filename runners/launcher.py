@@ -1,6 +1,5 @@
 """Runs the cells of a comparison as processes of their own, some at once, until all are done or a signal arrives."""
 
-import functools
 import os
 import signal
 import subprocess
@@ -148,7 +147,7 @@ class Launcher:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,  # or Ctrl-C would reach it beside our own word, and a second signal kills
-                preexec_fn=functools.partial(machine.become_child, self._cores[share]),
+                preexec_fn=machine.child_setup(self._cores[share]),
             )
 
     def _collect(self, watcher: Watcher) -> None:

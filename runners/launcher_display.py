@@ -166,4 +166,4 @@ def _score_cell(runs: Sequence[Run], names: set[str]) -> str:
     scores = [run.score for run in runs if {run.cell.game, run.cell.core} == names and run.score is not None]
     if not scores:
         return "–"
-    return f"[bold]{fmean(scores):,.2f}[/bold]\n[dim]{min(scores):,.2f}–{max(scores):,.2f} ({len(scores)})[/dim]"
+    return f"[bold]{fmean(scores):,.2f}[/bold]\n[dim]{min(scores):,.2f} to {max(scores):,.2f} ({len(scores)})[/dim]"

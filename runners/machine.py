@@ -7,7 +7,7 @@ import platform
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 
 import psutil
@@ -48,12 +48,17 @@ def share_cores(processes: int) -> list[list[int]]:
     return [mine[start : max(end, start + 1)] for start, end in itertools.pairwise(starts)]
 
 
-def become_child(own_cores: Sequence[int]) -> None:
-    """In a process that was just started: keeps it to these cores, and to the lifetime of its parent, by SIGTERM."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, own_cores)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def child_setup(own_cores: Sequence[int]) -> Callable[[], None]:
+    """What a new process runs first to stay on these cores, and to get SIGTERM when its parent has ended, however."""
+    libc = ctypes.CDLL(None)  # found before the fork, after which little is safe
+
+    def set_up() -> None:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, own_cores)
+        if sys.platform == "linux":
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return set_up
 
 
 def gpus() -> list[str]:

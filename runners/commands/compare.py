@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from rfwp.runners import machine
-from rfwp.runners.comparison import RECORD, Comparison, make_comparison, read_record
+from rfwp.runners.comparison import RECORD, Comparison, find_game, make_comparison, read_record
 from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, PRESETS
 from rfwp.runners.display import command, say
 from rfwp.runners.errors import UserError
@@ -104,7 +104,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     theirs: list[str] = []
     side = ours
     for word in argv:
-        if word.startswith("-"):
+        if word.startswith("--") or word in OPTIONS:
             side = ours if word.partition("=")[0] in OPTIONS else theirs
         side.append(word)
     for name in (word.removeprefix("--").partition("=")[0] for word in theirs if word.startswith("--")):
@@ -131,7 +131,7 @@ def _read_request(values: Namespace, settings: list[str], before: Comparison | N
     elif not settings:
         settings = list(before.settings)
     presets = dict(zip(before.games, before.presets, strict=True)) if before else {}
-    games = values.games or list(presets)
+    games = list(map(find_game, values.games)) if values.games else list(presets)
     return make_comparison(
         games=games,
         cores=values.cores or list(before.cores if before else ()),

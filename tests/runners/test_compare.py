@@ -162,6 +162,7 @@ WRONG = [
     ("--games recall --cores gru --steps many", "steps: got many; allowed: a whole number"),
     ("--games recall --cores gru --steps 0", "steps: got 0"),
     ("--games recall --cores gru --steps 9 --seeds 0", "seeds: got 0"),
+    ("--games recall --cores gru --steps 9 --seeds -1", "seeds"),
     ("--games recall --cores gru --steps 9 --jobs 0", "jobs: got 0"),
     ("--games recall --cores gru --steps 9 --preset gpu", "preset: got 'gpu'; allowed: paper, cpu, toy"),
     ("--games recall --cores gru --steps 9 --seed 3", "seed: .*write --seeds"),
@@ -231,6 +232,16 @@ def test_other_settings_than_those_of_the_runs_are_refused_with_both_values(tmp_
     assert error.count("\n") == 1
     assert re.search(message, error), error
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_going_on_keeps_the_preset_of_a_game_however_it_is_spelt(tmp_path, capsys):
+    comparison = asked(games=["pong"], cores=["gru"], seeds=1, presets=["toy"], settings=["--encoder", "shallow"])
+    begin(tmp_path, comparison)
+    (tmp_path / "pong-gru-1" / "eval").mkdir()
+    (tmp_path / "pong-gru-1" / "eval" / "step-000000000009-final.json").write_text('{"mean": -20.5}')
+    assert main(["compare", "--out", str(tmp_path), "--games", "Pong-v5"]) == 0
+    assert "-20.50" in capsys.readouterr().out
+    assert read_record(tmp_path) == comparison
 
 
 def test_what_was_asked_for_is_read_back(tmp_path):
@@ -304,8 +315,8 @@ def test_the_table_says_mean_range_and_number_of_seeds(tmp_path, capsys, games, 
     Console(width=100).print(score_table(*grid_of_scores(tmp_path, games, cores)))
     shown = capsys.readouterr().out
     assert "15.00" in shown
-    assert "10.00–20.00 (2)" in shown
-    assert "10.00–10.00 (1)" in shown  # the seed that is missing is not made up
+    assert "10.00 to 20.00 (2)" in shown
+    assert "10.00 to 10.00 (1)" in shown  # the seed that is missing is not made up
 
 
 def test_a_terminal_gets_one_dashboard_for_all_runs(tmp_path, capsys):
