@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,12 +106,12 @@ def read_record(out: Path) -> Comparison | None:
 
 
 def make_comparison(
-    games: list[str],
-    cores: list[str],
+    games: Sequence[str],
+    cores: Sequence[str],
     seeds: int,
     steps: int,
-    presets: list[str | None],
-    settings: list[str],
+    presets: Sequence[str | None],
+    settings: Sequence[str],
 ) -> Comparison:
     """Names in any spelling and more than once, and presets that may be missing; UserError for unknown ones."""
     chosen, known = dict(zip(map(find_game, games), presets, strict=True)), components.names("core")

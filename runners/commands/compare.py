@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
@@ -122,24 +123,17 @@ def _check_folder(out: Path) -> None:
 
 def _read_request(values: Namespace, settings: list[str], before: Comparison | None) -> Comparison:
     """What is asked for now; what is left out is taken from `before`."""
-    if before is None:
-        for name in ("games", "cores", "steps"):
-            if getattr(values, name) is None:
-                raise UserError(
-                    f"{name}: missing, and {values.out!r} holds no {RECORD} to take it from; --help shows how"
-                )
-    elif not settings:
-        settings = list(before.settings)
+    request: dict[str, Any] = vars(before).copy() if before else {"seeds": DEFAULT_SEEDS, "settings": ()}
     presets = dict(zip(before.games, before.presets, strict=True)) if before else {}
-    games = list(map(find_game, values.games)) if values.games else list(presets)
-    return make_comparison(
-        games=games,
-        cores=values.cores or list(before.cores if before else ()),
-        seeds=values.seeds if values.seeds is not None else before.seeds if before else DEFAULT_SEEDS,
-        steps=values.steps if values.steps is not None else before.steps if before else 0,
-        presets=[values.preset or presets.get(game) for game in games],
-        settings=settings,
-    )
+    for name in ("games", "cores", "seeds", "steps"):
+        if getattr(values, name) is not None:
+            request[name] = getattr(values, name)
+        elif name not in request:
+            raise UserError(f"{name}: missing, and {values.out!r} holds no {RECORD} to take it from; --help shows how")
+    request["games"] = list(map(find_game, request["games"]))
+    request["presets"] = [values.preset or presets.get(game) for game in request["games"]]
+    request["settings"] = settings or request["settings"]
+    return make_comparison(**request)
 
 
 def _parser() -> ArgumentParser:
