@@ -68,6 +68,8 @@ class TrainConfig:
 
 SECTIONS = ("env", "encoder", "core", "learner", "actors", "checkpoint")
 COMPONENTS = tuple(components.PACKAGES)  # sections whose settings depend on a name
+FINAL_POLICY: Literal["sampled"] = "sampled"  # of the evaluation at the end of a run
+FINAL_SEED = 0
 # What cannot change when a run is resumed: the weights, or what they have learned, would not fit.
 FIXED = ("env", "encoder", "core")
 
@@ -102,3 +104,18 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
     for section in COMPONENTS:
         values[section] = {"name": components.name_of(getattr(config, section)), **values[section]}
     return values
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Old and new value of every setting that differs, by its name on the command line; None where there is none."""
+    before, after = _flat(old), _flat(new)
+    changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
+    return {name: (before.get(name), after.get(name)) for name in changed}
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in to_dict(config).items():
+        section = {f"{key}.{name}": setting for name, setting in value.items()} if isinstance(value, dict) else {}
+        flat |= section or {key: value}
+    return flat

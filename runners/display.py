@@ -1,8 +1,13 @@
 """What a run shows while it trains: a dashboard on a terminal, plain lines elsewhere."""
 
+import os
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -61,7 +66,7 @@ class PlainLines:
     def advance(self, agent_steps: int) -> None: ...
 
     def note(self, message: str) -> None:
-        self._console.print(f"note: {message}", soft_wrap=True, markup=False, highlight=False)
+        say(self._console, f"note: {message}")
 
     def _print(self) -> None:
         line, self._newest = self._newest, None
@@ -164,3 +169,16 @@ def remaining(line: Line, total_steps: int) -> str:
         return "–"
     seconds = max(0.0, total_steps - steps) / speed
     return str(timedelta(seconds=round(seconds))) if seconds < 1e9 else "decades"
+
+
+def say(console: Console, text: str) -> None:
+    """Prints text as it is: paths may hold what rich takes for markup."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def command(name: str) -> str:
+    """How a user calls an installed program here: by its name where that is found, else by its path."""
+    beside = Path(sys.executable).parent / name
+    if shutil.which(name) or not beside.exists():
+        return name
+    return shlex.quote(os.path.relpath(beside))

@@ -1,8 +1,12 @@
-"""Writing files so that nothing is lost: to a temporary name, flushed to disk, then renamed."""
+"""Writing files so that nothing is lost: to a temporary name, flushed to disk, then renamed, by one process alone."""
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from rfwp.runners.errors import UserError
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -16,6 +20,22 @@ def write_whole(path: Path, text: str) -> None:
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, option: str) -> Iterator[None]:
+    """Holds the folder of an option for this process; UserError if another one has it. The lock dies with its owner."""
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise UserError(f"{option}: {str(folder)!r} is in use by process {owner}; wait for it or end it") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def flush_to_disk(path: Path) -> None:

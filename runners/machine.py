@@ -1,10 +1,13 @@
 """The machine that a run finds itself on: its allocator, devices, cores and memory."""
 
 import ctypes
+import itertools
 import os
 import platform
 import shutil
+import signal
 import sys
+from collections.abc import Callable, Sequence
 from importlib import metadata
 
 import psutil
@@ -14,6 +17,7 @@ from rfwp.runners.errors import UserError
 
 SHARED_MEMORY = "/dev/shm"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
+_PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 _PACKAGES = ("rfwp", "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "safetensors")
 
 
@@ -35,6 +39,37 @@ def keep_freed_memory() -> None:
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_cores(processes: int) -> list[list[int]]:
+    """The cores that this process may use, shared out among so many processes: evenly, and one at least for each."""
+    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(cores()))
+    starts = [number * len(mine) // processes for number in range(processes + 1)]
+    return [mine[start : max(end, start + 1)] for start, end in itertools.pairwise(starts)]
+
+
+def child_setup(own_cores: Sequence[int]) -> Callable[[], None]:
+    """What a new process runs first to stay on these cores, and to get SIGTERM when its parent has ended, however."""
+    libc = ctypes.CDLL(None)  # found before the fork, after which little is safe
+
+    def set_up() -> None:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, own_cores)
+        if sys.platform == "linux":
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return set_up
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[: torch.cuda.device_count()] if named else list(map(str, range(torch.cuda.device_count())))
+
+
+def free_memory() -> int:
+    """Bytes of memory that programs can still have."""
+    return int(psutil.virtual_memory().available)
 
 
 def learner_threads() -> int:
@@ -81,7 +116,7 @@ def check_shared_memory(needed: int, sizes: str) -> None:
 def check_memory(needed: int, sizes: str, device: torch.device) -> None:
     """UserError if the unrolls do not fit into the memory of the device."""
     on_gpu = device.type == "cuda"
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else free_memory()
     if free < needed:
         raise UserError(
             f"{sizes} need {megabytes(needed)} of memory, but {device} has {megabytes(free)} free; use smaller ones"

@@ -77,6 +77,12 @@ def config_from_values(values: Values) -> TrainConfig:
     return build_config(parse_train([], values))
 
 
+def config_from_words(argv: Sequence[str]) -> TrainConfig:
+    """The config of a new run from the words after `rfwp train`, with the config file that they may name."""
+    path = peek(argv)["config"]
+    return build_config(parse_train(argv, read_config_file(Path(path)) if path else {}))
+
+
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     """parser.parse_args whose errors are one line: the field, the value, what is allowed."""
     try:
@@ -103,9 +109,15 @@ def peek(argv: Sequence[str]) -> dict[str, Any]:
         raise UserError(str(error)) from None
 
 
+def default_preset(world: str | None) -> str:
+    """The name of the preset for a world (by default Atari) on this machine."""
+    if world not in (None, "atari"):
+        return "toy"
+    return "paper" if torch.cuda.is_available() else "cpu"
+
+
 def _preset(name: str | None, world: str | None) -> Values:
-    if name is None:
-        name = "toy" if world not in (None, "atari") else "paper" if torch.cuda.is_available() else "cpu"
+    name = default_preset(world) if name is None else name
     if name not in PRESETS:
         raise UserError(f"preset: got {name!r}; allowed: {', '.join(PRESETS)}")
     return PRESETS[name]

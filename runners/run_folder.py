@@ -1,10 +1,7 @@
 """The folder of a run: what is where in it, and that only one process writes to it."""
 
-import contextlib
-import fcntl
-import os
 import subprocess
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import yaml
@@ -13,7 +10,7 @@ from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.components import name_of
 from rfwp.runners.config import TrainConfig, to_dict
 from rfwp.runners.errors import UserError
-from rfwp.runners.files import write_whole
+from rfwp.runners.files import locked, write_whole
 from rfwp.runners.machine import versions
 from rfwp.runners.options import Values, config_from_values, read_config_file
 
@@ -38,11 +35,16 @@ class RunFolder:
         return self.config_file.exists()
 
     def check_free(self) -> None:
-        """UserError if there is something at this place that is no run."""
-        if self.path.exists() and not self.exists and (not self.path.is_dir() or any(self.path.iterdir())):
+        """UserError if there is something at this place that is no run, nor the start of one that was cut short."""
+        if self.path.exists() and not self.exists and (not self.path.is_dir() or self._holds_anything()):
             raise UserError(
                 f"run: {str(self.path)!r} exists and is no run folder (it has no config.yaml); choose another name"
             )
+
+    def _holds_anything(self) -> bool:
+        """Whether there is more than a run that was ended before its config.yaml was written leaves behind."""
+        made_first = (self.checkpoints.folder, self.path / ".lock")
+        return any(path not in made_first for path in self.path.iterdir()) or any(self.checkpoints.folder.glob("*"))
 
     def create(self) -> None:
         """Makes the folder; UserError if it cannot be made."""
@@ -76,22 +78,9 @@ class RunFolder:
         comments = "".join(f"# {name}: {version}\n" for name, version in found.items())
         write_whole(self.config_file, comments + yaml.safe_dump(to_dict(config), sort_keys=False) + _END)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Holds the folder for this process; UserError if another one has it. The lock dies with its owner."""
-        with (self.path / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                owner = file.read().strip() or "unknown"
-                raise UserError(
-                    f"run: {str(self.path)!r} is in use by process {owner}; wait for it or end it"
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
+        return locked(self.path, "run")
 
 
 def new_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolder:

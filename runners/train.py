@@ -62,7 +62,7 @@ class Trainer:
         torch.set_num_threads(machine.learner_threads())
         torch.manual_seed(config.seed)
         self.agent = build_agent(config, self.device)
-        self._check_sizes()
+        check_sizes(config, self.agent, self.num_processes, self.device)
         initialise(self.agent, config.initialisation)
         self.learner = Learner(self.agent, config.learner, config.total_steps)
         self.weights = WeightBoard()
@@ -176,21 +176,6 @@ class Trainer:
         self.folder.checkpoints.save(self.agent, self.state_dict(), manifest)
         self.folder.checkpoints.prune(self.config.checkpoint.keep)
 
-    def _check_sizes(self) -> None:
-        """UserError if the slabs, or what the device has to hold, do not fit."""
-        config, shape = self.config, self.config.env.spec().frame_shape
-        games, batch, length = config.actors.games, config.learner.batch_size, config.learner.unroll_length
-        shared = self.num_processes * slab.num_bytes(games // self.num_processes, shape)
-        frames = f"{games} games with frames of {'x'.join(map(str, shape))}"
-        machine.check_shared_memory(shared, f"actors.games: {frames}")
-        # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
-        unrolls = games * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
-        frame = math.prod(shape)
-        learning = batch * activation_bytes(self.agent, shape)
-        needed = int((length + 1) * (unrolls * frame + learning)) + 5 * num_bytes(self.agent.parameters())
-        sizes = f"actors.games, learner.batch_size, learner.unroll_length: {frames}, {batch} unrolls of {length} steps"
-        machine.check_memory(needed, sizes, self.device)
-
     def _report_failure(self, failure: ActorFailure) -> None:
         reason = str(failure).partition("\n")[0]
         self.display.note(f"an actor process {reason}; it was replaced, and the unroll that it was part of dropped")
@@ -223,6 +208,23 @@ class Trainer:
     def _random_state(self) -> Tensor:
         """State of the generator that dropout draws from."""
         return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+
+
+def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, device: torch.device) -> int:
+    """Bytes on the device that a run needs; UserError if they, or the slabs in shared memory, do not fit."""
+    shape = config.env.spec().frame_shape
+    games, batch, length = config.actors.games, config.learner.batch_size, config.learner.unroll_length
+    shared = num_processes * slab.num_bytes(games // num_processes, shape)
+    frames = f"{games} games with frames of {'x'.join(map(str, shape))}"
+    machine.check_shared_memory(shared, f"actors.games: {frames}")
+    # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
+    unrolls = games * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
+    frame = math.prod(shape)
+    learning = batch * activation_bytes(agent, shape)
+    needed = int((length + 1) * (unrolls * frame + learning)) + 5 * num_bytes(agent.parameters())
+    sizes = f"actors.games, learner.batch_size, learner.unroll_length: {frames}, {batch} unrolls of {length} steps"
+    machine.check_memory(needed, sizes, device)
+    return needed
 
 
 def activation_bytes(agent: ActorCritic, frame_shape: tuple[int, int, int]) -> int:

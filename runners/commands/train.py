@@ -1,8 +1,6 @@
 """`rfwp train`: begins or resumes a run, and evaluates it at its end."""
 
-import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +13,10 @@ from rich.console import Console
 from rfwp.agents.actors import ActorFailure
 from rfwp.agents.collector import Diverged
 from rfwp.runners import components, machine
-from rfwp.runners.config import FIXED, TrainConfig, to_dict
-from rfwp.runners.display import open_display
+from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, differences, to_dict
+from rfwp.runners.display import command, open_display, say
 from rfwp.runners.errors import UserError
-from rfwp.runners.options import build_config, parse_train, peek, read_config_file
+from rfwp.runners.options import build_config, config_from_words, parse_train, peek
 from rfwp.runners.run_folder import RunFolder, new_run_folder
 from rfwp.runners.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.signals import StopSignals
@@ -51,8 +49,7 @@ def run(argv: Sequence[str]) -> int:
 def _read_config(argv: Sequence[str], early: dict[str, Any], resumed: RunFolder | None) -> TrainConfig:
     """The settings of a new run, or of a resumed one; `early` is what `peek` says of the words."""
     if resumed is None:
-        base = read_config_file(Path(early["config"])) if early["config"] else {}
-        return build_config(parse_train(argv, base))
+        return config_from_words(argv)
     for option in ("config", "preset"):
         if early[option]:
             raise UserError(
@@ -85,7 +82,7 @@ def _train(trainer: Trainer, folder: RunFolder, console: Console) -> int:
         return 1
     if stop.received is not None:
         steps, path = trainer.learner.agent_steps, shlex.quote(str(folder.path))
-        _say(console, f"Stopped at {steps:,} agent steps; saved. To go on:\n  {_command('rfwp')} train --run {path}")
+        say(console, f"Stopped at {steps:,} agent steps; saved. To go on:\n  {command('rfwp')} train --run {path}")
     return stop.exit_code
 
 
@@ -93,56 +90,41 @@ def _conclude(trainer: Trainer, folder: RunFolder, console: Console) -> None:
     """Evaluates a run that is complete, and says what can be done with it."""
     config, steps = trainer.config, trainer.learner.agent_steps
     if config.final_games:
-        result = run_evaluation(trainer.agent, config, config.final_games, steps, console)
+        games, policy, seed = config.final_games, FINAL_POLICY, FINAL_SEED
+        result = run_evaluation(trainer.agent, config, games, steps, console, policy, seed=seed)
         result.write(folder.evaluations / f"step-{steps:012d}-final.json")
         print_evaluation(result, console)
     path = shlex.quote(str(folder.path))
     hints = {
-        "score it again": f"{_command('rfwp')} evaluate {path}",
-        "watch a game": f"{_command('rfwp')} evaluate {path} --video",
-        "see its curves": f"{_command('tensorboard')} --logdir {path}",
+        "score it again": f"{command('rfwp')} evaluate {path}",
+        "watch a game": f"{command('rfwp')} evaluate {path} --video",
+        "see its curves": f"{command('tensorboard')} --logdir {path}",
     }
-    lines = [f"  {what + ':':16} {command}" for what, command in hints.items()]
-    _say(console, "\n".join([f"Run folder: {path}", *lines]))
-
-
-def _command(name: str) -> str:
-    """How a user calls an installed program here: by its name where that is found, else by its path."""
-    beside = Path(sys.executable).parent / name
-    if shutil.which(name) or not beside.exists():
-        return name
-    return shlex.quote(os.path.relpath(beside))
-
-
-def _say(console: Console, text: str) -> None:
-    """Prints text as it is: paths may hold what rich takes for markup."""
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+    lines = [f"  {what + ':':16} {words}" for what, words in hints.items()]
+    say(console, "\n".join([f"Run folder: {path}", *lines]))
 
 
 def _announce(trainer: Trainer, console: Console) -> None:
     config, steps = trainer.config, trainer.learner.agent_steps
     parameters = sum(parameter.numel() for parameter in trainer.agent.parameters())
     precision = str(trainer.agent.encoder_precision).removeprefix("torch.")
-    _say(
+    say(
         console,
         f"{config.env.title}, core {components.name_of(config.core)}, {parameters:,} parameters, on {trainer.device}"
         f" ({precision} encoder, {torch.get_num_threads()} threads); {config.actors.games} games in"
         f" {trainer.num_processes} processes on {machine.cores()} cores",
     )
     if trainer.done:
-        _say(console, f"The run is complete: {steps:,} steps. A larger --total_steps goes on.")
+        say(console, f"The run is complete: {steps:,} steps. A larger --total_steps goes on.")
     elif steps:
-        _say(console, f"Resuming at {steps:,} of {config.total_steps:,} agent steps.")
+        say(console, f"Resuming at {steps:,} of {config.total_steps:,} agent steps.")
 
 
 def _refuse_changes(folder: RunFolder, config: TrainConfig) -> None:
     """UserError if what a run has learned would not fit its new settings."""
-    before, after = to_dict(folder.read_config()), to_dict(config)
-    for section in FIXED:
-        for name in {**before[section], **after[section]}:  # the component's name first
-            old, new = before[section].get(name), after[section].get(name)
-            if old != new:
-                raise UserError(
-                    f"{section}.{name}: got {new!r}, but the run {str(folder.path)!r} was begun with {old!r};"
-                    " that cannot change in a resumed run: choose another --run"
-                )
+    for name, (old, new) in differences(folder.read_config(), config).items():
+        if name.partition(".")[0] in FIXED:
+            raise UserError(
+                f"{name}: got {new!r}, but the run {str(folder.path)!r} was begun with {old!r};"
+                " that cannot change in a resumed run: choose another --run"
+            )

@@ -1,0 +1,159 @@
+"""`rfwp compare`: trains and evaluates every combination of some games, cores and seeds."""
+
+import shlex
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+
+from rfwp.runners import machine
+from rfwp.runners.comparison import RECORD, Comparison, find_game, make_comparison, read_record
+from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, PRESETS
+from rfwp.runners.display import command, say
+from rfwp.runners.errors import UserError
+from rfwp.runners.files import locked
+from rfwp.runners.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
+from rfwp.runners.launcher_display import SCORE_CELL, count_states, open_launcher_display, score_table
+from rfwp.runners.options import parse
+from rfwp.runners.signals import StopSignals
+
+OPTIONS = ("-h", "--help", "--games", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
+DEFAULT_SEEDS = 3
+# Options of `rfwp train` that a comparison sets itself, and what to write instead.
+INSTEAD = {
+    **dict.fromkeys(("env", "env.name", "env.game", "game"), "--games"),
+    **dict.fromkeys(("core", "core.name"), "--cores"),
+    "seed": "--seeds",
+    "total_steps": "--steps",
+    "run": "--out",
+    "config": "the settings as options",
+    "print_config": "rfwp train --print_config",
+}
+
+
+def run(argv: Sequence[str]) -> int:
+    """From the words after `rfwp compare` to the exit code: 1 if a run failed."""
+    words, settings = _split(argv)
+    values = parse(_parser(), words)
+    if not values.out:
+        raise UserError("out: missing; allowed: a folder, new or of an earlier comparison")
+    if values.jobs is not None and values.jobs < 1:
+        raise UserError(f"jobs: got {values.jobs}; allowed: a whole number of at least 1")
+    out = Path(values.out)
+    _check_folder(out)
+    comparison = _read_request(values, settings, read_record(out))
+    comparison.check(out)
+    device, run_bytes = comparison.any_config.device, largest_run(comparison)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out, "out"):
+        comparison.write(out)
+        runs = find_runs(comparison, out)
+        waiting = sum(run.state == "waiting" for run in runs)
+        jobs = max(1, min(waiting, values.jobs or default_jobs(device, run_bytes)))
+        return _launch(comparison, out, Launcher(runs, jobs, gpus_to_share(device)), Console())
+
+
+def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Console) -> int:
+    """Runs what is not done yet; says what came out, and how to go on."""
+    runs = launcher.runs
+    _announce(comparison, out, launcher, console)
+    with StopSignals() as stop, open_launcher_display(str(out), comparison, runs, console) as display:
+        launcher.run(display, stop)
+    go_on = f"{command('rfwp')} compare --out {shlex.quote(str(out))}"
+    if stop.received is not None:
+        say(console, f"Stopped: {count_states(runs)}. To go on:\n  {go_on}")
+        return stop.exit_code
+    _conclude(comparison, out, runs, console)
+    failed = [run.cell.name for run in runs if run.state == "failed"]
+    if failed:
+        say(console, f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}. To try again:\n  {go_on}")
+    return 1 if failed else 0
+
+
+def _announce(comparison: Comparison, out: Path, launcher: Launcher, console: Console) -> None:
+    total, done = len(launcher.runs), sum(run.state == "done" for run in launcher.runs)
+    at_once = f"; {launcher.jobs} at once on {machine.cores()} CPU cores" if done < total else ""
+    counts = {"game": len(comparison.games), "core": len(comparison.cores), "seed": comparison.seeds}
+    grid = " × ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items())
+    presets = ", ".join(f"{game} {preset}" for game, preset in zip(comparison.games, comparison.presets, strict=True))
+    say(
+        console,
+        f"{grid}: {total} runs of {comparison.steps:,} agent steps, {done} of them done{at_once}\n"
+        f"Presets: {presets}. Logs: {out / 'logs'}",
+    )
+
+
+def _conclude(comparison: Comparison, out: Path, runs: Sequence[Run], console: Console) -> None:
+    games = comparison.any_config.final_games
+    say(
+        console,
+        f"Final evaluations: {games} full games, raw scores, {FINAL_POLICY} actions, seed {FINAL_SEED}, after"
+        f" {comparison.steps:,} agent steps",
+    )
+    console.print(score_table(comparison, runs))
+    say(console, SCORE_CELL)
+    if find_spec("rfwp.runners.commands.report"):
+        say(console, f"Curves and statistics:\n  {command('rfwp')} report {shlex.quote(str(out))}")
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of the comparison itself, and those of the runs' settings."""
+    ours: list[str] = []
+    theirs: list[str] = []
+    side = ours
+    for word in argv:
+        if word.startswith("--") or word in OPTIONS:
+            side = ours if word.partition("=")[0] in OPTIONS else theirs
+        side.append(word)
+    for name in (word.removeprefix("--").partition("=")[0] for word in theirs if word.startswith("--")):
+        if name in INSTEAD:
+            raise UserError(f"{name}: there is no such option in a comparison; write {INSTEAD[name]}")
+    return ours, theirs
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out: {str(out)!r} is no folder; choose another name")
+    if (out / "config.yaml").exists():
+        raise UserError(f"out: {str(out)!r} is the folder of a run; choose another name")
+
+
+def _read_request(values: Namespace, settings: list[str], before: Comparison | None) -> Comparison:
+    """What is asked for now; what is left out is taken from `before`."""
+    request: dict[str, Any] = vars(before).copy() if before else {"seeds": DEFAULT_SEEDS, "settings": ()}
+    presets = dict(zip(before.games, before.presets, strict=True)) if before else {}
+    for name in ("games", "cores", "seeds", "steps"):
+        if getattr(values, name) is not None:
+            request[name] = getattr(values, name)
+        elif name not in request:
+            raise UserError(f"{name}: missing, and {values.out!r} holds no {RECORD} to take it from; --help shows how")
+    request["games"] = list(map(find_game, request["games"]))
+    request["presets"] = [values.preset or presets.get(game) for game in request["games"]]
+    request["settings"] = settings or request["settings"]
+    return make_comparison(**request)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="rfwp compare",
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="Trains and evaluates every combination of games, cores and seeds, some at once. Runs that are done"
+        " are skipped, runs that are not are resumed. Any setting of `rfwp train` can follow, for all runs alike.",
+        epilog="Every run trains for --steps, then plays the same --final_games, with"
+        f" {FINAL_POLICY} actions and seed {FINAL_SEED}. Example: rfwp compare --games pong breakout --cores lstm rdn"
+        " --seeds 3 --steps 2_000_000 --out runs/pong-breakout --learner.learning_rate 3e-4",
+    )
+    games = "Atari games, and toy tasks such as recall"
+    parser.add_argument("--out", type=str | None, metavar="DIR", help="folder of the runs; without more words, goes on")
+    parser.add_argument("--games", type=str, nargs="+", metavar="GAME", help=games)
+    parser.add_argument("--cores", type=str, nargs="+", metavar="CORE", help="`rfwp cores` lists them")
+    parser.add_argument("--seeds", type=int | None, metavar="N", help=f"seeds 1 to N; default: {DEFAULT_SEEDS}")
+    parser.add_argument("--steps", type=int | None, metavar="N", help="agent steps of each run")
+    parser.add_argument("--jobs", type=int | None, metavar="N", help="runs at once; default: what the machine carries")
+    presets = f"one of {', '.join(PRESETS)}; default: for each game that of `rfwp train`"
+    parser.add_argument("--preset", type=str | None, metavar="NAME", help=presets)
+    return parser

@@ -1,0 +1,147 @@
+"""A comparison: some games, cores and seeds, every combination of them trained for the same steps and scored alike."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rfwp.envs.games import resolve
+from rfwp.runners import components
+from rfwp.runners.config import TrainConfig, differences
+from rfwp.runners.errors import UserError
+from rfwp.runners.files import write_whole
+from rfwp.runners.options import config_from_words, default_preset
+from rfwp.runners.run_folder import RunFolder
+
+RECORD = "comparison.json"
+SETTING_OF = {"env.name": "games", "env.game": "games", "core.name": "cores", "total_steps": "steps"}
+
+
+class Cell(NamedTuple):
+    """One run of a comparison."""
+
+    game: str
+    core: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.game}-{self.core}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was asked for. Games are Atari games or toy tasks; every game is played by every core with seeds from 1."""
+
+    games: tuple[str, ...]
+    cores: tuple[str, ...]
+    seeds: int
+    steps: int
+    presets: tuple[str, ...]  # one a game
+    settings: tuple[str, ...] = ()  # of all runs, as words for `rfwp train`
+
+    @property
+    def cells(self) -> list[Cell]:
+        """In the order that they are run in: the first seed of everything comes first."""
+        seeds = range(1, self.seeds + 1)
+        return [Cell(game, core, seed) for seed in seeds for game in self.games for core in self.cores]
+
+    def words(self, cell: Cell) -> list[str]:
+        """The settings of a run as words for `rfwp train`."""
+        world = ["--env", cell.game] if cell.game in toy_tasks() else ["--env", "atari", "--env.game", cell.game]
+        own = ["--core", cell.core, "--seed", str(cell.seed), "--total_steps", str(self.steps)]
+        return ["--preset", self.presets[self.games.index(cell.game)], *self.settings, *world, *own]
+
+    def configs(self) -> Iterator[tuple[Cell, TrainConfig]]:
+        """The settings of every run; UserError if they are not allowed."""
+        first: dict[tuple[str, str], TrainConfig] = {}  # reading words takes a while, and seeds differ in nothing else
+        for cell in self.cells:
+            if cell[:2] not in first:
+                first[cell[:2]] = self._read(cell)
+            yield cell, dataclasses.replace(first[cell[:2]], seed=cell.seed)
+
+    @property
+    def any_config(self) -> TrainConfig:
+        """The settings of one run, to read those that are the same in all."""
+        return next(self.configs())[1]
+
+    def _read(self, cell: Cell) -> TrainConfig:
+        try:
+            config = config_from_words(self.words(cell))
+        except UserError as error:
+            raise UserError(f"{error} (in the runs of {cell.core} on {cell.game})") from None
+        if config.final_games == 0:
+            raise UserError("final_games: got 0; allowed in a comparison: 1 or more, for runs are compared by them")
+        return config
+
+    def check(self, out: Path) -> None:
+        """UserError for settings that are not allowed, or that are not those of the runs in the folder already."""
+        for cell, config in self.configs():
+            folder = RunFolder(out / cell.name)
+            folder.check_free()
+            for name, (old, new) in differences(folder.read_config(), config).items() if folder.exists else ():
+                raise UserError(
+                    f"{SETTING_OF.get(name, name)}: got {new!r}, but the run {str(folder.path)!r} was begun with"
+                    f" {old!r}, and all runs of a comparison have the same settings: choose another --out"
+                )
+
+    def write(self, out: Path) -> None:
+        """Records in the folder what was asked for, so that `rfwp compare --out DIR` goes on."""
+        write_whole(out / RECORD, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+
+def read_record(out: Path) -> Comparison | None:
+    """What was asked for in this folder before, if anything was; UserError if that cannot be read."""
+    path = out / RECORD
+    if not path.exists():
+        return None
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        return make_comparison(**values)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"out: {str(path)!r} is damaged: {error}; delete it and say again what to compare") from None
+
+
+def make_comparison(
+    games: Sequence[str],
+    cores: Sequence[str],
+    seeds: int,
+    steps: int,
+    presets: Sequence[str | None],
+    settings: Sequence[str],
+) -> Comparison:
+    """Names in any spelling and more than once, and presets that may be missing; UserError for unknown ones."""
+    chosen, known = dict(zip(map(find_game, games), presets, strict=True)), components.names("core")
+    for core in cores:
+        if core not in known:
+            raise UserError(f"cores: got {core!r}; allowed: {', '.join(known)}{components.nearest(core, known)}")
+    for name, value in (("seeds", seeds), ("steps", steps)):
+        if value < 1:
+            raise UserError(f"{name}: got {value}; allowed: a whole number of at least 1")
+    return Comparison(
+        tuple(chosen),
+        tuple(dict.fromkeys(cores)),
+        seeds,
+        steps,
+        tuple(preset or default_preset(game if game in toy_tasks() else None) for game, preset in chosen.items()),
+        tuple(settings),
+    )
+
+
+def toy_tasks() -> list[str]:
+    """Worlds that are a game by themselves."""
+    return [name for name in components.names("env") if name != "atari"]
+
+
+def find_game(name: str) -> str:
+    """The usual name of a toy task or an Atari game in any spelling; UserError for an unknown one."""
+    if name in toy_tasks():
+        return name
+    try:
+        return resolve(name)
+    except ValueError as error:
+        why = str(error).removeprefix("game: ")
+        raise UserError(f"games: {why}; or a toy task: {', '.join(toy_tasks())}") from None

@@ -1,0 +1,182 @@
+"""Runs the cells of a comparison as processes of their own, some at once, until all are done or a signal arrives."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from rfwp.runners import machine
+from rfwp.runners.comparison import Cell, Comparison
+from rfwp.runners.config import TrainConfig
+from rfwp.runners.progress import final_evaluation, newest_metrics, tail
+from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.signals import StopSignals
+from rfwp.runners.train import build_agent, check_sizes
+
+LOG_LINES = 6  # of a failed run that are shown
+# Resident memory before anything is learned, as measured: 390 MB with a toy task; an actor with 32 Atari games 100 MB.
+MAIN_BYTES, ACTOR_BYTES = 400_000_000, 100_000_000
+
+
+@dataclass
+class Run:
+    """A cell, and what has become of it."""
+
+    cell: Cell
+    folder: RunFolder
+    log: Path
+    words: list[str]  # after `rfwp train`, to begin it
+    state: Literal["waiting", "running", "done", "failed"] = "waiting"
+    metrics: dict[str, Any] = field(default_factory=dict)  # the newest
+    score: float | None = None  # mean of the evaluation at its end
+
+    def look(self) -> None:
+        """Reads from its folder how far it is."""
+        self.metrics = newest_metrics(self.folder) or self.metrics
+        evaluation = final_evaluation(self.folder)
+        if evaluation is not None:
+            self.score = evaluation["mean"]
+
+    @property
+    def agent_steps(self) -> int:
+        return int(self.metrics.get("agent_steps") or 0)
+
+
+class Watcher(Protocol):
+    """Sees what the launcher does."""
+
+    def update(self, runs: Sequence[Run]) -> None:
+        """Called four times a second."""
+
+    def note(self, message: str) -> None:
+        """Something that the user should know of."""
+
+
+def find_runs(comparison: Comparison, out: Path) -> list[Run]:
+    """The runs of a comparison in a folder; those that were evaluated at their end are done."""
+    runs = []
+    for cell in comparison.cells:
+        log = out / "logs" / f"{cell.name}.log"
+        runs.append(Run(cell, RunFolder(out / cell.name), log, comparison.words(cell)))
+        runs[-1].look()
+        runs[-1].state = "waiting" if runs[-1].score is None else "done"
+    return runs
+
+
+def largest_run(comparison: Comparison) -> int:
+    """Bytes of memory that the largest of the runs needs; UserError if one cannot be built or does not fit."""
+    return max(_memory_of(config) for cell, config in comparison.configs() if cell.seed == 1)
+
+
+def _memory_of(config: TrainConfig) -> int:
+    machine.pick_device(config.device)
+    cpu, processes = torch.device("cpu"), config.actors.num_processes(1)
+    return check_sizes(config, build_agent(config, cpu), processes, cpu) + MAIN_BYTES + processes * ACTOR_BYTES
+
+
+def gpus_to_share(device: str) -> list[str]:
+    """The GPUs that runs with this device take in turn: all, unless they were told which."""
+    return machine.gpus() if device == "auto" else []
+
+
+def default_jobs(device: str, run_bytes: int) -> int:
+    """Runs at once: one a GPU; on the CPU one a core, as far as memory allows."""
+    if device.startswith("cuda"):
+        return 1
+    return len(gpus_to_share(device)) or max(1, min(machine.cores(), machine.free_memory() // run_bytes))
+
+
+class Launcher:
+    """Keeps `jobs` runs going, each on CPU cores of its own: all together take no more than there are.
+
+    Where there are several GPUs to share, each run sees one of them.
+    """
+
+    POLL_SECONDS = 0.25
+
+    def __init__(self, runs: Sequence[Run], jobs: int, gpus: Sequence[str] = ()) -> None:
+        self.runs = runs
+        self.jobs = jobs
+        self._cores = machine.share_cores(jobs)
+        self._gpus = gpus
+        self._going: dict[int, tuple[Run, subprocess.Popen[bytes]]] = {}  # by the number of their share of the cores
+
+    def run(self, watcher: Watcher, stop: StopSignals) -> None:
+        """Returns when every run is done or has failed; after a signal, when every run that was going has saved."""
+        try:
+            while self._fill() or self._going:
+                time.sleep(self.POLL_SECONDS)
+                if stop.received is not None:
+                    break
+                self._collect(watcher)
+                watcher.update(self.runs)
+        finally:
+            self._end(watcher)
+
+    def _fill(self) -> bool:
+        """Starts runs on the shares that are free; whether it has started any."""
+        waiting = [run for run in self.runs if run.state == "waiting"]
+        free = [share for share in range(len(self._cores)) if share not in self._going]
+        for run, share in zip(waiting, free, strict=False):
+            self._going[share] = run, self._start(run, share)
+            run.state = "running"
+        return bool(waiting and free)
+
+    def _start(self, run: Run, share: int) -> subprocess.Popen[bytes]:
+        words = ["--run", str(run.folder.path), *([] if run.folder.exists else run.words)]
+        command = [sys.executable, "-m", "rfwp.runners.cli", "train", *words]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[share % len(self._gpus)]
+        run.log.parent.mkdir(exist_ok=True)
+        with run.log.open("a") as log:
+            log.write(f"==== {datetime.now():%Y-%m-%d %H:%M:%S} rfwp train {' '.join(words)}\n")
+            log.flush()
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # or Ctrl-C would reach it beside our own word, and a second signal kills
+                preexec_fn=machine.child_setup(self._cores[share]),
+            )
+
+    def _collect(self, watcher: Watcher) -> None:
+        """Takes note of how far the runs are, and of those that have ended."""
+        for share, (run, process) in list(self._going.items()):
+            code = process.poll()
+            run.look()
+            if code is not None:
+                del self._going[share]
+                run.state = "done" if code == 0 and run.score is not None else "failed"
+                watcher.note(_news(run, code))
+
+    def _end(self, watcher: Watcher) -> None:
+        """Tells the runs that are going to save and end, and waits for them."""
+        for _, process in self._going.values():
+            process.send_signal(signal.SIGTERM)
+        if self._going:
+            watcher.note(f"stopping: waiting for {len(self._going)} runs to save")
+        for run, process in self._going.values():
+            process.wait()
+            run.look()
+            run.state = "waiting" if run.score is None else "done"
+
+
+def _news(run: Run, code: int) -> str:
+    """What there is to say of a run that has ended."""
+    if run.state == "done":
+        return f"{run.cell.name} is done: {run.score:,.2f}"
+    how = f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    hint = "; if memory ran out, try fewer --jobs" if code == -signal.SIGKILL else ""
+    lines = "".join(f"\n    {line}" for line in tail(run.log, LOG_LINES))
+    return f"{run.cell.name} failed: {how}{hint}; the end of {run.log}:{lines}"

@@ -1,0 +1,169 @@
+"""What a comparison shows: one dashboard for all runs on a terminal, plain lines elsewhere, and a table of scores."""
+
+import time
+from collections.abc import Sequence
+from statistics import fmean
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from rfwp.runners.comparison import Comparison
+from rfwp.runners.display import number, remaining, say
+from rfwp.runners.launcher import Run, Watcher
+
+SCORE_CELL = "Cells: mean of the seeds; lowest to highest, and number of seeds."
+
+
+class LauncherDisplay(Watcher, Protocol):
+    """A watcher that is also a context manager."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_launcher_display(title: str, comparison: Comparison, runs: Sequence[Run], console: Console) -> LauncherDisplay:
+    """A dashboard where there is a terminal, else plain lines."""
+    pace = Pace(comparison, runs)
+    return GridDashboard(title, comparison, pace, console) if console.is_terminal else GridLines(pace, console)
+
+
+class Pace:
+    """How much of all runs is done, and when the rest will be."""
+
+    def __init__(self, comparison: Comparison, runs: Sequence[Run]) -> None:
+        self._goal = comparison.steps
+        self.total = self._goal * len(runs)
+        self._begun_at = self.done(runs)
+        self._started = time.monotonic()
+
+    def done(self, runs: Sequence[Run]) -> int:
+        """Agent steps of all runs together; a run counts no more than it was asked for."""
+        return sum(min(run.agent_steps, self._goal) for run in runs)
+
+    def share(self, run: Run) -> float:
+        """How much of a run is done, 0 to 1."""
+        return min(1.0, run.agent_steps / self._goal)
+
+    def to_go(self, runs: Sequence[Run]) -> str:
+        """Time to the end, at the average speed since the launcher was started."""
+        done = self.done(runs)
+        speed = (done - self._begun_at) / max(1e-9, time.monotonic() - self._started)
+        return remaining({"agent_steps": done, "steps_per_second": speed}, self.total)
+
+
+class GridLines:
+    """A line for what happens, and one for how far everything is now and then."""
+
+    SECONDS = 60.0  # between two of these
+
+    def __init__(self, pace: Pace, console: Console) -> None:
+        self._pace = pace
+        self._console = console
+        self._last = time.monotonic()
+
+    def update(self, runs: Sequence[Run]) -> None:
+        if time.monotonic() - self._last < self.SECONDS:
+            return
+        self._last = time.monotonic()
+        going = ", ".join(f"{run.cell.name} {self._pace.share(run):.0%}" for run in runs if run.state == "running")
+        say(self._console, f"{count_states(runs)}; to go {self._pace.to_go(runs)}; running: {going or '–'}")
+
+    def note(self, message: str) -> None:
+        say(self._console, message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class GridDashboard:
+    """All runs at a glance, drawn in place whenever there is an update; gone at the end."""
+
+    def __init__(self, title: str, comparison: Comparison, pace: Pace, console: Console) -> None:
+        self._title = title
+        self._comparison = comparison
+        self._pace = pace
+        self._runs: Sequence[Run] = ()
+        self._progress = Progress(
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} agent steps"), BarColumn(None), TaskProgressColumn()
+        )
+        self._task = self._progress.add_task("", total=pace.total)
+        # No thread that refreshes: it would draw between a note and the dashboard below it.
+        self._live = Live(console=console, auto_refresh=False, transient=True, get_renderable=self._render)
+
+    def update(self, runs: Sequence[Run]) -> None:
+        self._runs = runs
+        self._progress.update(self._task, completed=self._pace.done(runs))
+        self._live.refresh()
+
+    def note(self, message: str) -> None:
+        say(self._live.console, message)
+
+    def _render(self) -> Panel:
+        if not self._runs:
+            return Panel("starting the runs ...", title=escape(self._title))
+        state = f"{count_states(self._runs)}; to go {self._pace.to_go(self._runs)}"
+        scores = score_table(self._comparison, self._runs)
+        shown = Group(self._progress, state, "", self._running(), "", scores)
+        return Panel(shown, title=escape(self._title), subtitle="Ctrl-C saves all runs and stops")
+
+    def _running(self) -> Table:
+        table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
+        table.add_column("running")
+        for heading in ("done", "return (last 100 games)", "agent steps/s"):
+            table.add_column(heading, justify="right")
+        for run in self._runs:
+            if run.state == "running":
+                get = run.metrics.get
+                speed, score = number(get("steps_per_second")), number(get("return_mean"), 2)
+                table.add_row(run.cell.name, f"{self._pace.share(run):.0%}", score, speed)
+        return table
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+
+def count_states(runs: Sequence[Run]) -> str:
+    """How many runs are in each state."""
+    states = [run.state for run in runs]
+    counts = [f"{states.count(state)} {state}" for state in ("running", "waiting", "failed") if state in states]
+    return ", ".join([f"{states.count('done')} of {len(runs)} runs done", *counts])
+
+
+def score_table(comparison: Comparison, runs: Sequence[Run]) -> Table:
+    """Games by cores: the mean over seeds of each run's final evaluation, lowest and highest, and how many seeds."""
+    wide = len(comparison.cores) > len(comparison.games)
+    rows, columns = (comparison.cores, comparison.games) if wide else (comparison.games, comparison.cores)
+    table = Table()
+    table.add_column("core" if wide else "game")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(row, *(_score_cell(runs, {row, column}) for column in columns))
+    return table
+
+
+def _score_cell(runs: Sequence[Run], names: set[str]) -> str:
+    """The scores of a game and a core."""
+    scores = [run.score for run in runs if {run.cell.game, run.cell.core} == names and run.score is not None]
+    if not scores:
+        return "–"
+    return f"[bold]{fmean(scores):,.2f}[/bold]\n[dim]{min(scores):,.2f} to {max(scores):,.2f} ({len(scores)})[/dim]"
