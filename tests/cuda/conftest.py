@@ -3,15 +3,15 @@
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from rfwp.cuda.compiler import KERNELS
 from rfwp.cuda.launch import Argument, Packed, running
 
-HERE = Path(__file__).parent
-KERNELS = HERE.parent.parent / "cuda" / "kernels"
+ON_CPU = Path(__file__).parent / "on_cpu"
 
 
 class CpuLauncher:
@@ -40,8 +40,7 @@ class CpuLauncher:
         assert status == 0, f"library.cpp has no {kernel}"
 
 
-def compile_for_cpu(target: Path, source: Path, *flags: str, kernels: Path = KERNELS) -> Path:
-    """Build a test program or library with the kernels; skips the test where there is no g++."""
+def _compile(target: Path, source: Path, *flags: str, kernels: Path = KERNELS) -> Path:
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed: install it to test the kernels on the CPU (apt install g++)")
     common = ["g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
@@ -51,10 +50,16 @@ def compile_for_cpu(target: Path, source: Path, *flags: str, kernels: Path = KER
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compile_for_cpu() -> Callable[..., Path]:
+    """Builds a test program or library with the kernels; skips the test where there is no g++."""
+    return _compile
+
+
+@pytest.fixture(scope="session")
+def library(compile_for_cpu, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kernels as a shared library."""
     target = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    return compile_for_cpu(target, HERE / "on_cpu" / "library.cpp", "-O1", "-shared", "-fPIC")
+    return compile_for_cpu(target, ON_CPU / "library.cpp", "-O1", "-shared", "-fPIC")
 
 
 @pytest.fixture
