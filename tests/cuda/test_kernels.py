@@ -213,3 +213,16 @@ def test_other_types_of_state_take_the_loop(name, on_cpu) -> None:
     core = build(name).bfloat16()
     results(by_kernel, core, *random_case(core, 3, 2, 0.3))
     assert not on_cpu.launched
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "rdn" else pytest.param(name, marks=pytest.mark.slow) for name in CORES]
+)
+def test_a_core_compiles_into_one_graph(name, on_cpu) -> None:
+    core = build(name)
+    given = random_case(core, 5, 2, 0.3)
+    expected = results(by_kernel, core, *given)
+    on_cpu.launched.clear()
+    compiled = torch.compile(by_kernel, backend="aot_eager", fullgraph=True)
+    assert largest_error(results(compiled, core, *given), expected) < 1e-6
+    assert on_cpu.launched
