@@ -154,7 +154,7 @@ def test_bfloat16_inputs_are_rounded_once(name, on_cpu) -> None:
     core = build(name, num_heads=2)
     memory = core.blocks[0].memory
     x = torch.randn(9, 3, 64)
-    inputs = tuple(each.bfloat16() for each in memory.prepare(memory._project(x)))
+    inputs = tuple(each.bfloat16() for each in memory.prepare(memory.project(x)))
     state = tuple(torch.randn(6, *shape[1:]) for shape in memory.state_shapes)
     reset = torch.rand(9, 3) < 0.2
     y, after = memory.fused(inputs, state, reset)
