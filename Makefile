@@ -9,13 +9,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
+OUT ?= results/gpu
+
 PACKAGES := $(wildcard agents cuda envs models runners)
 # The folders of the checkout under the name that they are imported by: type checkers do not follow the mapping of
 # pyproject.toml.
 TYPED := build/typecheck/rfwp
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow check format clean
+.PHONY: help train test test-slow test-gpu bench-gpu check format clean
 
 help:  ## list the targets
 	@echo 'make train [GAME=pong] [CORE=lstm] [STEPS=2_000_000] [SEED=1] [PRESET=cpu] [RUN=runs/x] [ARGS="..."]'
@@ -37,10 +39,26 @@ test test-slow: export OMP_NUM_THREADS ?= 1
 test test-slow: export OMP_WAIT_POLICY ?= passive
 
 test: $(VENV)/installed-dev  ## run the tests; ARGS="..." is passed to pytest
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow and not gpu' $(ARGS)
 
 test-slow: $(VENV)/installed-dev  ## run the tests that take longer than a few seconds each
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
+
+test-gpu: $(VENV)/installed-dev  ## test the kernels on a GPU, and with compute-sanitizer where it is installed
+	$(BIN)/python -m pytest -m gpu $(ARGS) tests/cuda
+	@if command -v compute-sanitizer >/dev/null; then \
+	  for tool in memcheck racecheck; do \
+	    compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/python -m pytest -m gpu -k any_order tests/cuda || exit; \
+	  done; \
+	else \
+	  echo 'compute-sanitizer is not installed: no memcheck, no racecheck. It comes with the CUDA toolkit.'; \
+	fi
+
+bench-gpu: $(VENV)/installed-dev  ## time the kernels on a GPU; OUT=dir gets the results, PAPER=checkout is timed beside
+	@mkdir -p '$(OUT)'
+	-@{ nvidia-smi; git describe --always --dirty; } >'$(OUT)/machine.txt'
+	$(BIN)/rfwp bench kernels --device cuda --json '$(OUT)/kernels.json' --markdown '$(OUT)/kernels.md' \
+	  $(if $(PAPER),--paper '$(PAPER)') $(ARGS)
 
 check: $(VENV)/installed-dev  ## check the format, lint and types
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,19 +55,18 @@ def compile_kernel(source: str, kernel: str, architecture: str) -> Compiled:
         nvrtc.nvrtcDestroyProgram(program)
 
 
-def cached_kernel(source: str, kernel: str, architecture: str, folder: Path | None = None) -> Compiled:
+def cached_kernel(source: str, kernel: str, architecture: str) -> Compiled:
     """Like `compile_kernel`, but take the image from the disk if it is there and whole.
 
-    The file's name is a hash of all that decides what is in it, and it appears whole or not at all, so processes may
-    start at the same time. Where the folder cannot be written, nothing is kept.
+    The file's name is a hash of all that decides what is in it. Where the folder cannot be written, nothing is kept.
     """
-    folder = cache_folder() if folder is None else folder
-    path = folder / f"{_key(source, kernel, architecture)}.bin"
-    kept = _load(path)
-    if kept is not None:
-        return kept
-    compiled = compile_kernel(source, kernel, architecture)
-    _keep(path, compiled)
+    name = f"{_key(source, kernel, architecture)}.bin"
+    try:
+        return _load(name)
+    except (OSError, ValueError):
+        compiled = compile_kernel(source, kernel, architecture)
+    with suppress(OSError):  # a full or read-only disk costs time at the next start, nothing else
+        _keep(name, compiled)
     return compiled
 
 
@@ -90,8 +90,10 @@ def nvrtc_version() -> tuple[int, int]:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Where compiled kernels are kept; OSError for a user without a home."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):
+        raise FileNotFoundError(base)
     return Path(base) / "rfwp" / "kernels"
 
 
@@ -105,32 +107,28 @@ def _key(source: str, kernel: str, architecture: str) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def _load(path: Path) -> Compiled | None:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
+def _load(name: str) -> Compiled:
+    """Read what was kept; OSError if there is nothing, ValueError if it is damaged."""
+    content = (cache_folder() / name).read_bytes()
     digest, body = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
-        return None
+        raise ValueError(f"{name}: its content does not have the hash that it begins with")
     symbol, _, image = body.partition(b"\0")
     return Compiled(symbol.decode(), image, log="")
 
 
-def _keep(path: Path, compiled: Compiled) -> None:
-    body = compiled.symbol.encode() + b"\0" + compiled.image
+def _keep(name: str, compiled: Compiled) -> None:
+    """Write a file that appears whole or not at all, so that processes may start at the same time."""
+    folder, body = cache_folder(), compiled.symbol.encode() + b"\0" + compiled.image
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=folder)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(hashlib.sha256(body).digest() + body)
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
-    except OSError:
-        pass  # a full or read-only disk costs time at the next start, nothing else
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(hashlib.sha256(body).digest() + body)
+        os.replace(temporary, folder / name)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _read(program: Any, size: Any, read: Any) -> bytes:

@@ -103,19 +103,19 @@ class FastMemory(nn.Module, ABC):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance one agent step: x [B, hidden_size] -> y [B, hidden_size], new state."""
-        y, rows = self.advance(self.prepare(self._project(x)), self._to_rows(state))
+        y, rows = self.advance(self.prepare(self.project(x)), self.to_rows(state))
         return self._merge(y), self._from_rows(rows)
 
     def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         """Advance T agent steps: x [T, B, hidden_size], reset [T, B] -> y [T, B, hidden_size], final state."""
-        inputs, rows = self.prepare(self._project(x)), self._to_rows(state)
+        inputs, rows = self.prepare(self.project(x)), self.to_rows(state)
         if self.kernel_size is not None and available(x.device.type, rows[0].dtype, self.kernel_size):
             y, rows = self.fused(inputs, rows, reset)
         else:
             y, rows = self.loop(inputs, rows, reset.repeat(1, self.num_heads))
         return self._merge(y), self._from_rows(rows)
 
-    def _project(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor) -> Tensor:
         """[..., B, hidden_size] -> [..., N, slow_size]."""
         slow: Tensor = self.slow(x)
         return slow.view(*x.shape[:-1], self.num_heads, -1).transpose(-3, -2).flatten(-3, -2)
@@ -124,7 +124,7 @@ class FastMemory(nn.Module, ABC):
         """[..., N, head_size] -> [..., B, hidden_size]: put the heads side by side."""
         return y.view(*y.shape[:-2], self.num_heads, -1, y.shape[-1]).transpose(-3, -2).flatten(-2)
 
-    def _to_rows(self, state: State) -> State:
+    def to_rows(self, state: State) -> State:
         """[B, num_heads, ...] -> [N, ...]; no copy when the state comes from `_from_rows`."""
         return tuple(leaf.transpose(0, 1).flatten(0, 1) for leaf in state)
 

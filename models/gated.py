@@ -84,12 +84,12 @@ class GatedCore(Core, ABC, Generic[Cell]):
             if available(x.device.type, before[0].dtype):
                 x, leaves = self.fused(cell, gates, before, reset)
             else:
-                loop = partial(self._advance_and_read, cell)
+                loop = partial(self.advance_and_read, cell)
                 x, leaves = unroll(loop, (gates,), before, reset, self.gradient_horizon)
             after += leaves
         return x, after
 
-    def _advance_and_read(self, cell: Cell, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+    def advance_and_read(self, cell: Cell, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         state = self.advance(cell, inputs[0], state)
         return state[0], state
 

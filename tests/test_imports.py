@@ -15,7 +15,7 @@ ARROWS = {
     "envs": set[str](),
     "models": {"cuda"},
     "agents": {"models", "envs"},
-    "runners": {"agents", "envs", "models"},
+    "runners": {"agents", "envs", "models", "cuda"},
 }
 NVIDIAS = "cuda.bindings"  # a package of the namespace that our folder shares its name with
 SOURCES = sorted(path for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))

@@ -8,12 +8,12 @@ import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from rfwp.runners import bench_cores, files, machine
+from rfwp.runners import bench_cores, bench_kernels, files, machine
 from rfwp.runners.benchmark import Benchmark, Row
 from rfwp.runners.errors import UserError
 from rfwp.runners.options import parse
 
-BENCHMARKS = {"cores": bench_cores.BENCHMARK}
+BENCHMARKS = {"cores": bench_cores.BENCHMARK, "kernels": bench_kernels.BENCHMARK}
 MOST_SECONDS = 3600
 
 # What the times of any benchmark depend on: keys of each row, and their meanings.

@@ -1,6 +1,7 @@
 """The kernels as PyTorch operators: registered whole, traceable, and acting on states in place."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from rfwp.cuda.delta import _delta, delta, delta_act
 from rfwp.cuda.feedback import _feedback, feedback, feedback_act
-from rfwp.cuda.gated import _gru, _lstm
+from rfwp.cuda.gated import _gru, _gru_backward, _lstm, _lstm_backward
+from rfwp.cuda.launch import running
 from rfwp.cuda.rdn import _rdn, rdn, rdn_act
 
 T, B, H, D = 3, 2, 2, 16
@@ -43,6 +45,7 @@ def operators() -> dict[str, tuple[Any, tuple[Any, ...]]]:
 
 
 NAMES = tuple(operators())
+SOURCES = {"feedback": "feedback", "rdn": "rdn"}
 # The outputs that a core passes on; the others are saved for the backward pass, and no gradient goes through them.
 PASSED_ON = {
     "linear_transformer": 2,
@@ -95,15 +98,29 @@ def act_feedback(slots: Tensor, reset: Tensor, states: tuple[Tensor, ...]) -> tu
     return feedback_act(*given, *states, slots, reset), lambda: feedback(*unroll, *before, reset[None])
 
 
-def act_delta(slots: Tensor, reset: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, Callable[[], Any]]:
-    given = (numbers(N, 2, D, gradient=False), numbers(N, D, gradient=False), numbers(N, gradient=False))
+def act_delta(
+    slots: Tensor, reset: Tensor, states: tuple[Tensor, ...], scalars: int = 1
+) -> tuple[Tensor, Callable[[], Any]]:
+    """scalars: 0 for a Linear Transformer, 1 with a rate, 2 with a decay, too."""
+    given = [numbers(N, 2, D, gradient=False), numbers(N, D, gradient=False)]
+    given += [numbers(N, gradient=False) for _ in range(scalars)]
+    none = [None] * (2 - scalars)
     before = states[0][slots].clone()
     unroll = [each[None] for each in given]
-    read = delta_act(*given, None, states[0], slots, reset)
-    return read, lambda: (*delta(*unroll, None, before, reset[None]), states[1][slots])
+    read = delta_act(*given, *none, states[0], slots, reset)
+    return read, lambda: (*delta(*unroll, *none, before, reset[None]), states[1][slots])
 
 
-@pytest.mark.parametrize("act", [act_rdn, act_feedback, act_delta])
+ACTS = {
+    "linear_transformer": partial(act_delta, scalars=0),
+    "delta_net": act_delta,
+    "gated_delta_net": partial(act_delta, scalars=2),
+    "the second half of delta_rnn": act_feedback,  # the first is a Delta Net
+    "rdn": act_rdn,
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 def test_acting_changes_the_games_it_is_given_and_no_other(act, on_cpu) -> None:
     slots = torch.tensor([7, 0, 3, 9])
     reset = torch.tensor([False, True])
@@ -144,3 +161,40 @@ def test_on_a_device_without_kernels_an_operator_says_where_they_run() -> None:
     operator, arguments = operators()["rdn"]
     with pytest.raises(NotImplementedError, match="CUDA"):
         operator(*arguments)
+
+
+class Recorder:
+    """Runs nothing, and knows what it was asked to run."""
+
+    def __init__(self) -> None:
+        self.launched: list[str] = []
+
+    def launch(self, source: str, kernel: str, *_: Any) -> None:
+        self.launched.append(kernel.partition("<")[0])
+
+
+def backward_arguments(name: str) -> tuple[Any, ...]:
+    horizon, past, output = 2, numbers(T + 1, B, 5), numbers(T, B, 5)
+    if name == "gru":
+        return numbers(15, 5), resets(), numbers(T, B, 20), past, output, horizon
+    return numbers(20, 5), resets(), numbers(T, B, 20), past, output, numbers(B, 5), horizon
+
+
+def without_content(arguments: tuple[Any, ...]) -> list[Any]:
+    return [each.detach().to("meta") if isinstance(each, Tensor) else each for each in arguments]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_operator_waits_for_what_is_in_a_tensor(name) -> None:
+    """Tensors on "meta" have no content: a look at one from the host, such as at a reset, raises."""
+    recorder = Recorder()
+    with pytest.raises(RuntimeError, match="meta"):
+        bool(resets().to("meta").any())
+    operator, arguments = operators()[name]
+    backward = {"lstm": _lstm_backward, "gru": _gru_backward}.get(name)
+    with running("meta", recorder):
+        operator._init_fn(*without_content(arguments))
+        if backward is not None:
+            backward._init_fn(*without_content(backward_arguments(name)))
+    steps = [f"{name}_{direction}" for direction in ("forward", "backward") for _ in range(T)]
+    assert recorder.launched == (steps if backward is not None else [f"{SOURCES.get(name, 'delta')}_forward"])

@@ -71,7 +71,7 @@ def test_every_core_is_timed_unless_some_are_named(capsys):
 
 
 WRONG = [
-    ("bench", "allowed: cores"),
+    ("bench", "allowed: cores, kernels"),
     ("bench core", "got 'core'; allowed: cores"),
     ("bench cores --cores lstm rnd", "got 'rnd'; allowed: .*did you mean rdn"),
     ("bench cores --cores", "cores"),

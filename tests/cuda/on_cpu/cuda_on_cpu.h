@@ -41,7 +41,7 @@ struct dim3 {
   unsigned x = 1, y = 1, z = 1;
 };
 
-#define __global__
+#define __global__ static  // else the linker could merge its shared arrays, and the sanitizer would not fence them
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)

@@ -2,6 +2,8 @@
 // is the check for races and bad accesses. Exit code 1: the schedules differ.
 #include "cuda_on_cpu.h"
 
+#include <string_view>
+
 using std::exp;
 using std::tanh;
 
@@ -168,13 +170,22 @@ bool check_gated() {
   return lstm && gru;
 }
 
+// Which kernels to build in: those whose files KERNELS names, all unless it is given.
+#ifndef KERNELS
+#define KERNELS "delta feedback gated rdn"
+#endif
+constexpr bool built(std::string_view name) { return std::string_view(KERNELS).find(name) != std::string_view::npos; }
+
 template <int D>
 bool check_size() {
-  bool right = check_delta<D, false, false>("sum");
-  right &= check_delta<D, true, false>("delta");
-  right &= check_delta<D, true, true>("gated delta");
-  right &= check_feedback<D>();
-  right &= check_rdn<D>();
+  bool right = true;
+  if constexpr (built("delta")) {
+    right &= check_delta<D, false, false>("sum");
+    right &= check_delta<D, true, false>("delta");
+    right &= check_delta<D, true, true>("gated delta");
+  }
+  if constexpr (built("feedback")) right &= check_feedback<D>();
+  if constexpr (built("rdn")) right &= check_rdn<D>();
   return right;
 }
 
@@ -182,10 +193,10 @@ bool check_size() {
 
 int main() {
   bool right = check_size<16>();
-  right &= check_size<64>();
-#ifndef FEWER_SIZES
+#ifndef FEWER_SIZES  // 32 threads wait for each other as 16 do
   right &= check_size<32>();
-  right &= check_gated();
 #endif
+  right &= check_size<64>();
+  if (built("gated")) right &= check_gated();
   return right ? 0 : 1;
 }

@@ -1,0 +1,240 @@
+"""`rfwp bench kernels`: the fused kernels, after a check that they are right, beside other ways to compute the same."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from rfwp.cuda.available import available
+from rfwp.cuda.rdn import rdn_act
+from rfwp.models.core import Core, State
+from rfwp.models.gated import GatedCore
+from rfwp.runners import components, files
+from rfwp.runners.benchmark import Benchmark, Row, measure_runs, timing_columns, timing_keys
+from rfwp.runners.errors import UserError
+from rfwp.runners.kernel_peers import WITHOUT_RESETS, Way, kernel, memory_of, peers
+
+CORES = ("linear_transformer", "delta_net", "gated_delta_net", "delta_rnn", "rdn", "lstm", "gru")
+SHAPES = ((50, 32), (80, 256))  # agent steps and games of an unroll
+ACTING_BATCHES = (64, 1024)
+RESET_DENSITY = 0.01
+INPUT_SIZE = 257
+BESIDE = ("compiled", "cudnn", "fla")
+TOLERANCE = 1e-3  # of the largest number, in float32 over a whole unroll; what is wrong is wrong by far more
+
+KEYS = {
+    "core": "whose recurrence it is, with default settings: one layer, without what surrounds it",
+    "way": "kernel; loop: in PyTorch, over steps; compiled: the same, each step by torch.compile; cudnn: PyTorch's LSTM"
+    " over episodes, cut and padded; fla: flash-linear-attention's fused recurrent kernel; paper: the published kernel",
+    "what": "forward, both: forward and backward, or act: one step, states gathered and changed in place",
+    "launch": "eager, or graph: replayed as a CUDA graph",
+    "steps": "agent steps of the unroll",
+    "batch": "games",
+    "reset_density": "share of the steps that open an episode",
+    **timing_keys("time", "a run"),
+    "error": "largest difference from the loop, in outputs and final states, and for both in gradients, relative to the"
+    " largest number of each; null for the loop, and for what cannot be compared",
+}
+
+
+class Problem(NamedTuple):
+    """What a recurrence is given."""
+
+    inputs: tuple[Tensor, ...]  # each [T, ...], with gradients
+    state: State
+    reset: Tensor  # bool [T, B]
+    weights: tuple[Tensor, ...]  # slow weights within the recurrence
+
+
+def problem_for(core: Core, steps: int, batch: int, density: float, device: torch.device) -> Problem:
+    """Draw a problem for a core, in float32."""
+    x = torch.randn(steps, batch, INPUT_SIZE, device=device)
+    reset = torch.rand(steps, batch, device=device) < density
+    state = tuple(0.1 * torch.randn_like(leaf) for leaf in core.initial_state(batch, device))
+    if isinstance(core, GatedCore):
+        return Problem((x.requires_grad_(),), state, reset, tuple(core.parameters()))
+    memory = memory_of(core)
+    hidden = torch.randn(steps, batch, core.output_size, device=device)
+    inputs = tuple(each.detach().requires_grad_() for each in memory.prepare(memory.project(hidden)))
+    rows = memory.to_rows(state[: len(memory.state_shapes)])
+    weights = tuple(weight for name, weight in memory.named_parameters() if name == "recurrent")
+    return Problem(inputs, rows, reset, weights)
+
+
+def forward(way: Way, problem: Problem) -> list[Tensor]:
+    """Outputs and the state after."""
+    # The paper's kernel changes the state that it is given.
+    output, after = way(problem.inputs, tuple(leaf.clone() for leaf in problem.state), problem.reset)
+    return [output, *after]
+
+
+def both(way: Way, problem: Problem) -> list[Tensor]:
+    """The same, and the gradients of the outputs' sum of squares."""
+    output, after = way(problem.inputs, problem.state, problem.reset)
+    gradients = torch.autograd.grad(output.square().sum(), (*problem.inputs, *problem.weights))
+    return [output, *after, *gradients]
+
+
+def largest_error(actual: list[Tensor], expected: list[Tensor]) -> float:
+    """Largest difference of any number, relative to the largest of its tensor."""
+    return max(
+        ((given - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6)).item()
+        for given, wanted in zip(actual, expected, strict=True)
+    )
+
+
+def graphed(function: Callable[[], object]) -> Callable[[], object]:
+    """Capture a function as a CUDA graph, after the runs that load what it needs -> its replay."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    return graph.replay
+
+
+def launches(function: Callable[[], object], device: torch.device, way: str) -> dict[str, Callable[[], object]]:
+    """The function as it is, and as a graph where there are graphs and nothing in it looks at a tensor."""
+    if device.type != "cuda" or way in ("cudnn", "paper"):
+        return {"eager": function}
+    return {"eager": function, "graph": graphed(function)}
+
+
+def time_unroll(name: str, way_name: str, ways: dict[str, Way], problem: Problem, values: Namespace) -> list[Row]:
+    """Check one way against the loop, then time it forward, and forward and backward."""
+    steps, batch = problem.reset.shape
+    facts = {"core": name, "way": way_name, "steps": steps, "batch": batch}
+    facts |= {"reset_density": problem.reset.float().mean().item()}
+    rows = []
+    for what, run in {"forward": forward, "both": both}.items():
+        error = None
+        # The published backward pass is wrong after 24 steps, and has no gradient of the state's part.
+        if way_name != "loop" and (what, way_name) != ("both", "paper"):
+            error = largest_error(run(ways[way_name], problem), run(ways["loop"], problem))
+            if not error < TOLERANCE:
+                raise UserError(f"kernels: {name}, {way_name}, {what}: differs from the loop by {error:.1e}")
+        functions = launches(partial(run, ways[way_name], problem), problem.reset.device, way_name)
+        for launch, function in functions.items():
+            timing = timing_columns("time", measure_runs(function, values.runs, problem.reset.device))
+            rows.append(facts | {"what": what, "launch": launch} | timing | {"error": error})
+    return rows
+
+
+def time_acting(batch: int, values: Namespace, device: torch.device) -> list[Row]:
+    """Check and time the acting step of the Recurrent Delta Net."""
+    core = components.config_class("core", "rdn")().build(INPUT_SIZE).to(device)
+    problem, recurrent = (
+        problem_for(core, 1, batch, RESET_DENSITY, device),
+        memory_of(core).get_parameter("recurrent").detach(),
+    )
+    slow, slots = problem.inputs[0][0].detach().flatten(0, 1), torch.randperm(len(problem.state[0]), device=device)
+
+    def act(state: State) -> list[Tensor]:
+        return [rdn_act(slow, recurrent, *state, slots, problem.reset[0]), *state]
+
+    kept = tuple(torch.empty_like(leaf).index_copy_(0, slots, leaf) for leaf in problem.state)
+    read, *after = act(tuple(leaf.clone() for leaf in kept))
+    expected = forward(kernel(core), problem)
+    error = largest_error([read, *(leaf[slots] for leaf in after)], [expected[0][0], *expected[1:]])
+    if not error < TOLERANCE:
+        raise UserError(f"kernels: rdn, act: differs from the unroll by {error:.1e}")
+    facts = {"core": "rdn", "way": "kernel", "what": "act", "steps": 1, "batch": batch, "reset_density": RESET_DENSITY}
+    return [
+        facts
+        | {"launch": launch, **timing_columns("time", measure_runs(function, values.runs, device)), "error": error}
+        for launch, function in launches(lambda: act(kept), device, "kernel").items()
+    ]
+
+
+def _unrolls(name: str, values: Namespace, device: torch.device, tell: Callable[[str], None]) -> list[Row]:
+    rows = []
+    for steps, batch in SHAPES:
+        core = components.config_class("core", name)().build(INPUT_SIZE).to(device)
+        checkout = Path(values.paper) if values.paper else None
+        ways = {"kernel": kernel(core)} | peers(name, core, values.beside, checkout)
+        for density in (0.0, RESET_DENSITY):
+            problem = problem_for(core, steps, batch, density, device)
+            for way in ways:
+                if density == 0 or way not in WITHOUT_RESETS:
+                    tell(f"{name}, {way}, {steps} × {batch}")
+                    rows += time_unroll(name, way, ways, problem, values)
+    return rows
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--cores", type=str, nargs="+", metavar="NAME", help=f"only these of {', '.join(CORES)}")
+    parser.add_argument("--runs", type=int, default=50, help="how often each measurement is repeated")
+    parser.add_argument("--beside", type=str, nargs="*", default=list(BESIDE), help="ways to time beside the loop")
+    parser.add_argument("--paper", type=str | None, metavar="FOLDER", help="a checkout of the paper's code, to time it")
+    parser.add_argument("--markdown", type=str | None, metavar="FILE", help="write the table as Markdown, too")
+
+
+def _check(values: Namespace) -> None:
+    for field, allowed in (("cores", CORES), ("beside", BESIDE)):
+        for name in values[field] or ():
+            if name not in allowed:
+                raise UserError(f"{field}: got {name!r}; allowed: {', '.join(allowed)}")
+    if values.runs < 1:
+        raise UserError(f"runs: got {values.runs}; allowed: 1 or more")
+    if values.markdown is not None and not Path(values.markdown).absolute().parent.is_dir():
+        raise UserError(f"markdown: cannot write {values.markdown!r}; allowed: a file in a folder that exists")
+
+
+def _run(values: Namespace, device: torch.device, tell: Callable[[str], None]) -> list[Row]:
+    if not available(device.type, torch.float32, 32):
+        raise UserError(f"device: got {device}; the fused kernels run on NVIDIA's GPUs, unless RFWP_KERNELS=off")
+    torch.manual_seed(0)
+    rows = []
+    for name in values.cores or CORES:
+        rows += _unrolls(name, values, device, tell)
+    for batch in ACTING_BATCHES if "rdn" in (values.cores or CORES) else ():
+        rows += time_acting(batch, values, device)
+    if values.markdown is not None:
+        files.write_whole(Path(values.markdown), _markdown(rows, device))
+    return rows
+
+
+COLUMNS = ("core", "what", "steps", "batch", "resets", "way", "launch", "µs", "p20", "p80", "error")
+
+
+def _cells(row: Row) -> list[str]:
+    times = [f"{1e3 * row[key]:.1f}" for key in ("time_ms", "time_ms_p20", "time_ms_p80")]
+    shape = [str(row["steps"]), str(row["batch"]), f"{row['reset_density']:.1%}"]
+    error = "" if row["error"] is None else f"{row['error']:.0e}"
+    return [row["core"], row["what"], *shape, row["way"], row["launch"], *times, error]
+
+
+def _markdown(rows: list[Row], device: torch.device) -> str:
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, rows)]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"Fused kernels on {machine}, torch {torch.__version__}, CUDA {torch.version.cuda}.\n\n{table}\n"
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(title="Fused kernels", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("core", "what", "way", "launch") else "right")
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+BENCHMARK = Benchmark(
+    description="Times the fused kernels, checked first, beside loops, torch.compile and others.",
+    keys=KEYS,
+    add_options=_add_options,
+    check=_check,
+    run=_run,
+    table=_table,
+)

@@ -1,0 +1,161 @@
+"""What the fused kernels are timed beside: the same recurrences by other means, all of one signature."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from rfwp.models.core import Core, State, unroll
+from rfwp.models.fast_weights import FastMemory
+from rfwp.models.gated import GatedCore
+from rfwp.runners.errors import UserError
+
+# Inputs, each [T, ...], the state before them and bool resets [T, B] -> outputs [T, ...], the state after.
+Way = Callable[[tuple[Tensor, ...], State, Tensor], tuple[Tensor, State]]
+
+PAPER_MODULE = "reinforcement_learning/torchbeast/rec_update_fwm_tanh/__init__.py"
+WITHOUT_RESETS = ("fla", "paper")
+
+
+def memory_of(core: Core) -> FastMemory:
+    """The memory of a fast weight core's first layer."""
+    memory = core.get_submodule("blocks.0.memory")
+    assert isinstance(memory, FastMemory)
+    return memory
+
+
+def kernel(core: Core) -> Way:
+    """The fused kernels."""
+    if isinstance(core, GatedCore):
+        cell = core.layers[0]
+        return lambda inputs, state, reset: core.fused(cell, core.project(cell, inputs[0]), state, reset)
+    return memory_of(core).fused
+
+
+def loop(core: Core, compiled: bool = False) -> Way:
+    """A loop in Python over the step, which torch.compile may have made one kernel or a few of."""
+    wrap = partial(torch.compile, dynamic=False) if compiled else lambda step: step
+    if isinstance(core, GatedCore):
+        cell = core.layers[0]
+        step = wrap(partial(core.advance_and_read, cell))
+        return lambda inputs, state, reset: unroll(step, (core.project(cell, inputs[0]),), state, reset)
+    memory = memory_of(core)
+    advance = wrap(memory.advance)
+    return lambda inputs, state, reset: unroll(advance, inputs, state, reset.repeat(1, memory.num_heads))
+
+
+def cudnn_lstm(core: Core) -> Way:
+    """PyTorch's LSTM over episodes that were cut at the resets and padded, which needs a look at them from the host."""
+    cell = core.get_submodule("layers.0")
+    assert isinstance(cell, nn.LSTMCell)
+    module = nn.LSTM(cell.input_size, cell.hidden_size).to(cell.weight_hh.device)
+    for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        module.register_parameter(f"{part}_l0", getattr(cell, part))
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+
+    def run(inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        (x,) = inputs
+        segments = segments_of(reset.cpu())
+        pieces = [x[start:end, b] for b, start, end, _ in segments]
+        padded = nn.utils.rnn.pack_sequence(pieces, enforce_sorted=False)
+        goes_on = torch.tensor([not fresh for *_, fresh in segments], device=x.device).unsqueeze(1)
+        sequence = torch.tensor([b for b, *_ in segments], device=x.device)
+        before = [torch.where(goes_on, leaf[sequence], 0.0).unsqueeze(0) for leaf in state]
+        packed, after = module(padded, tuple(before))
+        outputs = nn.utils.rnn.unpack_sequence(packed)
+        last = [i for i, (*_, end, _) in enumerate(segments) if end == reset.shape[0]]
+        by_sequence = [
+            torch.cat([outputs[i] for i, (owner, *_) in enumerate(segments) if owner == b])
+            for b in range(reset.shape[1])
+        ]
+        return torch.stack(by_sequence, 1), tuple(leaf[0, last] for leaf in after)
+
+    return run
+
+
+def segments_of(reset: Tensor) -> list[tuple[int, int, int, bool]]:
+    """Cut bool resets [T, B] -> sequence, first step, end, and whether a reset opens it; by sequence, then in time."""
+    steps, batch = reset.shape
+    segments = []
+    for b in range(batch):
+        starts = sorted({0, *reset[:, b].nonzero().flatten().tolist()})
+        for start, end in zip(starts, [*starts[1:], steps], strict=True):
+            segments.append((b, start, end, bool(reset[start, b])))
+    return segments
+
+
+def flash_linear_attention(core: Core) -> Way | None:
+    """The fused recurrent delta rule of flash-linear-attention, if that is installed. It knows no resets."""
+    try:
+        from fla.ops.delta_rule import fused_recurrent_delta_rule  # type: ignore[import-not-found]
+    except ImportError:
+        return None
+    heads = memory_of(core).num_heads
+
+    def run(inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        query_key, value, rate = (
+            torch.unflatten(each, 1, (heads, -1)).transpose(0, 2) for each in inputs
+        )  # [B, H, T, ...]
+        query, key = query_key.unbind(-2)
+        fast = torch.unflatten(state[0], 0, (heads, -1)).transpose(0, 1).mT  # [B, H, keys, values]
+        by_time = [each.transpose(1, 2).contiguous() for each in (query, key, value, rate.squeeze(-1))]
+        read, fast = fused_recurrent_delta_rule(
+            *by_time, scale=1.0, initial_state=fast.contiguous(), output_final_state=True
+        )
+        return read.permute(1, 2, 0, 3).flatten(1, 2), (fast.mT.transpose(0, 1).flatten(0, 1),)
+
+    return run
+
+
+def paper(core: Core, checkout: Path) -> Way:
+    """The paper's own kernel over a whole unroll, from a checkout of its code. It knows no resets.
+
+    It changes the state that it is given and has no gradients for it.
+    """
+    function = _load(checkout / PAPER_MODULE).rec_update_fwm_tanh
+    memory = memory_of(core)
+    heads, parts = memory.num_heads, [*[memory.state_shapes[1][-1]] * 3, 1]
+
+    def run(inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+        slow = inputs[0].permute(2, 1, 0, 3).split_with_sizes(parts, -1)  # from [T, H, B, ...] to [B, H, T, ...]
+        *recurrent, rate = memory.get_parameter("recurrent").unsqueeze(0).split_with_sizes(parts, -1)
+        fast = (
+            torch.unflatten(state[0].detach(), 0, (heads, -1)).transpose(0, 1).mT.contiguous()
+        )  # [B, H, keys, values]
+        last = (
+            torch.unflatten(state[1].detach(), 0, (heads, -1)).transpose(0, 1).unsqueeze(2).contiguous()
+        )  # [B, H, 1, D]
+        read = function(*(each.contiguous() for each in (*slow, *recurrent, rate.mT)), fast, last)
+        by_rows = read.permute(2, 1, 0, 3).flatten(1, 2)  # [T, N, D]
+        return by_rows, (fast.mT.transpose(0, 1).flatten(0, 1), by_rows[-1])
+
+    return run
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("paper_kernel", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError(f"paper: there is no {path}; allowed: a checkout of the paper's code")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def peers(name: str, core: Core, wanted: Sequence[str], checkout: Path | None) -> dict[str, Way]:
+    """The other ways that there are for a core, by name, the slow twin first."""
+    ways: dict[str, Way | None] = {"loop": loop(core)}
+    if "compiled" in wanted:
+        ways["compiled"] = loop(core, compiled=True)
+    if name == "lstm" and "cudnn" in wanted:
+        ways["cudnn"] = cudnn_lstm(core)
+    if name == "delta_net" and "fla" in wanted:
+        ways["fla"] = flash_linear_attention(core)
+    if name == "rdn" and checkout is not None:
+        ways["paper"] = paper(core, checkout)
+    return {each: way for each, way in ways.items() if way is not None}

@@ -1,0 +1,107 @@
+"""NVRTC compiles every kernel for every kind of GPU, within the registers that a GPU has."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from typing import NamedTuple
+
+import pytest
+
+from rfwp.cuda.compiler import KERNELS, compile_kernel
+from rfwp.cuda.launch import HEAD_SIZES
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+INPUT_TYPES = ("float", "BFloat16")
+FLAGS = ("false, false", "true, false", "true, true")  # of the delta kernels: corrects, decays
+GATED = ("lstm_forward", "lstm_backward", "gru_forward", "gru_backward")
+
+
+class Use(NamedTuple):
+    """What a thread of a kernel takes of a multiprocessor."""
+
+    registers: int  # of 255
+    spilled: int = 0  # bytes that found no register
+
+
+# By kernel and head size, the most of any architecture, type of input and flag. Two spill: a thread of rdn_backward
+# holds 3 * 64 numbers of matrices, and for rdn_forward in bfloat16 ptxas stops at 128 registers, a number short.
+LIMITS = {
+    ("lstm_forward", None): Use(32),
+    ("lstm_backward", None): Use(32),
+    ("gru_forward", None): Use(30),
+    ("gru_backward", None): Use(28),
+    ("delta_forward", 16): Use(91),
+    ("delta_forward", 32): Use(128),
+    ("delta_forward", 64): Use(168),
+    ("delta_backward", 16): Use(112),
+    ("delta_backward", 32): Use(133),
+    ("delta_backward", 64): Use(240),
+    ("feedback_forward", 16): Use(91),
+    ("feedback_forward", 32): Use(118),
+    ("feedback_forward", 64): Use(165),
+    ("feedback_backward", 16): Use(122),
+    ("feedback_backward", 32): Use(166),
+    ("feedback_backward", 64): Use(255),
+    ("rdn_forward", 16): Use(134, spilled=4),
+    ("rdn_forward", 32): Use(216),
+    ("rdn_forward", 64): Use(252),
+    ("rdn_backward", 16): Use(136),
+    ("rdn_backward", 32): Use(237),
+    ("rdn_backward", 64): Use(255, spilled=32),
+}
+
+
+def launchable(kernel: str, head_size: int | None) -> list[str]:
+    """The instantiations of a kernel that a GPU can be given; states are float32 there."""
+    if head_size is None:
+        return [f"{kernel}<float>"]
+    if kernel == "rdn_backward":  # all that it reads was saved in the state's type
+        return [f"{kernel}<float, {head_size}>"]
+    flags = [f", {each}" for each in FLAGS] if kernel.startswith("delta") else [""]
+    return [f"{kernel}<float, {x}, {head_size}{flag}>" for x, flag in product(INPUT_TYPES, flags)]
+
+
+def use(kernel: str, architecture: str) -> Use:
+    """Compile an instantiation, and read from the log what it takes."""
+    name = kernel.partition("_")[0]
+    source = "gated.cuh" if name in ("lstm", "gru") else f"{name}.cuh"
+    log = compile_kernel(source, kernel, architecture).log
+    registers = re.search(r"Used (\d+) registers", log)
+    spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    assert registers is not None, log
+    assert spills is not None, log
+    return Use(int(registers[1]), max(int(spills[1]), int(spills[2])))
+
+
+def above_limit(kernels: list[tuple[str, int | None]], architecture: str) -> dict[str, Use]:
+    """Compile all instantiations of these kernels -> those that take more than the table allows."""
+    limits = {each: LIMITS[kernel] for kernel in kernels for each in launchable(*kernel)}
+    with ThreadPoolExecutor() as pool:
+        uses = dict(zip(limits, pool.map(lambda each: use(each, architecture), limits), strict=True))
+    return {
+        each: used
+        for each, used in uses.items()
+        if used.registers > limits[each].registers or used.spilled > limits[each].spilled
+    }
+
+
+def test_the_table_has_every_kernel_of_the_sources_and_every_head_size() -> None:
+    text = "".join(path.read_text() for path in KERNELS.iterdir())
+    kernels = re.findall(r"__global__\s+void\s+(?:__launch_bounds__\(D\)\s+)?(\w+)\(", text)
+    assert len(kernels) == text.count("__global__ ")
+    of_memories = product([each for each in kernels if not each.startswith(("lstm", "gru"))], HEAD_SIZES)
+    assert set(LIMITS) == {*product(GATED, [None]), *of_memories}
+
+
+def test_nothing_spills_at_the_default_head_size() -> None:
+    assert all(limit.spilled == 0 for (_, head_size), limit in LIMITS.items() if head_size == 32)
+
+
+def test_the_default_core_compiles_within_its_registers() -> None:
+    assert above_limit([("rdn_forward", 32), ("rdn_backward", 32)], "sm_90") == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_kernel_compiles_within_its_registers(architecture) -> None:
+    assert above_limit(list(LIMITS), architecture) == {}

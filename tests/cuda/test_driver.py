@@ -1,0 +1,123 @@
+"""The code that starts kernels on a GPU, up to the driver: the driver here runs them on the CPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# What PyTorch would say on a machine with one GPU. Tensors stay on the CPU, where the driver of this test wants them.
+BELIEVE_IN_A_GPU = """
+import torch
+from contextlib import nullcontext
+from types import SimpleNamespace
+torch.cuda.device = lambda device: nullcontext()
+torch.cuda.current_stream = lambda: SimpleNamespace(cuda_stream=0x51)
+torch.cuda.get_device_capability = lambda device: (9, 0)
+torch.cuda.is_current_stream_capturing = lambda: capturing
+capturing = False
+
+from rfwp.cuda.driver import DriverLauncher, driver_version
+from rfwp.cuda.launch import running
+launcher = DriverLauncher()
+"""
+
+RUN_A_CORE = """
+from rfwp.models.core import Core
+from rfwp.models.cores.rdn import Config
+
+torch.manual_seed(0)
+core = Config(hidden_size=64, num_heads=1, head_size=64, num_layers=1).build(5)
+given = torch.randn(4, 3, 5), core.initial_state(3), torch.rand(4, 3) < 0.3
+
+def results(forward):
+    y, after = forward(core, *given)
+    return [y, *after, *torch.autograd.grad(y.square().sum(), tuple(core.parameters()))]
+
+with running("cpu", launcher):
+    actual, again = results(lambda core, *given: core(*given)), results(lambda core, *given: core(*given))
+assert all(map(torch.equal, actual, again))
+for given_, wanted in zip(actual, results(Core.forward), strict=True):
+    torch.testing.assert_close(given_, wanted, rtol=1e-4, atol=1e-5)
+print(driver_version())
+"""
+
+STRIDED = """
+from rfwp.cuda.delta import delta
+arguments = [torch.randn(16, 2, 3, 2).permute(2, 1, 3, 0), torch.randn(16, 2, 3).permute(2, 1, 0), torch.rand(2, 3).t()]
+state, reset = torch.randn(16, 2, 16).transpose(0, 1), torch.zeros(3, 2, dtype=torch.bool)
+with running("cpu", launcher):
+    strided = delta(*arguments, None, state, reset)
+    packed = delta(*(each.contiguous() for each in arguments), None, state.contiguous(), reset)
+assert all(map(torch.equal, strided, packed))
+"""
+
+FAIL = """
+try:
+    launcher.launch("gated.cuh", "gru_backward<float>", 1, 2048, (torch.ones(1),))
+except RuntimeError as error:
+    print(error)
+"""
+
+CAPTURE = """
+capturing = True
+try:
+    launcher.launch("gated.cuh", "gru_backward<float>", 1, 32, (torch.ones(1),))
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.fixture(scope="session")
+def driver(compile_for_cpu, tmp_path_factory) -> Path:
+    """The folder of a libcuda.so.1."""
+    folder = tmp_path_factory.mktemp("driver")
+    compile_for_cpu(folder / "libcuda.so.1", Path(__file__).parent / "on_cpu" / "driver.cpp", "-O1", "-shared", "-fPIC")
+    return folder
+
+
+@pytest.fixture
+def run(driver, tmp_path):
+    """Runs a program on a machine with that driver -> what it printed, and what the driver was asked."""
+
+    def run(program: str) -> tuple[str, list[str]]:
+        environment = os.environ | {"LD_LIBRARY_PATH": str(driver), "XDG_CACHE_HOME": str(tmp_path)}
+        command = [sys.executable, "-c", BELIEVE_IN_A_GPU + program]
+        ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout, [line for line in ran.stderr.splitlines() if line.split()[0] in ("load", "allow", "launch")]
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_core_computes_what_its_loop_does(run) -> None:
+    printed, asked = run(RUN_A_CORE)
+    forward, backward = "rdn_forward<float, float, 64>", "rdn_backward<float, 64>"
+    shared = 3 * 64 * 68 * 4  # more than a kernel has without asking
+    first = [
+        line
+        for kernel in (forward, backward)
+        for line in ("load cubin", f"allow {kernel} {shared}", f"launch {kernel} 3 64 {shared} 0x51")
+    ]
+    assert asked == [*first, first[2], first[5]]  # loaded once, launched twice, on the current stream
+    assert printed == "(13, 1)\n"
+
+
+@pytest.mark.slow
+def test_what_is_not_contiguous_is_copied_for_as_long_as_the_launch_takes(run) -> None:
+    _, asked = run(STRIDED)
+    assert asked == ["load cubin", *["launch delta_forward<float, float, 16, true, false> 2 16 0 0x51"] * 2]
+
+
+@pytest.mark.slow
+def test_a_launch_that_fails_says_which_and_why(run) -> None:
+    assert run(FAIL)[0] == "gru_backward<float>: the CUDA driver answers CUDA_ERROR_INVALID_VALUE\n"
+
+
+@pytest.mark.slow
+def test_a_kernel_is_not_loaded_in_the_middle_of_a_capture(run) -> None:
+    printed, asked = run(CAPTURE)
+    assert "run it once before" in printed
+    assert asked == []
