@@ -92,9 +92,10 @@ def test_lives_and_games_are_told_apart():
     config = atari.Config("breakout")
     torch.manual_seed(0)
     agent = ActorCritic(shallow.Config().build((4, 84, 84)), lstm.Config(hidden_size=8), 4)
-    lives, games = (evaluate(agent, config, count, score=score) for score, count in (("life", 10), ("game", 2)))
-    # Two environments play five lives each: those of one game of Breakout, which begins with five.
-    assert [sum(lives.scores[:5]), sum(lives.scores[5:])] == games.scores
+    lives, games = (evaluate(agent, config, episodes=5, score=score) for score in ("life", "game"))
+    # A batch of five lives is one game of Breakout, which begins with five; there are five batches.
+    assert len(lives.games) == 25
+    assert [5 * batch_mean for batch_mean in lives.batch_means] == pytest.approx(games.scores)
     assert sum(life.length for life in lives.games[:5]) == games.games[0].length
 
 
