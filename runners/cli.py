@@ -13,7 +13,7 @@ USAGE = """usage: rfwp COMMAND ...
 Reinforcement learning for agents with memory.
 
   rfwp train      train an agent, or resume the run in a folder
-  rfwp evaluate   score the agent of a run
+  rfwp evaluate   score the agents of runs
   rfwp report     curves, tables and statistics from runs
   rfwp cores      list the memory cores
   rfwp bench      time parts of the program

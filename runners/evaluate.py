@@ -103,7 +103,7 @@ def evaluate(
     else:
         quota = np.full(min(MAX_ENVS, episodes), episodes // min(MAX_ENVS, episodes))
         quota[: episodes % len(quota)] += 1
-    counts = _NotNegative(PATIENCE * episodes) if drop_negative else _Every()
+    counts = NotNegative(PATIENCE * episodes) if drop_negative else _Every()
     agent.eval()
     with config.build(len(quota), num_threads) as world:
         played = play(agent, world, quota, policy, score, seed, on_progress, counts=counts)
@@ -129,7 +129,7 @@ class _Every:
         return True
 
 
-class _NotNegative(_Every):
+class NotNegative(_Every):
     """Counts scores that are not negative, and how many are; UserError at more than `patience` of these."""
 
     def __init__(self, patience: int) -> None:

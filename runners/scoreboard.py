@@ -100,7 +100,7 @@ class Line(NamedTuple):
 
 def print_scoreboard(lines: Sequence[Line], console: Console) -> None:
     """Scores of several agents in one table; where protocols are mixed each line says by which it was made."""
-    marked = len({(line.either.protocol, line.either.trained_protocol) for line in lines}) > 1
+    marked = len({line.either.protocol for line in lines}) > 1 or any(line.either.trained_protocol for line in lines)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("run", overflow="fold")
     for heading in ("game", "core", *(["protocol"] if marked else [])):

@@ -31,13 +31,13 @@ def print_report(report: Report, console: Console) -> None:
     table.add_column("agent")
     for heading in ("seeds", "score [95 %]", "human"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("from")
     for result in report.study.results:
         human = f"{100 * result.human:,.1f} %" if math.isfinite(result.human) else "–"
-        source = tables.source(result, report.study.policy)
         score = tables.score_text(result) or "–"
-        table.add_row(result.task, result.agent, str(len(result.finals)), score, human, source)
+        table.add_row(result.task, result.agent, str(len(result.finals)), score, human)
     console.print(table)
+    note = f"Mean over seeds of evaluations by {report.study.policy} actions; †: of the last 100 games in training."
+    console.print(note, soft_wrap=True, highlight=False)
     for warning in report.warnings:
         console.print(f"! {warning}", soft_wrap=True, markup=False, highlight=False)
     console.print(

@@ -76,7 +76,7 @@ def _draw_curves(axes: Axes, runs: Sequence[Run], against: str, scale: float, ma
         _end(axes, curves[0][0][-1], curves[0][1][-1], mark)
 
 
-def _thinned(x: Array, y: Array, most: int = 200) -> tuple[Array, Array]:
+def _thinned(x: Array, y: Array, most: int = 120) -> tuple[Array, Array]:
     """A curve with so many points that no eye misses the others."""
     keep = np.unique(np.linspace(0, x.size - 1, min(most, x.size)).astype(int))
     return x[keep], y[keep]

@@ -13,11 +13,14 @@ from rfwp.runners.report.records import Run
 from rfwp.runners.report.study import Result, Study, differing, normalise, show
 from rfwp.runners.statistics import AGGREGATES, Estimate
 
+NAMED_ELSEWHERE = ("env.game", "core.name", "seed")  # in the table of runs
+
 
 def scores(study: Study) -> Table:
     """Final scores: a row for every agent on every task."""
     columns = ["task", "agent", "seeds", "agent steps", "score", "95 % low", "95 % high", "human, %", "from"]
-    return Table(columns, [_score_row(result, study.policy) for result in study.results])
+    table = Table(columns, [_score_row(result, study.policy) for result in study.results])
+    return table if study.protocols else _without(table, "human, %")
 
 
 def _score_row(result: Result, policy: str) -> list[Cell]:
@@ -59,9 +62,11 @@ def score_text(result: Result | None) -> str | None:
     """The mean with its interval; None where there is none."""
     if result is None or not result.finals:
         return None
-    score, low, high = result.score
-    interval = f" [{low:,.1f}, {high:,.1f}]" if math.isfinite(low) else ""
-    return f"{score:,.1f}{interval}{'†' if result.from_training else ''}"
+    size = abs(result.score.value)
+    decimals = ".2f" if size < 10 else ".1f" if size < 1000 else ".0f"
+    score, low, high = (f"{number:,{decimals}}" for number in result.score)
+    interval = f" [{low}, {high}]" if math.isfinite(result.score.low) else ""
+    return f"{score}{interval}{'†' if result.from_training else ''}"
 
 
 def references(study: Study) -> Table:
@@ -116,7 +121,15 @@ def runs(study: Study) -> Table:
         "human, %",
         "from",
     ]
-    return Table(columns, [_run_row(study, run) for run in study.runs])
+    table = Table(columns, [_run_row(study, run) for run in study.runs])
+    return table if study.protocols else _without(table, "human, %")
+
+
+def _without(table: Table, column: str) -> Table:
+    """A table but for one column."""
+    place = table.columns.index(column)
+    columns = table.columns[:place] + table.columns[place + 1 :]
+    return Table(columns, [row[:place] + row[place + 1 :] for row in table.rows])
 
 
 def _run_row(study: Study, run: Run) -> list[Cell]:
@@ -154,15 +167,17 @@ def _median(run: Run, name: str) -> float | None:
     return float(np.median(known)) if known.size else None
 
 
-def _highest(run: Run, name: str) -> float | None:
+def _highest(run: Run, name: str) -> int | None:
     known = run.metrics[name][np.isfinite(run.metrics[name])]
-    return float(known.max()) if known.size else None
+    return int(known.max()) if known.size else None
 
 
 def settings(study: Study) -> Table:
     """Settings that differ between runs, and what runs have them."""
     rows: list[list[Cell]] = []
     for name in differing(study.runs):
+        if name in NAMED_ELSEWHERE:
+            continue
         by_value: dict[str, list[Run]] = {}
         for run in study.runs:
             if name in run.settings:

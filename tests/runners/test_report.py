@@ -207,7 +207,7 @@ def test_toy_tasks_have_curves_and_chances_but_no_human(make_run, tmp_path):
         for seed in (1, 2):
             make_run(tmp_path, "recall", core, seed, score)
     rows, _ = report(tmp_path, tmp_path / "report")
-    assert [row["human, %"] for row in rows] == ["", ""]
+    assert all("human, %" not in row for row in rows)
     assert (tmp_path / "report" / "figures" / "improvement-chances.svg").exists()
     assert not (tmp_path / "report" / "figures" / "aggregates.svg").exists()
 
@@ -235,9 +235,9 @@ def test_markdown_and_latex_hold_the_table_of_a_paper(make_run, tmp_path):
     make_run(tmp_path, "ms_pacman", "rdn", 1, returns=(2000.0,), total_steps=1000)
     table = tables.by_game(study(tmp_path))
     assert table.columns[:3] == ["task", "lstm", "rdn"]
-    assert "| ms_pacman | 20.0 [10.0, 30.0] | 2,000.0† | 307.3 | 6,951.6 |" in formats.as_markdown(table)
+    assert "| ms_pacman | 20.0 [10.0, 30.0] | 2,000† | 307.3 | 6,951.6 |" in formats.as_markdown(table)
     latex = formats.as_latex(table)
-    assert r"ms\_pacman & 20.0 [10.0, 30.0] & 2,000.0$^\dagger$ & 307.3 & 6,951.6" in latex
+    assert r"ms\_pacman & 20.0 [10.0, 30.0] & 2,000$^\dagger$ & 307.3 & 6,951.6" in latex
     if shutil.which("pdflatex"):
         text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}" + latex + "\\end{document}"
         (tmp_path / "t.tex").write_text(text)
