@@ -100,7 +100,7 @@ class CheckpointStore:
 
     def save(self, agent: nn.Module, trainer: dict[str, Any], manifest: Manifest) -> Path:
         """Writes a checkpoint under a temporary name and renames it when it is whole and on the disk."""
-        target = self._path(manifest.agent_steps)
+        target = self.path(manifest.agent_steps)
         if target.exists():  # stopped again before any further update: the same weights
             return target
         temporary = self.folder / f".{target.name}.tmp-{os.getpid()}"
@@ -133,13 +133,14 @@ class CheckpointStore:
             return
         for step in steps[:-keep]:
             if step != best:
-                shutil.rmtree(self._path(step), ignore_errors=True)
+                shutil.rmtree(self.path(step), ignore_errors=True)
 
-    def _path(self, agent_steps: int) -> Path:
+    def path(self, agent_steps: int) -> Path:
+        """Where the checkpoint after so many agent steps is, or would be."""
         return self.folder / f"step-{agent_steps:012d}"
 
     def _open(self, agent_steps: int) -> Checkpoint:
-        return Checkpoint(self._path(agent_steps))
+        return Checkpoint(self.path(agent_steps))
 
 
 def _merit(checkpoint: Checkpoint) -> tuple[float, int]:

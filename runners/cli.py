@@ -13,8 +13,9 @@ USAGE = """usage: rfwp COMMAND ...
 Reinforcement learning for agents with memory.
 
   rfwp train      train an agent, or resume the run in a folder
-  rfwp evaluate   score the agent of a run
+  rfwp evaluate   score the agents of runs
   rfwp compare    train and evaluate cores on games, with several seeds
+  rfwp report     curves, tables and statistics from runs
   rfwp cores      list the memory cores
   rfwp bench      time parts of the program
 
@@ -50,7 +51,7 @@ def _run(words: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    commands = ("train", "evaluate", "compare", "cores", "bench")  # the files of rfwp.runners.commands
+    commands = ("train", "evaluate", "compare", "report", "cores", "bench")  # the files of rfwp.runners.commands
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
     # PyTorch's threads wait for each other by spinning, which takes time away from the games on a busy machine.

@@ -17,12 +17,15 @@ from rfwp.envs.games import human_normalised
 from rfwp.envs.world import Step, World, WorldConfig
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
+from rfwp.runners.errors import UserError
 from rfwp.runners.files import write_whole
 
 Policy = Literal["sampled", "greedy"]
 Score = Literal["game", "life"]
 
 MAX_ENVS = 32  # played at once
+BATCHES = 5  # of lives, over whose means the RFWP paper states mean and deviation
+PATIENCE = 50  # negative lives that may be dropped for every one of a batch
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,24 @@ class Evaluation:
     agent_steps: int  # that the agent was trained for
     frames: int  # of those steps
     games: list[Game]  # (or lives), in the order of the environments that played them
+    trained_protocol: str | None = None  # where the agent has learned by another one
+    dropped: int = 0  # negative lives that were played and not counted
 
     @property
     def scores(self) -> list[float]:
         """Raw returns."""
         return [game.score for game in self.games]
 
+    @property
+    def batch_means(self) -> list[float]:
+        """Mean score of each batch of lives; full games are one batch."""
+        size = len(self.games) // (BATCHES if self.score == "life" else 1)
+        return [fmean(self.scores[start : start + size]) for start in range(0, len(self.games), size)]
+
     def summary(self) -> dict[str, Any]:
         """Everything as plain values."""
         scores = self.scores
-        comparable = self.protocol is not None and self.score == "game"
+        lives, comparable = self.score == "life", self.protocol is not None and self.score == "game"
         return {
             **{name: value for name, value in asdict(self).items() if name != "games"},
             "episodes": len(scores),
@@ -55,6 +66,7 @@ class Evaluation:
             "standard_deviation": pstdev(scores),
             "min": min(scores),
             "max": max(scores),
+            **({"batch_means": self.batch_means, "deviation_of_means": pstdev(self.batch_means)} if lives else {}),
             "length_mean": fmean(game.length for game in self.games),
             "human_normalised": human_normalised(self.game, fmean(scores)) if comparable else None,
             "returns": scores,
@@ -77,18 +89,24 @@ def evaluate(
     agent_steps: int = 0,
     num_threads: int = 1,
     on_progress: Callable[[int], None] = lambda finished: None,
+    drop_negative: bool = False,
 ) -> Evaluation:
-    """Plays `episodes` full games (or lives), many at once, with the core's state carried and reset as in training.
+    """Plays full games, or lives, many at once, with the core's state carried and reset as in training.
 
-    Every environment plays a number of games that is fixed beforehand, so that short ones are not counted more often.
+    `episodes` full games: every environment plays a number that is fixed beforehand, so that short ones are not counted
+    more often. Or, as the published code of the RFWP paper scores a checkpoint, five batches of `episodes` lives each:
+    those of a batch follow each other in one environment; `drop_negative` plays on until so many are not negative.
+    UserError where almost all of them are.
     """
-    # Lives of one game follow each other, as in the paper's scores; games stand alone.
-    num_envs = min(MAX_ENVS, episodes if score == "game" else -(-episodes // 5))
-    quota = np.full(num_envs, episodes // num_envs)
-    quota[: episodes % num_envs] += 1
+    if score == "life":
+        quota = np.full(BATCHES, episodes)
+    else:
+        quota = np.full(min(MAX_ENVS, episodes), episodes // min(MAX_ENVS, episodes))
+        quota[: episodes % len(quota)] += 1
+    counts = NotNegative(PATIENCE * episodes) if drop_negative else _Every()
     agent.eval()
-    with config.build(num_envs, num_threads) as world:
-        played = play(agent, world, quota, policy, score, seed, on_progress)
+    with config.build(len(quota), num_threads) as world:
+        played = play(agent, world, quota, policy, score, seed, on_progress, counts=counts)
     return Evaluation(
         game=config.title,
         protocol=config.protocol if isinstance(config, atari.Config) else None,
@@ -98,7 +116,30 @@ def evaluate(
         agent_steps=agent_steps,
         frames=agent_steps * config.spec().frames_per_step,
         games=[game for games in played for game in games],
+        dropped=counts.dropped,
     )
+
+
+class _Every:
+    """Counts whatever was scored."""
+
+    dropped = 0
+
+    def __call__(self, score: float) -> bool:
+        return True
+
+
+class NotNegative(_Every):
+    """Counts scores that are not negative, and how many are; UserError at more than `patience` of these."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def __call__(self, score: float) -> bool:
+        self.dropped += score < 0
+        if self.dropped > self._patience:
+            raise UserError(f"drop_negative: {self.dropped} scores were below 0; leave the option out for this agent")
+        return score >= 0
 
 
 @torch.no_grad()
@@ -111,8 +152,9 @@ def play(
     seed: int,
     on_progress: Callable[[int], None] = lambda finished: None,
     on_step: Callable[[Step], None] = lambda step: None,
+    counts: Callable[[float], bool] = lambda score: True,
 ) -> list[list[Game]]:
-    """Plays until each environment e has ended quota[e] games (or lives); returns those, by environment."""
+    """Plays until each environment e has ended quota[e] games (or lives) that count; returns those, by environment."""
     device = next(agent.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     played: list[list[Game]] = [[] for _ in quota]
@@ -129,8 +171,10 @@ def play(
         for env in (step.game_over if score == "game" else step.reset).nonzero()[0]:
             if len(played[env]) < quota[env]:
                 game = Game(float(step.game_return[env]), int(step.game_length[env]))
-                played[env].append(game if score == "game" else Game(float(life_return[env]), int(life_length[env])))
-                on_progress(sum(map(len, played)))
+                game = game if score == "game" else Game(float(life_return[env]), int(life_length[env]))
+                if counts(game.score):
+                    played[env].append(game)
+                    on_progress(sum(map(len, played)))
         life_return[step.reset], life_length[step.reset] = 0, 0
     return played
 

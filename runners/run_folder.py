@@ -1,6 +1,8 @@
 """The folder of a run: what is where in it, and that only one process writes to it."""
 
+import os
 import subprocess
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -89,6 +91,26 @@ def new_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolde
     while (path := parent / f"{config.env.title}-{name_of(config.core)}-{number}").exists():
         number += 1
     return RunFolder(path)
+
+
+def find_run_folders(places: Iterable[Path], option: str) -> list[RunFolder]:
+    """The run folders that these folders are, or hold at any depth, each once; UserError for one that holds none."""
+    found: dict[Path, RunFolder] = {}
+    for place in places:
+        if not place.is_dir():
+            raise UserError(f"{option}: got {str(place)!r}; there is no such run folder, nor folder of runs")
+        folders = [place] if RunFolder(place).exists else sorted(path.parent for path in place.rglob("config.yaml"))
+        if not folders:
+            raise UserError(f"{option}: got {str(place)!r}; no run is in it (a run folder has a config.yaml)")
+        found |= {folder.resolve(): RunFolder(folder) for folder in folders}
+    return list(found.values())
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """What to call run folders in a table: their paths below the folder that holds all of them."""
+    paths = [folder.absolute() for folder in folders]
+    top = os.path.commonpath([path.parent for path in paths])
+    return [str(path.relative_to(top)) for path in paths]
 
 
 def _commit() -> str:

@@ -1,13 +1,21 @@
 """Shows an evaluation on the terminal: while it runs, and what came out."""
 
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from rfwp.envs import published
+from rfwp.envs.games import GAMES
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners import machine
+from rfwp.runners import machine, statistics
 from rfwp.runners.config import TrainConfig
-from rfwp.runners.evaluate import Evaluation, Policy, Score, evaluate
+from rfwp.runners.evaluate import BATCHES, Evaluation, Policy, Score, evaluate
 
 
 def run_evaluation(
@@ -19,10 +27,12 @@ def run_evaluation(
     policy: Policy = "sampled",
     score: Score = "game",
     seed: int = 0,
+    drop_negative: bool = False,
 ) -> Evaluation:
     """Plays with all cores of the machine; arguments as in `evaluate`."""
     torch.set_num_threads(machine.learner_threads())  # the emulator's own threads take the rest
-    with console.status(f"playing {episodes} {'games' if score == 'game' else 'lives'} ...") as status:
+    total = f"{episodes} games" if score == "game" else f"{BATCHES * episodes} lives"
+    with console.status(f"playing {total} ...") as status:
         return evaluate(
             agent,
             config.env,
@@ -32,7 +42,8 @@ def run_evaluation(
             seed,
             agent_steps,
             machine.cores(),
-            lambda finished: status.update(f"{finished} of {episodes} finished"),
+            lambda finished: status.update(f"{finished} of {total} finished"),
+            drop_negative,
         )
 
 
@@ -43,12 +54,127 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
     table = Table(title=f"{result.game}: {len(result.games)} {unit}", title_justify="left", show_header=False)
     for name in ("mean", "median", "standard_deviation", "min", "max"):
         table.add_row(name.replace("_", " "), f"{facts[name]:,.2f}")
-    if facts["human_normalised"] is not None and result.score == "game":
+    if result.score == "life":
+        means = ", ".join(f"{each:,.2f}" for each in result.batch_means)
+        table.add_row(f"means of {BATCHES} batches", f"{means}: ± {facts['deviation_of_means']:,.2f}")
+    if result.dropped:
+        table.add_row("negative, dropped", f"{result.dropped:,} more lives")
+    if facts["human_normalised"] is not None:
         table.add_row("human-normalised", f"{facts['human_normalised']:,.1f} %")
     table.add_row("mean length", f"{facts['length_mean']:,.0f} agent steps")
+    trained = f"trained under {result.trained_protocol}" if result.trained_protocol else None
     table.add_row(
         "protocol",
-        ", ".join(filter(None, [result.protocol, f"{result.policy} actions", "raw scores", f"seed {result.seed}"])),
+        ", ".join(
+            filter(None, [result.protocol, trained, f"{result.policy} actions", "raw scores", f"seed {result.seed}"])
+        ),
     )
     table.add_row("trained for", f"{result.agent_steps:,} agent steps ({result.frames:,} frames)")
+    if result.score == "game" and result.protocol:
+        table.add_row("for comparison", reference_line(result.game, result.protocol))
     console.print(table)
+
+
+def reference_line(game: str, protocol: str) -> str:
+    """Random play, the human tester, and what has been published under this protocol, after 50M agent steps."""
+    known = {"random": GAMES[game].random, "human": GAMES[game].human}
+    known |= {f"{each.title} (50M)": published.scores(name)[game] for name, each in published.under(protocol).items()}
+    return "; ".join(f"{title} {score:,.1f}" for title, score in known.items())
+
+
+class Line(NamedTuple):
+    """One agent's scores in a table of several."""
+
+    run: str
+    core: str
+    games: Evaluation | None
+    lives: Evaluation | None
+
+    @property
+    def either(self) -> Evaluation:
+        """Whichever there is."""
+        found = self.games or self.lives
+        assert found is not None, "an agent is scored by something"
+        return found
+
+
+def print_scoreboard(lines: Sequence[Line], console: Console) -> None:
+    """Scores of several agents in one table; where protocols are mixed each line says by which it was made."""
+    marked = len({line.either.protocol for line in lines}) > 1 or any(line.either.trained_protocol for line in lines)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for heading in ("game", "core", *(["protocol"] if marked else [])):
+        table.add_column(heading)
+    headings = {"games": ("full games", "median", "human"), "lives": (f"lives, {BATCHES} means",)}
+    kinds = [kind for kind in headings if any(getattr(line, kind) for line in lines)]
+    for heading in ("steps", *(heading for kind in kinds for heading in headings[kind])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        one = line.either
+        words = [line.run, one.game, line.core, *([_protocol_text(one)] if marked else [])]
+        scores = [cell for kind in kinds for cell in (_game_cells if kind == "games" else _life_cells)(line)]
+        table.add_row(*words, f"{one.agent_steps:,}", *scores)
+    console.print(table)
+    _print_notes(lines, console)
+
+
+def _protocol_text(result: Evaluation) -> str:
+    trained = f" (trained: {result.trained_protocol})" if result.trained_protocol else ""
+    return f"{result.protocol or 'none'}{trained}"
+
+
+def _game_cells(line: Line) -> list[str]:
+    assert line.games is not None, "all agents are scored alike"
+    facts = line.games.summary()
+    human = f"{facts['human_normalised']:,.1f} %" if facts["human_normalised"] is not None else "–"
+    return [f"{facts['mean']:,.2f} ± {facts['standard_deviation']:,.2f}", f"{facts['median']:,.2f}", human]
+
+
+def _life_cells(line: Line) -> list[str]:
+    assert line.lives is not None, "all agents are scored alike"
+    facts = line.lives.summary()
+    dropped = f" ({line.lives.dropped} dropped)" if line.lives.dropped else ""
+    return [f"{facts['mean']:,.2f} ± {facts['deviation_of_means']:,.2f}{dropped}"]
+
+
+def _print_notes(lines: Sequence[Line], console: Console) -> None:
+    """What the table was made by, reference scores, and scores over games."""
+    notes = [_circumstances(line.games) for line in lines if line.games]
+    notes += [_circumstances(line.lives) for line in lines if line.lives]
+    games = [line.games for line in lines if line.games and line.games.protocol]
+    places = sorted({(each.game, each.protocol or "") for each in games})
+    notes += [f"{game}, {protocol}: {reference_line(game, protocol)}." for game, protocol in places]
+    if len({protocol for _, protocol in places}) == 1 and len(places) > 1:
+        notes += aggregate_lines(lines)
+    for note in dict.fromkeys(notes):
+        console.print(note, soft_wrap=True, markup=False, highlight=False)
+
+
+def _circumstances(result: Evaluation) -> str:
+    if result.score == "game":
+        what = f"Full games: mean ± deviation of {len(result.games)} games"
+    else:
+        size = len(result.games) // BATCHES
+        what = f"Lives: mean ± deviation of the means of {BATCHES} batches of {size}; not comparable with full games"
+    return f"{what}; {result.policy} actions, raw scores, seed {result.seed}."
+
+
+def aggregate_lines(lines: Sequence[Line]) -> list[str]:
+    """For each core the mean, median and interquartile mean of its human-normalised scores over games."""
+    by_core: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for line in lines:
+        if line.games and (human := line.games.summary()["human_normalised"]) is not None:
+            by_core[line.core][line.games.game].append(human)
+    found = []
+    for core, games in by_core.items():
+        strata = [np.array(scores) for scores in games.values()]
+        values = ", ".join(
+            f"{statistics.AGGREGATES[name][0]} {float(statistics.AGGREGATES[name][1](strata)):,.1f} %"
+            for name in ("mean", "median", "iqm")
+        )
+        found.append(f"{core}, human-normalised over {_count(len(strata), 'game')}: {values}.")
+    return found
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

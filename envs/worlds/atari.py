@@ -1,5 +1,6 @@
 """Atari 2600 games in batches, under a named protocol."""
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,6 +51,9 @@ class Config(WorldConfig):
     max_frames: int = 108_000
     """Emulator frames after which a game is ended; 108,000 are half an hour."""
 
+    actions: Literal["minimal", "full"] | None = None
+    """Actions that the agent has: those that the game uses, or all 18; null: those of the protocol."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "game", resolve(self.game))
         check(self.protocol in PROTOCOLS, "protocol", self.protocol, ", ".join(PROTOCOLS))
@@ -61,8 +65,13 @@ class Config(WorldConfig):
 
     @property
     def rules(self) -> Protocol:
-        """What the protocol's name stands for."""
-        return PROTOCOLS[self.protocol]
+        """What the protocol's name stands for, with the actions that the agent has."""
+        rules = PROTOCOLS[self.protocol]
+        return rules._replace(full_actions=self.actions == "full") if self.actions else rules
+
+    def under(self, protocol: Literal["dqn", "machado"]) -> "Config":
+        """The same game by another protocol, for an agent that keeps the actions it has learned to choose from."""
+        return dataclasses.replace(self, protocol=protocol, actions="full" if self.rules.full_actions else "minimal")
 
     def spec(self) -> WorldSpec:
         return WorldSpec(FRAME_SHAPE, _action_names(self.game, self.rules.full_actions), FRAMES_PER_STEP)

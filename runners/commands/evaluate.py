@@ -1,47 +1,123 @@
-"""`rfwp evaluate`: scores a checkpoint of a run, and films a game of it."""
+"""`rfwp evaluate`: scores checkpoints of runs, and films games of them."""
 
+import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
+from rfwp.envs.world import WorldConfig
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import machine
 from rfwp.runners.config import TrainConfig
+from rfwp.runners.contenders import Contender, find_contenders
 from rfwp.runners.errors import UserError
-from rfwp.runners.evaluate import Policy, Score
+from rfwp.runners.evaluate import BATCHES, Evaluation, Policy, Score
+from rfwp.runners.files import write_whole
 from rfwp.runners.options import parse
-from rfwp.runners.run_folder import RunFolder
-from rfwp.runners.scoreboard import print_evaluation, run_evaluation
+from rfwp.runners.run_folder import RunFolder, short_names
+from rfwp.runners.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
 from rfwp.runners.train import build_agent
 from rfwp.runners.video import film
 
+KINDS: dict[str, tuple[Score, ...]] = {"game": ("game",), "life": ("life",), "both": ("game", "life")}
+
 
 def run(argv: Sequence[str]) -> int:
-    """From the words after `rfwp evaluate` to the exit code."""
+    """From the words after `rfwp evaluate` to the exit code: 1 if one of several runs had to be left out."""
     values = parse(_parser(), argv)
-    folder = RunFolder(Path(values.run))
-    config = folder.read_config()
-    _check(values, config)
+    kinds = KINDS[values.score]
+    # Lives are scored as the paper does, greedily, unless a policy is asked for.
+    policies: dict[Score, Policy] = {"game": values.policy or "sampled", "life": values.policy or "greedy"}
+    values.policy = policies[kinds[0]]
+    contenders, left_out = find_contenders([Path(name) for name in values.runs], values.checkpoint)
+    worlds = [_world(contender, values.protocol) for contender in contenders]
+    for contender, world in zip(contenders, worlds, strict=True):
+        _check(values, dataclasses.replace(contender.config, env=world))
+    _check_protocols(contenders, worlds, values.mixed)
     machine.keep_freed_memory()
-    agent = build_agent(config, machine.pick_device(values.device))
-    checkpoint = folder.checkpoints.find(values.checkpoint)
-    checkpoint.load_weights(agent)
-    steps, console = checkpoint.manifest.agent_steps, Console(stderr=values.json == "-")
-    policy, score, seed = values.policy, values.score, values.seed
-    result = run_evaluation(agent, config, values.episodes, steps, console, policy, score, seed)
-    if values.json == "-":
-        print(json.dumps(result.summary(), indent=2))
+    console, lines = Console(stderr=values.json == "-"), []
+    names = short_names([contender.folder.path for contender in contenders])
+    for name, contender, world in zip(names, contenders, worlds, strict=True):
+        config = dataclasses.replace(contender.config, env=world)
+        agent = build_agent(config, machine.pick_device(values.device))
+        contender.checkpoint.load_weights(agent)
+        results = {kind: _score(agent, config, contender, values, kind, policies[kind], console) for kind in kinds}
+        lines.append(Line(name, contender.core, results.get("game"), results.get("life")))
+        if values.video:
+            _film(agent, config, contender.folder, contender.agent_steps, values.policy, values.seed, console)
+    _show(lines, values.json, console)
+    for reason in left_out:
+        print(f"rfwp evaluate: left out: {reason}", file=sys.stderr)
+    return 1 if left_out else 0
+
+
+def _score(
+    agent: ActorCritic,
+    config: TrainConfig,
+    contender: Contender,
+    values: Namespace,
+    kind: Score,
+    policy: Policy,
+    console: Console,
+) -> Evaluation:
+    """One evaluation, written into the run's folder unless it goes elsewhere."""
+    steps, seed, drop = contender.agent_steps, values.seed, values.drop_negative and kind == "life"
+    result = run_evaluation(agent, config, values.episodes, steps, console, policy, kind, seed, drop)
+    if contender.protocol != result.protocol:
+        result = dataclasses.replace(result, trained_protocol=contender.protocol)
+    if not values.json:
+        other = f"-{result.protocol}" if result.trained_protocol else ""
+        dropped = "-not-negative" if drop else ""
+        name = f"step-{steps:012d}-{policy}-{kind}{other}{dropped}-seed{seed}.json"
+        result.write(contender.folder.evaluations / name)
+    return result
+
+
+def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> None:
+    """One result as a table of its own, several in one; as JSON one object, or a list."""
+    results = [result for line in lines for result in (line.games, line.lives) if result]
+    if json_file:
+        facts = [result.summary() for result in results]
+        text = json.dumps(facts[0] if len(facts) == 1 else facts, indent=2) + "\n"
+        if json_file == "-":
+            print(text, end="")
+            return
+        write_whole(Path(json_file), text)
+    if len(lines) > 1:
+        print_scoreboard(lines, console)
     else:
-        name = f"step-{steps:012d}-{policy}-{score}-seed{seed}.json"
-        result.write(Path(values.json) if values.json else folder.evaluations / name)
-        print_evaluation(result, console)
-    if values.video:
-        _film(agent, config, folder, steps, policy, seed, console)
-    return 0
+        for result in results:
+            print_evaluation(result, console)
+
+
+def _world(contender: Contender, protocol: Literal["dqn", "machado"] | None) -> WorldConfig:
+    """The world that an agent is scored in: its own, or its game by another protocol."""
+    env = contender.config.env
+    if protocol is None or protocol == contender.protocol:
+        return env
+    if not isinstance(env, atari.Config):
+        raise UserError(f"protocol: got {protocol}, but {env.title} is no Atari game; leave the option out")
+    return env.under(protocol)
+
+
+def _check_protocols(contenders: Sequence[Contender], worlds: Sequence[WorldConfig], mixed: bool) -> None:
+    """UserError if scores of different protocols would stand side by side without having been asked for."""
+    found: dict[str, str] = {}
+    for contender, world in zip(contenders, worlds, strict=True):
+        if isinstance(world, atari.Config):
+            found.setdefault(world.protocol, str(contender.folder.path))
+    if len(found) > 1 and not mixed:
+        listed = ", ".join(f"{protocol} ({run})" for protocol, run in found.items())
+        raise UserError(
+            f"protocol: got runs of several, {listed}, whose scores do not compare;"
+            " give --protocol, or --mixed to have them in one table all the same"
+        )
 
 
 def _check(values: Namespace, config: TrainConfig) -> None:
@@ -51,10 +127,12 @@ def _check(values: Namespace, config: TrainConfig) -> None:
         raise UserError(f"episodes: got {values.episodes}; allowed: a whole number of at least 1")
     if not 0 <= values.seed < 2**31:
         raise UserError(f"seed: got {values.seed}; allowed: a whole number from 0 to {2**31 - 1}")
-    if values.score == "life" and not (atari_env and atari_env.rules.life_ends_episode):
+    if "life" in KINDS[values.score] and not (atari_env and atari_env.rules.life_ends_episode):
         raise UserError(
-            "score: got life; allowed: game, for lost lives end no episode in this run (in protocol dqn they do)"
+            f"score: got {values.score}; allowed: game, for lost lives end no episode here (in protocol dqn they do)"
         )
+    if values.drop_negative and "life" not in KINDS[values.score]:
+        raise UserError("drop_negative: only lives are dropped; add --score life")
     if values.video and atari_env is None:
         raise UserError(f"video: {config.env.title} has no screen to film; only Atari games have")
     if values.json not in (None, "-") and not Path(values.json).absolute().parent.is_dir():
@@ -82,12 +160,32 @@ def _parser() -> ArgumentParser:
         prog="rfwp evaluate",
         exit_on_error=False,
         allow_abbrev=False,
-        description="Plays full games with the agent of a run and prints its raw scores with their protocol.",
+        description="Plays full games with agents and prints their raw scores with the protocol, in one table.",
     )
-    parser.add_argument("run", type=str, metavar="RUN", help="folder of the run")
-    parser.add_argument("--episodes", type=int, default=30, help="games (or lives) that are started; all are finished")
-    parser.add_argument("--policy", type=Policy, default="sampled", help="how actions are chosen")
-    parser.add_argument("--score", type=Score, default="game", help="score full games, or single lives")
+    parser.add_argument(
+        "runs", type=str, nargs="+", metavar="RUN", help="runs, checkpoints, or folders with some of either"
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=30, help=f"games, or lives in each of {BATCHES} batches; all are finished"
+    )
+    parser.add_argument(
+        "--policy", type=Policy | None, help="how actions are chosen; default: sampled in games, greedy in lives"
+    )
+    parser.add_argument(
+        "--score",
+        type=Literal["game", "life", "both"],
+        default="game",
+        help="score full games; single lives as the RFWP paper's code does; or the one beside the other",
+    )
+    parser.add_argument(
+        "--drop_negative", action="store_true", help="play on until enough lives have a score of 0 or more"
+    )
+    parser.add_argument(
+        "--protocol",
+        type=Literal["dqn", "machado"] | None,
+        help="play by this protocol; default: the one of the run. The agent keeps the actions it knows",
+    )
+    parser.add_argument("--mixed", action="store_true", help="allow several protocols in one table, and mark them")
     parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="which checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="of the games and of sampled actions")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")

@@ -1,6 +1,7 @@
 """Scores: every game that was started is finished, none is counted twice, and the state is carried as in training."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm
 from rfwp.models.encoders import flat, shallow
 from rfwp.runners.cli import main
-from rfwp.runners.evaluate import evaluate, play
+from rfwp.runners.errors import UserError
+from rfwp.runners.evaluate import NotNegative, evaluate, play
 
 
 def toy_agent(world) -> ActorCritic:
@@ -92,9 +94,10 @@ def test_lives_and_games_are_told_apart():
     config = atari.Config("breakout")
     torch.manual_seed(0)
     agent = ActorCritic(shallow.Config().build((4, 84, 84)), lstm.Config(hidden_size=8), 4)
-    lives, games = (evaluate(agent, config, count, score=score) for score, count in (("life", 10), ("game", 2)))
-    # Two environments play five lives each: those of one game of Breakout, which begins with five.
-    assert [sum(lives.scores[:5]), sum(lives.scores[5:])] == games.scores
+    lives, games = (evaluate(agent, config, episodes=5, score=score) for score in ("life", "game"))
+    # A batch of five lives is one game of Breakout, which begins with five; there are five batches.
+    assert len(lives.games) == 25
+    assert [5 * batch_mean for batch_mean in lives.batch_means] == pytest.approx(games.scores)
     assert sum(life.length for life in lives.games[:5]) == games.games[0].length
 
 
@@ -124,7 +127,11 @@ def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
         ("--episodes 0", "episodes: got 0; allowed: a whole number of at least 1"),
         ("--policy best", "policy: got best; allowed: sampled, greedy"),
         ("--checkpoint 77", "checkpoint: got '77'; allowed: best, last, "),
-        ("--score points", "score: got points; allowed: game, life"),
+        ("--score points", "score: got points; allowed: game, life, both"),
+        ("--score both", "score: got both; allowed: game"),
+        ("--protocol dqn", "protocol: got dqn, but delayed_cue is no Atari game"),
+        ("--protocol atari", "protocol: got atari; allowed: dqn, machado"),
+        ("--drop_negative", "drop_negative: only lives are dropped; add --score life"),
         ("--device gpu9", "device: got 'gpu9'; allowed: "),
     ],
 )
@@ -137,3 +144,112 @@ def test_wrong_words_get_one_line(tmp_path_factory, capsys, words, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+class Seesaw(Ladder):
+    """Every step ends a learner episode, or life, which scores -1 and 2 in turns; a game is of four of them."""
+
+    def reset(self, seed):
+        self.steps = 0
+        return super().reset(seed)
+
+    def step(self, action):
+        self.steps += 1
+        everywhere, frame = np.ones(self.num_envs, bool), np.zeros((self.num_envs, 1, 1, 3), np.uint8)
+        reward = np.full(self.num_envs, 2.0 if self.steps % 2 == 0 else -1.0, np.float32)
+        return self.tracker.advance(frame, reward, everywhere, everywhere & (self.steps % 4 == 0))
+
+
+class SeesawConfig(LadderConfig):
+    def build(self, num_envs, num_threads=1):
+        return Seesaw(num_envs)
+
+
+def test_lives_come_in_five_batches_whose_means_are_averaged():
+    result = evaluate(toy_agent(SeesawConfig()), SeesawConfig(), episodes=3, score="life")
+    assert result.scores == [-1, 2, -1] * 5
+    assert result.batch_means == [0.0] * 5
+    assert result.summary()["deviation_of_means"] == 0.0
+    assert result.dropped == 0
+
+
+def test_negative_lives_are_played_on_past_and_counted():
+    result = evaluate(toy_agent(SeesawConfig()), SeesawConfig(), episodes=3, score="life", drop_negative=True)
+    assert result.scores == [2] * 15
+    assert result.dropped == 15
+
+
+def test_an_agent_with_few_lives_that_count_is_not_waited_for():
+    config = SeesawConfig()
+    with config.build(1) as world, pytest.raises(UserError, match="drop_negative: 3 scores were below 0"):
+        play(toy_agent(config), world, np.full(1, 9), "greedy", "life", 0, counts=NotNegative(patience=2))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Atari runs of no training at all: Pong and Breakout under dqn, Pong under machado."""
+    parent = tmp_path_factory.mktemp("atari")
+    few = "--preset cpu --total_steps 1 --final_games 0 --actors.games 4 --learner.batch_size 2 --encoder.size 8"
+    for name, words in {"pong": "pong", "breakout": "breakout", "sticky": "pong --env.protocol machado"}.items():
+        words = f"train --env.game {words} --env.max_frames 400 --core feedforward {few} --run {parent / name}"
+        assert main(words.split()) == 0
+    return parent
+
+
+def test_several_runs_stand_in_one_table_with_reference_scores_and_aggregates(runs, capsys, tmp_path):
+    file = tmp_path / "all.json"
+    words = ["evaluate", str(runs / "pong"), str(runs / "breakout"), "--episodes", "1", "--score", "both"]
+    assert main([*words, "--json", str(file)]) == 0
+    shown = capsys.readouterr().out
+    facts = json.loads(file.read_text())
+    assert [(each["game"], each["score"], each["policy"]) for each in facts] == [
+        ("pong", "game", "sampled"),
+        ("pong", "life", "greedy"),
+        ("breakout", "game", "sampled"),
+        ("breakout", "life", "greedy"),
+    ]
+    assert "pong, dqn: random -20.7; human 14.6; IMPALA shallow (50M) 20.4; IMPALA deep (50M) 21.0" in shown
+    human = [each["human_normalised"] for each in facts if each["score"] == "game"]
+    assert f"human-normalised over 2 games: mean {sum(human) / 2:,.1f} %" in shown
+
+
+def test_mixed_protocols_are_refused_unless_asked_for_and_then_marked(runs, capsys):
+    words = ["evaluate", str(runs), "--episodes", "1"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "protocol: got runs of several, dqn (" in error
+    assert error.count("\n") == 1
+    assert main([*words, "--mixed"]) == 0
+    shown = capsys.readouterr().out
+    assert "protocol" in shown
+    assert "machado" in shown
+    assert "human-normalised over" not in shown
+
+
+def test_another_protocol_is_played_with_the_actions_that_the_agent_knows(runs, capsys):
+    words = ["evaluate", str(runs / "pong"), str(runs / "sticky"), "--episodes", "1", "--protocol", "machado"]
+    assert main(words) == 0
+    assert "(trained:" in capsys.readouterr().out
+    (path,) = (runs / "pong" / "eval").glob("*-machado-seed0.json")
+    facts = json.loads(path.read_text())
+    assert (facts["protocol"], facts["trained_protocol"]) == ("machado", "dqn")
+    other = atari.Config("pong").under("machado")
+    assert (other.rules.sticky, other.rules.full_actions, len(other.spec().action_names)) == (0.25, False, 6)
+
+
+def test_checkpoints_are_scored_one_by_one_or_all(runs, capsys):
+    (checkpoint,) = (runs / "pong" / "checkpoints").iterdir()
+    for place in (checkpoint, checkpoint.parent):
+        assert main(["evaluate", str(place), "--episodes", "1"]) == 0
+        assert "pong: 1 full games" in capsys.readouterr().out
+
+
+def test_a_damaged_run_among_several_is_left_out_and_named(runs, tmp_path, capsys):
+    shutil.copytree(runs / "pong", tmp_path / "whole")
+    shutil.copytree(runs / "pong", tmp_path / "damaged")
+    next((tmp_path / "damaged").glob("checkpoints/*/manifest.json")).unlink()
+    assert main(["evaluate", str(tmp_path), "--episodes", "1"]) == 1
+    shown = capsys.readouterr()
+    assert "pong: 1 full games" in shown.out
+    assert "rfwp evaluate: left out: checkpoint: " in shown.err
+    assert shown.err.count("\n") == 1

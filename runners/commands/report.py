@@ -1,0 +1,61 @@
+"""`rfwp report`: what runs came to, as a page with curves, tables and statistics."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rfwp.runners.evaluate import Policy
+from rfwp.runners.options import parse
+from rfwp.runners.report import tables
+from rfwp.runners.report.writer import Report, write_report
+
+
+def run(argv: Sequence[str]) -> int:
+    """From the words after `rfwp report` to the exit code."""
+    values, console = parse(_parser(), argv), Console()
+    with console.status("reading runs, and drawing ..."):
+        report = write_report([Path(name) for name in values.folders], Path(values.out), values.baseline, values.policy)
+    print_report(report, console)
+    return 0
+
+
+def print_report(report: Report, console: Console) -> None:
+    """The scores, the warnings, and where the page is."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("task")
+    table.add_column("agent")
+    for heading in ("seeds", "score [95 %]", "human"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in report.study.results:
+        human = f"{100 * result.human:,.1f} %" if math.isfinite(result.human) else "–"
+        score = tables.score_text(result) or "–"
+        table.add_row(result.task, result.agent, str(len(result.finals)), score, human)
+    console.print(table)
+    note = f"Mean over seeds of evaluations by {report.study.policy} actions; †: of the last 100 games in training."
+    console.print(note, soft_wrap=True, highlight=False)
+    for warning in report.warnings:
+        console.print(f"! {warning}", soft_wrap=True, markup=False, highlight=False)
+    console.print(
+        f"Report on {len(report.study.runs)} runs: {report.page}", soft_wrap=True, markup=False, highlight=False
+    )
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="rfwp report",
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="Makes a page with learning curves, scores and statistics from any runs.",
+    )
+    parser.add_argument("folders", type=str, nargs="+", metavar="DIR", help="runs, or folders with runs at any depth")
+    parser.add_argument("--out", type=str, default="report", metavar="DIR", help="folder of the report")
+    parser.add_argument(
+        "--baseline", type=str | None, metavar="CORE", help="that others are compared with; default: lstm, if there"
+    )
+    parser.add_argument("--policy", type=Policy, default="sampled", help="whose evaluations count as final scores")
+    return parser

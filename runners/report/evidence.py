@@ -1,0 +1,122 @@
+"""What a reader has to know before believing a report: where runs are few, unfinished or not alike."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rfwp.runners.report.records import Run
+from rfwp.runners.report.study import CIRCUMSTANCES, Study, differing, show
+
+ENOUGH_SEEDS = 5
+FEW_SEEDS = 3
+
+
+def warnings(study: Study) -> list[str]:
+    """One sentence for each reason to doubt, the weightiest first."""
+    return [
+        *_about_seeds(study),
+        *_about_protocols(study),
+        *_about_lengths(study),
+        *_about_scores(study),
+        *_about_settings(study),
+        *_about_games(study),
+        *(f"{study.name_of(run)}: {note}." for run in study.runs for note in run.notes),
+    ]
+
+
+def _about_seeds(study: Study) -> Iterator[str]:
+    counts = Counter(len(result.runs) for result in study.results)
+    fewest = min(counts)
+    if fewest == 1:
+        yield f"{_some(study, 1)} 1 seed only: no interval can be given, and a difference may be luck."
+    if 1 < fewest < FEW_SEEDS or (fewest == 1 and 2 in counts):
+        yield f"{_some(study, 2)} 2 seeds: intervals mean little."
+    elif FEW_SEEDS <= fewest < ENOUGH_SEEDS:
+        yield f"At most {max(counts)} seeds an agent: intervals are wide and themselves uncertain."
+    if len(counts) > 1:
+        yield (
+            f"Agents have between {fewest} and {max(counts)} seeds: aggregates weigh a game by its number of runs,"
+            " and intervals differ in width for that reason alone."
+        )
+    for result in study.results:
+        repeated = [seed for seed, n in Counter(run.settings["seed"] for run in result.runs).items() if n > 1]
+        for seed in repeated:
+            yield f"{result.agent} on {result.task} has seed {seed} more than once: those runs may not be independent."
+
+
+def _some(study: Study, seeds: int) -> str:
+    """Whom a number of seeds holds for, as the beginning of a sentence."""
+    concerned = [f"{result.agent} on {result.task}" for result in study.results if len(result.runs) == seeds]
+    if len(concerned) == len(study.results):
+        return "Every agent has"
+    listed = ", ".join(concerned[:3]) + (f" and {len(concerned) - 3} more" if len(concerned) > 3 else "")
+    return f"{listed} {'has' if len(concerned) == 1 else 'have'}"
+
+
+def _about_protocols(study: Study) -> Iterator[str]:
+    if len(study.protocols) > 1:
+        yield (
+            f"Runs were made under different protocols ({', '.join(study.protocols)}): these do not compare, so each"
+            " is a task of its own, and aggregates over games are left out."
+        )
+
+
+def _about_lengths(study: Study) -> Iterator[str]:
+    unfinished = [run for run in study.runs if not run.finished]
+    for run in unfinished[:10]:
+        state = "is still being written" if run.being_written else "is unfinished"
+        yield f"{study.name_of(run)} {state}: {run.agent_steps:,} of {run.total_steps:,} agent steps."
+    if len(unfinished) > 10:
+        yield f"{len(unfinished) - 10} more runs are unfinished; the table of runs marks them."
+    for task in study.tasks:
+        steps = sorted(run.agent_steps for run in study.runs if study.task_of(run) == task)
+        if steps[-1] > 1.01 * steps[0]:  # a run ends with the batch that reaches its last step
+            yield (
+                f"Runs on {task} were trained for {steps[0]:,} to {steps[-1]:,} agent steps:"
+                " final scores compare unequal training."
+            )
+
+
+def _about_scores(study: Study) -> Iterator[str]:
+    for result in study.results:
+        where = f"{result.agent} on {result.task}"
+        if not result.finals:
+            yield f"{where}: no game has ended yet, so there is no score."
+            continue
+        if len(result.finals) < len(result.runs):
+            missing = len(result.runs) - len(result.finals)
+            yield f"{where}: no game has ended in {missing} of {len(result.runs)} runs; the mean leaves them out."
+        trained = sum(final.source == "training" for final in result.finals)
+        if trained:
+            yield (
+                f"{where}: {trained} of {len(result.runs)} runs have no evaluation by {study.policy} actions; the"
+                " return of the last 100 games in training (†) stands in, which lags behind the agent."
+            )
+    for run in study.runs:
+        final = run.final(study.policy)
+        if final and final.source == "evaluation" and final.agent_steps < run.agent_steps:
+            yield f"{study.name_of(run)}: evaluated at {final.agent_steps:,} of its {run.agent_steps:,} agent steps."
+
+
+def _about_settings(study: Study) -> Iterator[str]:
+    """Settings beside the core and its own that differ between the agents of a task."""
+    for task in study.tasks:
+        runs = [run for run in study.runs if study.task_of(run) == task]
+        for name, values in differing(runs).items():
+            if not name.startswith((*CIRCUMSTANCES, "core.")):
+                shown = ", ".join(sorted({show(value) for value in values}))
+                yield f"Agents on {task} differ in more than the core: {name} is {shown}."
+    machines = {_machine(run) for run in study.runs}
+    if len(machines) > 1:
+        yield f"Runs come from {len(machines)} kinds of machine: curves against time do not compare."
+
+
+def _machine(run: Run) -> tuple[str | None, str | None]:
+    return run.origin.get("platform"), run.origin.get("gpu")
+
+
+def _about_games(study: Study) -> Iterator[str]:
+    everywhere = study.shared_tasks(study.agents, normalised=False)
+    missing = [result for result in study.results if result.task not in everywhere]
+    if len(study.agents) > 1 and missing:
+        tasks = sorted({result.task for result in missing})
+        yield f"Not every agent has scores on {', '.join(tasks)}: comparisons over games leave them out."

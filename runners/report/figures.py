@@ -1,0 +1,220 @@
+"""The figures of a report, each as SVG text that the page can colour."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+from scipy.ndimage import uniform_filter1d
+
+from rfwp.envs.games import GAMES
+from rfwp.runners import statistics
+from rfwp.runners.report.drawing import Drawing
+from rfwp.runners.report.palette import INK, MUTED, Mark, marks
+from rfwp.runners.report.records import Array, Run
+from rfwp.runners.report.study import Study, common_grid
+
+AGAINST = ("agent_steps", "wall_seconds")  # what learning is drawn over
+TIMES = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
+
+
+def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
+    """Return against agent steps and time, a row a task; or against one of them, a grid of tasks."""
+    panels = [(task, name) for task in study.tasks for name in against]
+    columns = len(against) if len(against) > 1 else 3
+    rows = math.ceil(len(panels) / columns)
+    with Drawing(rows * (2.9 if columns == 2 else 2.3) + 0.4) as drawing:
+        look = marks(study.agents)
+        time = _time_unit(study)
+        for axes, (task, name) in zip(drawing.grid(rows, columns, len(panels)), panels, strict=True):
+            for agent in study.agents:
+                if result := study.result(task, agent):
+                    _draw_curves(axes, result.runs, name, TIMES[time] if name == "wall_seconds" else 1.0, look[agent])
+            axes.set(
+                title=task, xlabel=time if name == "wall_seconds" else "agent steps", ylabel="return", xlim=(0, None)
+            )
+            _short_numbers(axes.xaxis, axes.yaxis)
+        drawing.legend(look)
+    return drawing.svg("learning curves")
+
+
+def _short_numbers(*scales: Axis) -> None:
+    """Labels as in 20k and 1.5M."""
+    for scale in scales:
+        scale.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}".replace("-", "−")
+
+
+def _time_unit(study: Study) -> str:
+    """The largest unit of which the longest run took a few."""
+    longest = max(np.nanmax(run.metrics["wall_seconds"], initial=0) for run in study.runs)
+    return next(name for name, seconds in TIMES.items() if longest >= 3 * seconds or seconds == 1)
+
+
+def _draw_curves(axes: Axes, runs: Sequence[Run], against: str, scale: float, mark: Mark) -> None:
+    """Every run as a thin line; their mean and its interval where all of them have come."""
+    curves = [(x / scale, y) for x, y in (run.curve(against) for run in runs) if x.size]
+    grid = common_grid(curves) if len(curves) > 1 else None
+    for x, y in curves:
+        width, alpha = (1.6, 1.0) if len(curves) == 1 else (0.6, 0.45)
+        axes.plot(*_thinned(x, y), color=mark.light, dashes=mark.dashes, linewidth=width, alpha=alpha)
+    if grid is not None:
+        x, values = grid
+        average, low, high = statistics.mean_curve(values)
+        axes.fill_between(x, low, high, color=mark.light, alpha=0.16, linewidth=0)
+        axes.plot(x, average, color=mark.light, dashes=mark.dashes)
+        _end(axes, x[-1], average[-1], mark)
+    elif len(curves) == 1:
+        _end(axes, curves[0][0][-1], curves[0][1][-1], mark)
+
+
+def _thinned(x: Array, y: Array, most: int = 120) -> tuple[Array, Array]:
+    """A curve with so many points that no eye misses the others."""
+    keep = np.unique(np.linspace(0, x.size - 1, min(most, x.size)).astype(int))
+    return x[keep], y[keep]
+
+
+def _end(axes: Axes, x: float, y: float, mark: Mark) -> None:
+    axes.plot([x], [y], mark.marker, color=mark.light, markersize=5.5, clip_on=False)
+
+
+def aggregates(study: Study, tasks: Sequence[str]) -> str:
+    """Aggregates of human-normalised scores over games: a row an agent, a column a statistic."""
+    look = marks(study.agents)
+    with Drawing(0.34 * len(study.agents) + 0.9) as drawing:
+        for axes, (title, statistic) in zip(
+            drawing.grid(1, 4, sharey=True), statistics.AGGREGATES.values(), strict=True
+        ):
+            for row, agent in enumerate(study.agents):
+                strata = study.strata(agent, tasks, normalised=True)
+                _interval(axes, row, statistics.estimate(statistic, strata), look[agent])
+            _rows(axes, list(study.agents))
+            axes.use_sticky_edges = False  # bars would end at the frame
+            axes.margins(x=0.08)
+            axes.set(title=title.capitalize())
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes.locator_params(axis="x", nbins=4)
+    return drawing.svg("aggregates of human-normalised scores")
+
+
+def _interval(axes: Axes, row: float, estimate: statistics.Estimate, mark: Mark) -> None:
+    """A point and its interval as a bar, in a row."""
+    if np.isfinite(estimate.low):
+        axes.barh(row, estimate.high - estimate.low, left=estimate.low, height=0.42, color=mark.light, alpha=0.28)
+    axes.plot([estimate.value], [row], mark.marker, color=mark.light, markersize=6)
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    axes.tick_params(axis="y", labelsize=9, labelcolor=INK)
+    axes.grid(axis="y", visible=False)
+
+
+def profiles(study: Study, tasks: Sequence[str]) -> str:
+    """Performance profiles: the share of runs above each human-normalised score."""
+    look, scores = marks(study.agents), {agent: study.strata(agent, tasks, True) for agent in study.agents}
+    highest = max(float(np.max(np.concatenate(strata))) for strata in scores.values())
+    thresholds = np.linspace(0, max(1.0, min(highest * 1.05, 8.0)), 121)
+    with Drawing(3.3) as drawing:
+        (axes,) = drawing.grid(1, 1)
+        for agent, strata in scores.items():
+            share, low, high = statistics.bootstrap(lambda s: statistics.performance_profile(s, thresholds), strata)
+            axes.fill_between(thresholds, low, high, color=look[agent].light, alpha=0.16, linewidth=0, step="post")
+            axes.step(thresholds, share, where="post", color=look[agent].light, dashes=look[agent].dashes)
+        axes.set(xlabel="human-normalised score", ylabel="share of runs above it", ylim=(0, 1.03), xlim=(0, None))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        drawing.legend(look)
+    return drawing.svg("performance profiles")
+
+
+def improvement_chances(study: Study, tasks: Sequence[str], baseline: str) -> str:
+    """Probability that a run of each agent beats one of the baseline's on the same task."""
+    others, look = [agent for agent in study.agents if agent != baseline], marks(study.agents)
+    theirs = study.strata(baseline, tasks, normalised=False)
+    with Drawing(0.36 * len(others) + 0.8) as drawing:
+        (axes,) = drawing.grid(1, 1)
+        axes.axvline(0.5, color=MUTED, linewidth=0.9, dashes=(3, 2))
+        for row, agent in enumerate(others):
+            ours = study.strata(agent, tasks, normalised=False)
+            _interval(axes, row, statistics.estimate(statistics.probability_of_improvement, ours, theirs), look[agent])
+        _rows(axes, others)
+        axes.set(xlabel=f"probability of a higher score than {baseline}", xlim=(-0.01, 1.01))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return drawing.svg(f"probability of improvement over {baseline}")
+
+
+def relative_improvements(study: Study, baseline: str) -> str | None:
+    """Relative improvement over the baseline, by game, as bars; None where no game has both."""
+    found = {}
+    for agent in study.agents:
+        tasks = study.shared_tasks((agent, baseline), normalised=True) if agent != baseline else []
+        if tasks:
+            found[agent] = sorted(((_gain(study, agent, baseline, task), task) for task in tasks), reverse=True)
+    if not found:
+        return None
+    look, columns = marks(study.agents), min(3, len(found))
+    rows = math.ceil(len(found) / columns)
+    with Drawing(rows * (0.22 * max(map(len, found.values())) + 0.75)) as drawing:
+        for axes, (agent, gains) in zip(drawing.grid(rows, columns, len(found)), found.items(), strict=True):
+            _draw_bars(axes, gains, look[agent])
+            axes.set(title=f"{agent} over {baseline}")
+    return drawing.svg(f"relative improvement over {baseline} by game")
+
+
+def _gain(study: Study, agent: str, baseline: str, task: str) -> float:
+    ours, theirs = study.result(task, agent), study.result(task, baseline)
+    assert ours is not None, "the task is shared"
+    assert theirs is not None, "the task is shared"
+    reference = GAMES[ours.runs[0].task]
+    return float(
+        statistics.relative_improvement(ours.score.value, theirs.score.value, reference.random, reference.human)
+    )
+
+
+def _draw_bars(axes: Axes, gains: Sequence[tuple[float, str]], mark: Mark) -> None:
+    values = [gain for gain, _ in gains]
+    axes.barh(range(len(gains)), values, height=0.62, color=[mark.light if v >= 0 else MUTED for v in values])
+    axes.axvline(0, color=MUTED, linewidth=0.8)
+    _rows(axes, [task for _, task in gains])
+    if max(map(abs, values)) > 5:  # one game would squeeze all others
+        axes.set_xscale("symlog", linthresh=1.0)
+        ticks = [tick for tick in (-100, -10, -1, 0, 1, 10, 100) if min(*values, -0.1) <= tick <= max(*values, 0.1)]
+        axes.set_xticks(ticks)
+        axes.minorticks_off()
+    axes.margins(x=0.12)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def throughput(study: Study) -> str:
+    """How fast runs learned and how old the acting policy was, over their steps."""
+    titles = {
+        "steps_per_second": "Agent steps per second",
+        "policy_lag": "Policy lag, in updates",
+        "importance_weight_clipped": "Importance weights clipped",
+    }
+    look = marks(study.agents)
+    with Drawing(2.7) as drawing:
+        for axes, (name, title) in zip(drawing.grid(1, 3), titles.items(), strict=True):
+            for run in study.runs:
+                mark, known = look[study.agent_of(run)], np.isfinite(run.metrics[name])
+                x, y = _thinned(run.metrics["agent_steps"][known], _smoothed(run.metrics[name][known]))
+                axes.plot(x, y, color=mark.light, dashes=mark.dashes, linewidth=1.0)
+            axes.set(title=title, xlabel="agent steps", xlim=(0, None), ylim=(0, None))
+            _short_numbers(axes.xaxis, axes.yaxis)
+            axes.locator_params(axis="x", nbins=4)
+        drawing.legend(look)
+    return drawing.svg("throughput and policy lag")
+
+
+def _smoothed(values: Array) -> Array:
+    """A running mean over a fiftieth of the run."""
+    return np.asarray(uniform_filter1d(values, max(1, values.size // 50), mode="nearest"))

@@ -1,0 +1,52 @@
+"""Tables as text: for people, as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+from typing import NamedTuple
+
+Cell = str | int | float | None  # None where there is nothing to say
+
+
+class Table(NamedTuple):
+    """Rows of cells under headings."""
+
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+def text(cell: Cell) -> str:
+    """A cell for people."""
+    if cell is None:
+        return "–"
+    if isinstance(cell, float):
+        return f"{cell:,.2f}" if abs(cell) < 10 else f"{cell:,.1f}"
+    return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def as_csv(table: Table) -> str:
+    """Plain numbers; nothing where there is none."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows(table.rows)
+    return out.getvalue()
+
+
+def as_markdown(table: Table) -> str:
+    """A table as GitHub shows it; numbers to the right."""
+    lines = [table.columns, [":--" if place == 0 else "--:" for place in range(len(table.columns))]]
+    lines += [[text(cell) for cell in row] for row in table.rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+
+
+def as_latex(table: Table) -> str:
+    """A tabular that needs the booktabs package."""
+    lines = [" & ".join(_escaped(text(cell)) for cell in row) + r" \\" for row in table.rows]
+    head = " & ".join(map(_escaped, table.columns)) + r" \\"
+    body = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
+    return f"\\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}\n{body}\n\\end{{tabular}}\n"
+
+
+def _escaped(words: str) -> str:
+    special = {"\\": r"\textbackslash{}", "†": r"$^\dagger$", "–": "--", "~": r"\textasciitilde{}", "^": r"\^{}"}
+    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in words)

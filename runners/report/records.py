@@ -1,0 +1,184 @@
+"""Reads what runs have left in their folders. Whatever cannot be read is left out, counted and said."""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfwp.runners.errors import UserError
+from rfwp.runners.metrics import METRICS
+from rfwp.runners.options import Values
+from rfwp.runners.run_folder import RunFolder, find_run_folders
+
+Array = NDArray[np.float64]
+
+FRESH_SECONDS = 120  # a run that is under way writes a line of metrics much more often
+
+
+class Final(NamedTuple):
+    """The score that a run is judged by."""
+
+    score: float  # mean raw return
+    source: str  # "evaluation", or "training": the last 100 games while the agent learned
+    episodes: int  # full games that it is the mean of
+    agent_steps: int  # that the agent had been trained for
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its settings, its record, its evaluations."""
+
+    folder: Path
+    settings: dict[str, Any]  # as on the command line: "core.name", "learner.learning_rate", ...
+    origin: dict[str, str]  # versions of code, packages and machine
+    metrics: dict[str, Array]  # [lines] each, by the names of METRICS; NaN where nothing was recorded
+    evaluations: list[dict[str, Any]]
+    videos: list[Path]
+    being_written: bool
+    notes: list[str] = field(default_factory=list)  # what could not be read
+
+    @property
+    def task(self) -> str:
+        """The game, or the toy task."""
+        return str(self.settings["env.game" if self.protocol else "env.name"])
+
+    @property
+    def protocol(self) -> str | None:
+        """Of Atari games; None for toy tasks."""
+        return self.settings.get("env.protocol")
+
+    @property
+    def core(self) -> str:
+        """Name of the memory core."""
+        return str(self.settings["core.name"])
+
+    @property
+    def agent_steps(self) -> int:
+        """Agent steps learned from so far."""
+        return int(self.metrics["agent_steps"][-1]) if self.metrics["agent_steps"].size else 0
+
+    @property
+    def total_steps(self) -> int:
+        """Agent steps that the run was to have."""
+        return int(self.settings["total_steps"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has had all its steps."""
+        return self.agent_steps >= self.total_steps
+
+    def curve(self, against: str) -> tuple[Array, Array]:
+        """A metric, as in "agent_steps", and the mean return of the last games at those points; from the first game."""
+        known = np.isfinite(self.metrics[against]) & np.isfinite(self.metrics["return_mean"])
+        return self.metrics[against][known], self.metrics["return_mean"][known]
+
+    def final(self, policy: str) -> Final | None:
+        """The newest evaluation of full games by this policy, else the end of training; None if no game has ended."""
+        fitting = [
+            facts
+            for facts in self.evaluations
+            if (facts["score"], facts["policy"], facts["protocol"]) == ("game", policy, self.protocol)
+        ]
+        if fitting:
+            newest = max(fitting, key=lambda facts: (facts["agent_steps"], facts["episodes"], -facts["seed"]))
+            return Final(newest["mean"], "evaluation", newest["episodes"], newest["agent_steps"])
+        steps, returns = self.curve("agent_steps")
+        if not returns.size:
+            return None
+        games = int(np.nanmax(self.metrics["games"], initial=0))
+        return Final(float(returns[-1]), "training", min(games, 100), int(steps[-1]))
+
+
+def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """All runs in some folders and what had to be left out; UserError if there is none that can be read."""
+    runs, left_out = [], []
+    for folder in find_run_folders(folders, "report"):
+        try:
+            runs.append(read_run(folder))
+        except UserError as error:
+            left_out.append(f"{folder.path} was left out: {error}")
+    if not runs:
+        raise UserError(f"report: no run can be read; {left_out[0]}")
+    return runs, left_out
+
+
+def read_run(folder: RunFolder) -> Run:
+    """One run; UserError if its config.yaml cannot be read."""
+    settings = flatten(folder.read_values())
+    for name in ("env.name", "core.name", "total_steps", "seed"):
+        if name not in settings:
+            raise UserError(f"{folder.config_file} is no config of a run: it has no {name}")
+    notes: list[str] = []
+    metrics, fresh = _read_metrics(folder.metrics_file, notes)
+    evaluations = [facts for path in sorted(folder.evaluations.glob("*.json")) if (facts := _read_score(path, notes))]
+    videos = [path for kind in ("*.mp4", "*.gif") for path in sorted(folder.videos.glob(kind))]
+    return Run(folder.path, settings, _read_origin(folder.config_file), metrics, evaluations, videos, fresh, notes)
+
+
+def flatten(values: Values) -> dict[str, Any]:
+    """Nested settings by the names that they have on the command line."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= (
+            {f"{key}.{name}": setting for name, setting in value.items()} if isinstance(value, dict) else {key: value}
+        )
+    return flat
+
+
+def _read_metrics(path: Path, notes: list[str]) -> tuple[dict[str, Array], bool]:
+    """The columns of metrics.jsonl, in the order of the steps, and whether it is being written to."""
+    try:
+        text, fresh = path.read_text(errors="replace"), time.time() - path.stat().st_mtime < FRESH_SECONDS
+    except OSError:
+        notes.append("has no metrics.jsonl that can be read")
+        text, fresh = "", False
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()  # the next line of a run that is being written, or the end of one that was killed
+    rows = [row for line in lines if line.strip() and (row := _read_line(line)) is not None]
+    unreadable = sum(1 for line in lines if line.strip()) - len(rows)
+    if unreadable:
+        notes.append(f"{unreadable} of {len(lines)} lines of metrics.jsonl cannot be read and were skipped")
+    rows.sort(key=lambda row: row["agent_steps"])
+    return {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in METRICS}, fresh
+
+
+def _read_line(line: str) -> dict[str, float] | None:
+    """The numbers of one line; None if it is no line of metrics."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(values, dict):
+        return None
+    row = {name: float(value) for name, value in values.items() if _is_number(value)}
+    return row if row.get("agent_steps", -1) >= 0 else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _read_score(path: Path, notes: list[str]) -> dict[str, Any] | None:
+    """One evaluation, if it is whole and has any games."""
+    try:
+        facts = json.loads(path.read_text())
+        whole = all(_is_number(facts[name]) for name in ("mean", "agent_steps", "episodes", "seed"))
+        if whole and facts["episodes"] > 0 and {"score", "policy", "protocol"} <= facts.keys():
+            return dict(facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    notes.append(f"{path.name} in eval/ is no evaluation that can be read, and was skipped")
+    return None
+
+
+def _read_origin(config_file: Path) -> dict[str, str]:
+    """The comments at the head of config.yaml."""
+    comments = (line[2:].partition(": ") for line in config_file.read_text().splitlines() if line.startswith("# "))
+    return {name: value for name, _, value in comments}

@@ -1,0 +1,174 @@
+"""Runs put in order: by task, and by agent, which is a core with its settings."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rfwp.envs.games import GAMES, human_normalised
+from rfwp.runners.errors import UserError
+from rfwp.runners.report.records import Array, Final, Run
+from rfwp.runners.run_folder import short_names
+from rfwp.runners.statistics import Estimate, Strata, estimate, mean
+
+# What may differ between runs of one agent: it bears on how long, how fast or where they ran.
+CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_games", "checkpoint.", "actors.", "env.")
+USUAL_BASELINES = ("lstm", "gru", "feedforward")
+
+
+class Result(NamedTuple):
+    """What the runs of one agent on one task came to."""
+
+    task: str
+    agent: str
+    runs: list[Run]
+    finals: list[Final]  # of those in which a game has ended
+    score: Estimate  # mean over runs; NaN where no game has ended
+
+    @property
+    def from_training(self) -> bool:
+        """Whether a score of these is the return in training, for want of an evaluation."""
+        return any(final.source == "training" for final in self.finals)
+
+    @property
+    def human(self) -> float:
+        """The mean score, 0 for random play and 1 for the human tester; NaN for toy tasks."""
+        return normalise(self.runs[0].task, self.score.value)
+
+
+@dataclass(frozen=True)
+class Study:
+    """All runs of a report. A task is a game, or a game and its protocol where there are several."""
+
+    runs: list[Run]
+    policy: str  # of the evaluations that count
+
+    @cached_property
+    def names(self) -> dict[Path, str]:
+        """What to call the run in each folder."""
+        folders = [run.folder for run in self.runs]
+        return dict(zip(folders, short_names(folders), strict=True))
+
+    def name_of(self, run: Run) -> str:
+        """What to call a run."""
+        return self.names[run.folder]
+
+    @cached_property
+    def protocols(self) -> list[str]:
+        """The protocols of the Atari runs."""
+        return sorted({run.protocol for run in self.runs if run.protocol})
+
+    def task_of(self, run: Run) -> str:
+        """The name of what a run has learned."""
+        return f"{run.task} ({run.protocol})" if run.protocol and len(self.protocols) > 1 else run.task
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """All tasks, by name."""
+        return sorted({self.task_of(run) for run in self.runs})
+
+    @cached_property
+    def agents(self) -> dict[str, str]:
+        """All agents, usual baselines first, and the core of each."""
+        cores = {self.agent_of(run): run.core for run in self.runs}
+        rank = {core: place for place, core in enumerate(("feedforward", "lstm", "gru"))}
+        return dict(sorted(cores.items(), key=lambda item: (rank.get(item[1], len(rank)), item[0])))
+
+    @cached_property
+    def _distinctions(self) -> dict[str, list[str]]:
+        """For each core the settings by which its runs on one task differ: those of its agents."""
+        by_place: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for run in self.runs:
+            by_place[run.core, self.task_of(run)].append(run)
+        names: dict[str, set[str]] = defaultdict(set)
+        for (core, _), runs in by_place.items():
+            names[core] |= {name for name in differing(runs) if not name.startswith(CIRCUMSTANCES)}
+        return {core: sorted(found) for core, found in names.items()}
+
+    def agent_of(self, run: Run) -> str:
+        """The core, with the values of those settings by which its agents differ."""
+        values = [f"{name.rpartition('.')[2]} {show(run.settings.get(name))}" for name in self._distinctions[run.core]]
+        return f"{run.core} ({', '.join(values)})" if values else run.core
+
+    @cached_property
+    def results(self) -> list[Result]:
+        """One for each agent on each task that it has runs on."""
+        grouped: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for run in self.runs:
+            grouped[self.task_of(run), self.agent_of(run)].append(run)
+        order = [(task, agent) for task in self.tasks for agent in self.agents if (task, agent) in grouped]
+        return [self._result(task, agent, grouped[task, agent]) for task, agent in order]
+
+    def _result(self, task: str, agent: str, runs: list[Run]) -> Result:
+        runs = sorted(runs, key=lambda run: int(run.settings["seed"]))
+        finals = [final for run in runs if (final := run.final(self.policy))]
+        scores = np.array([final.score for final in finals], np.float64)
+        score = estimate(mean, [scores]) if finals else Estimate(np.nan, np.nan, np.nan)
+        return Result(task, agent, runs, finals, score)
+
+    def result(self, task: str, agent: str) -> Result | None:
+        """That of one agent on one task, if it has runs there."""
+        return next((each for each in self.results if (each.task, each.agent) == (task, agent)), None)
+
+    def shared_tasks(self, agents: Iterable[str], normalised: bool) -> list[str]:
+        """Tasks on which all of these have scores; if `normalised`, only games that have reference scores."""
+        wanted = set(agents)
+        scored: dict[str, set[str]] = defaultdict(set)
+        for result in self.results:
+            if result.finals and (not normalised or result.runs[0].task in GAMES):
+                scored[result.task].add(result.agent)
+        return [task for task in self.tasks if wanted <= scored[task]]
+
+    def strata(self, agent: str, tasks: Sequence[str], normalised: bool) -> Strata:
+        """The scores [runs] of an agent on each of these tasks; `normalised` makes random play 0 and the human 1."""
+        found = []
+        for task in tasks:
+            result = self.result(task, agent)
+            assert result is not None, "tasks come from shared_tasks"
+            game, scores = result.runs[0].task, [final.score for final in result.finals]
+            found.append(np.array([normalise(game, score) for score in scores] if normalised else scores, np.float64))
+        return found
+
+    def baseline(self, wanted: str | None) -> str:
+        """The agent that others are compared with; UserError if there is none of that name."""
+        if wanted is None:
+            usual = [agent for core in USUAL_BASELINES for agent in self.agents if self.agents[agent] == core]
+            return (usual or list(self.agents))[0]
+        matching = [agent for agent, core in self.agents.items() if wanted in (agent, core)]
+        if not matching:
+            raise UserError(f"baseline: got {wanted!r}; allowed: {', '.join(self.agents)}")
+        return matching[0]
+
+
+def normalise(task: str, score: float) -> float:
+    """A raw score between random play, 0, and the human tester, 1; NaN for what is no Atari game."""
+    return human_normalised(task, score) / 100 if task in GAMES else np.nan
+
+
+def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Settings that differ among the runs that have them, with their values in the order of the runs."""
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    values = {name: [run.settings[name] for run in runs if name in run.settings] for name in names}
+    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def show(value: Any) -> str:
+    """A setting for people."""
+    if isinstance(value, bool) or value is None:
+        return {None: "none", True: "on", False: "off"}[value]
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def common_grid(curves: Sequence[tuple[Array, Array]], points: int = 200) -> tuple[Array, Array] | None:
+    """Curves on one grid [points], and their values there [curves, points], over what all of them cover."""
+    if not curves or any(x.size < 2 for x, _ in curves):
+        return None
+    start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    if not start < end:
+        return None
+    grid = np.linspace(start, end, points)
+    return grid, np.stack([np.interp(grid, x, y) for x, y in curves])

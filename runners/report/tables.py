@@ -1,0 +1,200 @@
+"""The numbers of a report as tables."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rfwp.envs import published
+from rfwp.envs.games import GAMES
+from rfwp.runners import statistics
+from rfwp.runners.report.formats import Cell, Table
+from rfwp.runners.report.records import Run
+from rfwp.runners.report.study import Result, Study, differing, normalise, show
+from rfwp.runners.statistics import AGGREGATES, Estimate
+
+NAMED_ELSEWHERE = ("env.game", "core.name", "seed")  # in the table of runs
+
+
+def scores(study: Study) -> Table:
+    """Final scores: a row for every agent on every task."""
+    columns = ["task", "agent", "seeds", "agent steps", "score", "95 % low", "95 % high", "human, %", "from"]
+    table = Table(columns, [_score_row(result, study.policy) for result in study.results])
+    return table if study.protocols else _without(table, "human, %")
+
+
+def _score_row(result: Result, policy: str) -> list[Cell]:
+    steps = max((final.agent_steps for final in result.finals), default=None)
+    score, low, high = (_known(number) for number in result.score)
+    human = _known(100 * result.human)
+    return [result.task, result.agent, len(result.finals), steps, score, low, high, human, source(result, policy)]
+
+
+def source(result: Result, policy: str) -> str:
+    """What a result is the mean of, in a few words."""
+    if not result.finals:
+        return "no game has ended"
+    episodes = sorted({final.episodes for final in result.finals})
+    count = f"{episodes[0]}" if len(episodes) == 1 else f"{episodes[0]} to {episodes[-1]}"
+    if not result.from_training:
+        return f"{count} games, {policy}"
+    everywhere = all(final.source == "training" for final in result.finals)
+    return f"† {'' if everywhere else 'partly '}training, {count} games"
+
+
+def _known(number: float) -> float | None:
+    return float(number) if math.isfinite(number) else None
+
+
+def by_game(study: Study) -> Table:
+    """The usual table of a paper: a row a task, a column an agent, and reference scores where there are any."""
+    references = any(run.protocol for run in study.runs)
+    rows: list[list[Cell]] = []
+    for task in study.tasks:
+        found = [study.result(task, agent) for agent in study.agents]
+        game = next(result.runs[0].task for result in found if result)
+        known: list[Cell] = [*GAMES[game]] if game in GAMES else [None, None]
+        rows.append([task, *(score_text(result) for result in found), *(known if references else [])])
+    return Table(["task", *study.agents, *(("random", "human") if references else ())], rows)
+
+
+def score_text(result: Result | None) -> str | None:
+    """The mean with its interval; None where there is none."""
+    if result is None or not result.finals:
+        return None
+    size = abs(result.score.value)
+    decimals = ".2f" if size < 10 else ".1f" if size < 1000 else ".0f"
+    score, low, high = (f"{number:,{decimals}}" for number in result.score)
+    interval = f" [{low}, {high}]" if math.isfinite(result.score.low) else ""
+    return f"{score}{interval}{'†' if result.from_training else ''}"
+
+
+def references(study: Study) -> Table:
+    """What others have scored on these games by the same protocol; only for Atari games of one protocol."""
+    publications = published.under(study.protocols[0])
+    games = sorted({run.task for run in study.runs if run.protocol})
+    rows: list[list[Cell]] = [
+        [game, *GAMES[game], *(published.scores(name)[game] for name in publications)] for game in games
+    ]
+    return Table(["task", "random", "human", *(each.title for each in publications.values())], rows)
+
+
+def aggregates(study: Study, tasks: Sequence[str]) -> Table:
+    """Aggregates of human-normalised scores over games, each with its interval: a row an agent."""
+    rows: list[list[Cell]] = []
+    for agent in study.agents:
+        strata = study.strata(agent, tasks, normalised=True)
+        row: list[Cell] = [agent, len(tasks), sum(map(len, strata))]
+        rows.append([*row, *(_percent(statistics.estimate(statistic, strata)) for _, statistic in AGGREGATES.values())])
+    return Table(["agent", "games", "runs", *(title for title, _ in AGGREGATES.values())], rows)
+
+
+def chances(study: Study, tasks: Sequence[str]) -> Table:
+    """Probability that a run of the row's agent beats one of the column's on the same task."""
+    strata = {agent: study.strata(agent, tasks, normalised=False) for agent in study.agents}
+
+    def chance(one: str, other: str) -> Cell:
+        if one == other:
+            return None
+        return _percent(statistics.estimate(statistics.probability_of_improvement, strata[one], strata[other]))
+
+    rows: list[list[Cell]] = [[agent, *(chance(agent, other) for other in strata)] for agent in strata]
+    return Table(["", *(f"over {agent}" for agent in strata)], rows)
+
+
+def _percent(estimate: Estimate) -> str:
+    value, low, high = (100 * each for each in estimate)
+    return f"{value:.0f} %" + (f" [{low:.0f}, {high:.0f}]" if math.isfinite(low) else "")
+
+
+def runs(study: Study) -> Table:
+    """One row a run, with its final score."""
+    columns = [
+        "run",
+        "task",
+        "agent",
+        "seed",
+        "agent steps",
+        "planned",
+        "hours",
+        "score",
+        "human, %",
+        "from",
+    ]
+    table = Table(columns, [_run_row(study, run) for run in study.runs])
+    return table if study.protocols else _without(table, "human, %")
+
+
+def _without(table: Table, column: str) -> Table:
+    """A table but for one column."""
+    place = table.columns.index(column)
+    columns = table.columns[:place] + table.columns[place + 1 :]
+    return Table(columns, [row[:place] + row[place + 1 :] for row in table.rows])
+
+
+def _run_row(study: Study, run: Run) -> list[Cell]:
+    final = run.final(study.policy)
+    state = "" if run.finished else f", {'being written' if run.being_written else 'unfinished'}"
+    source = f"{'† ' if final.source == 'training' else ''}{final.source}" if final else "no game has ended"
+    seconds = run.metrics["wall_seconds"]
+    return [
+        study.name_of(run),
+        study.task_of(run),
+        study.agent_of(run),
+        int(run.settings["seed"]),
+        run.agent_steps,
+        _known(float(np.nanmax(seconds)) / 3600) if np.isfinite(seconds).any() else None,
+        final.score if final else None,
+        _known(100 * normalise(run.task, final.score)) if final else None,
+        source + state,
+    ]
+
+
+def throughput(study: Study) -> Table:
+    """How each run went as a program: medians over its record."""
+    names = ("steps_per_second", "policy_lag", "importance_weight_clipped", "emulator_share", "learning_share")
+    columns = ["run", "agent steps / s", "policy lag", "weights clipped", "emulator share", "learning share"]
+    rows: list[list[Cell]] = []
+    for run in study.runs:
+        medians: list[Cell] = [_median(run, name) for name in names]
+        restarts, memory = (_highest(run, name) for name in ("actor_restarts", "memory_megabytes"))
+        rows.append([study.name_of(run), *medians, restarts, memory])
+    return Table([*columns, "actor restarts", "memory, MB"], rows)
+
+
+def _median(run: Run, name: str) -> float | None:
+    known = run.metrics[name][np.isfinite(run.metrics[name])]
+    return float(np.median(known)) if known.size else None
+
+
+def _highest(run: Run, name: str) -> int | None:
+    known = run.metrics[name][np.isfinite(run.metrics[name])]
+    return int(known.max()) if known.size else None
+
+
+def settings(study: Study) -> Table:
+    """Settings that differ between runs, and what runs have them."""
+    rows: list[list[Cell]] = []
+    for name in differing(study.runs):
+        if name in NAMED_ELSEWHERE:
+            continue
+        by_value: dict[str, list[Run]] = {}
+        for run in study.runs:
+            if name in run.settings:
+                by_value.setdefault(show(run.settings[name]), []).append(run)
+        rows += [[name, value, _listed(study, runs)] for value, runs in sorted(by_value.items())]
+    origins = {name for run in study.runs for name in run.origin}
+    for name in sorted(origins):
+        values = sorted({run.origin.get(name, "unknown") for run in study.runs})
+        if len(values) > 1:
+            having = {v: [run for run in study.runs if run.origin.get(name, "unknown") == v] for v in values}
+            rows += [[name, value, _listed(study, runs)] for value, runs in having.items()]
+    return Table(["setting", "value", "runs that have it"], rows)
+
+
+def _listed(study: Study, runs: Sequence[Run], most: int = 4) -> str:
+    names = [study.name_of(run) for run in runs]
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+ALWAYS = {"scores": scores, "by_game": by_game, "runs": runs, "throughput": throughput, "settings": settings}

@@ -1,0 +1,88 @@
+"""Makes a report from runs, and writes it into a folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rfwp.runners.errors import UserError
+from rfwp.runners.evaluate import Policy
+from rfwp.runners.files import write_whole
+from rfwp.runners.report import evidence, figures, page, tables
+from rfwp.runners.report.formats import Table
+from rfwp.runners.report.records import read_runs
+from rfwp.runners.report.study import Study
+
+INDEX = "index.html"
+SIGN = '<meta name="generator" content="rfwp report'  # by which a page of ours is known again
+
+
+class Report(NamedTuple):
+    """What was written, and what it says."""
+
+    page: Path
+    study: Study
+    warnings: list[str]
+
+
+def write_report(folders: Sequence[Path], out: Path, baseline: str | None = None, policy: Policy = "sampled") -> Report:
+    """Reports on all runs in `folders`, at any depth, into the folder `out`: a page, tables and figures.
+
+    `baseline` is the core that others are compared with, by default the LSTM if there is one; `policy` that of the
+    evaluations that count. UserError if there are no runs, no such baseline, or something else in `out`.
+    """
+    _check(out)
+    runs, left_out = read_runs(folders)
+    study = Study(runs, policy)
+    chosen = study.baseline(baseline)
+    warnings = [*(f"{line}." for line in left_out), *evidence.warnings(study)]
+    # A single run of each agent would come out as better or worse for certain.
+    comparable = len(study.protocols) < 2 and any(len(result.finals) > 1 for result in study.results)
+    shared = study.shared_tasks(study.agents, normalised=False) if comparable else []
+    games = study.shared_tasks(study.agents, normalised=True) if comparable else []
+    drawn, numbers = _figures(study, chosen, shared, games), _tables(study, shared, games)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "figures").mkdir(exist_ok=True)
+    for name, svg in drawn.items():
+        write_whole(out / "figures" / f"{name.replace('_', '-')}.svg", svg)
+    for name, text in page.downloads(numbers).items():
+        write_whole(out / name, text)
+    write_whole(out / INDEX, page.render(study, chosen, warnings, numbers, drawn, shared))
+    return Report(out / INDEX, study, warnings)
+
+
+def _figures(study: Study, baseline: str, shared: Sequence[str], games: Sequence[str]) -> dict[str, str]:
+    """All figures that the runs allow, as SVG."""
+    drawn = {"throughput": figures.throughput(study)}
+    if len(study.tasks) <= 4:
+        drawn["curves"] = figures.learning_curves(study)
+    else:
+        drawn |= {f"curves_{unit}": figures.learning_curves(study, [unit]) for unit in figures.AGAINST}
+    if games:
+        drawn["aggregates"] = figures.aggregates(study, games)
+        drawn["profiles"] = figures.profiles(study, games)
+    if len(study.agents) > 1 and shared:
+        drawn["improvement_chances"] = figures.improvement_chances(study, shared, baseline)
+    if len(study.agents) > 1 and len(study.protocols) < 2 and (bars := figures.relative_improvements(study, baseline)):
+        drawn["relative_improvements"] = bars
+    return drawn
+
+
+def _tables(study: Study, shared: Sequence[str], games: Sequence[str]) -> dict[str, Table]:
+    """All tables that the runs allow."""
+    found = {name: make(study) for name, make in tables.ALWAYS.items()}
+    if len(study.protocols) == 1:
+        found["references"] = tables.references(study)
+    if games:
+        found["aggregates"] = tables.aggregates(study, games)
+    if len(study.agents) > 1 and shared:
+        found["chances"] = tables.chances(study, shared)
+    return found
+
+
+def _check(out: Path) -> None:
+    """UserError rather than writing over what is no report."""
+    index = out / INDEX
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out: got {str(out)!r}, which is a file; allowed: a folder, new or of an earlier report")
+    if index.exists() and SIGN not in index.read_text(errors="replace")[:2000]:
+        raise UserError(f"out: {str(index)!r} is no report of rfwp and would be lost; choose another folder")

@@ -1,0 +1,130 @@
+"""Statistics of scores over games and runs, as pure functions on arrays.
+
+Scores of one agent are `strata`: for each game an array [..., runs] with one score a run. Leading axes are those of
+bootstrap samples, so that the same function serves an estimate and its samples. Definitions, and the advice to report
+them with intervals: Agarwal et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import trim_mean
+
+Array = NDArray[np.float64]
+Strata = Sequence[Array]
+
+SAMPLES = 2000  # of a bootstrap
+CONFIDENCE = 0.95
+
+
+class Estimate(NamedTuple):
+    """A number and its confidence interval, NaN at both ends where the runs are too few for one."""
+
+    value: float
+    low: float
+    high: float
+
+
+def iqm(strata: Strata) -> Array:
+    """Interquartile mean [...]: the mean of the middle half of all runs of all games."""
+    return np.asarray(trim_mean(np.concatenate(strata, axis=-1), 0.25, axis=-1))
+
+
+def mean(strata: Strata) -> Array:
+    """Mean over games [...] of each game's mean over runs."""
+    return np.asarray(_game_means(strata).mean(axis=-1))
+
+
+def median(strata: Strata) -> Array:
+    """Median over games [...] of each game's mean over runs."""
+    return np.asarray(np.median(_game_means(strata), axis=-1))
+
+
+def optimality_gap(strata: Strata, target: float = 1.0) -> Array:
+    """How far runs fall short of `target` on average [...]; what is above it counts as having reached it."""
+    return np.asarray(target - np.minimum(np.concatenate(strata, axis=-1), target).mean(axis=-1))
+
+
+def probability_of_improvement(ours: Strata, theirs: Strata) -> Array:
+    """How likely one of our runs is to beat one of theirs on the same game [...], mean over games; a tie is a half."""
+    chances = []
+    for our, their in zip(ours, theirs, strict=True):
+        difference = our[..., :, None] - their[..., None, :]  # [..., our runs, their runs]
+        chances.append(((np.sign(difference) + 1) / 2).mean(axis=(-2, -1)))
+    return np.asarray(np.mean(chances, axis=0))
+
+
+def performance_profile(strata: Strata, thresholds: ArrayLike) -> Array:
+    """Share of all runs that score above each threshold [..., thresholds]."""
+    runs = np.concatenate(strata, axis=-1)
+    return np.stack([(runs > threshold).mean(axis=-1) for threshold in np.asarray(thresholds)], axis=-1)
+
+
+def relative_improvement(ours: ArrayLike, baseline: ArrayLike, random: ArrayLike, human: ArrayLike) -> Array:
+    """Gain over a baseline agent as a share of what that agent, or the human if better, gains over random play.
+
+    Wang et al. 2016, Dueling Network Architectures, equation 10: unlike a plain quotient it has a meaning where raw
+    scores are negative.
+    """
+    ours, baseline, random, human = (np.asarray(each, np.float64) for each in (ours, baseline, random, human))
+    return np.asarray((ours - baseline) / (np.maximum(baseline, human) - random))
+
+
+def bootstrap(
+    statistic: Callable[..., Array], *agents: Strata, samples: int = SAMPLES, seed: int = 0
+) -> tuple[Array, Array, Array]:
+    """A statistic of one or more agents with both ends of its percentile interval; runs are drawn within each game.
+
+    NaN at both ends where no game has two runs of an agent: one run says nothing of others.
+    """
+    generator = np.random.default_rng(seed)
+    value = statistic(*agents)
+    if not all(any(len(runs) > 1 for runs in strata) for strata in agents):
+        return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
+    drawn = statistic(*([_draw(runs, samples, generator) for runs in strata] for strata in agents))
+    low, high = percentile_interval(drawn)
+    return value, low, high
+
+
+def estimate(statistic: Callable[..., Array], *agents: Strata, samples: int = SAMPLES, seed: int = 0) -> Estimate:
+    """`bootstrap` of a statistic that is one number."""
+    value, low, high = bootstrap(statistic, *agents, samples=samples, seed=seed)
+    return Estimate(float(value), float(low), float(high))
+
+
+def mean_curve(curves: Array, samples: int = SAMPLES, seed: int = 0) -> tuple[Array, Array, Array]:
+    """Mean over seeds [points] of curves [seeds, points], with both ends of its interval; NaN for a single seed."""
+    average = curves.mean(axis=0)
+    if len(curves) < 2:
+        return average, np.full_like(average, np.nan), np.full_like(average, np.nan)
+    chosen = np.random.default_rng(seed).integers(len(curves), size=(samples, len(curves)))
+    counts = (chosen[..., None] == np.arange(len(curves))).sum(axis=1)  # [samples, seeds]
+    low, high = percentile_interval(counts @ curves / len(curves))
+    return average, low, high
+
+
+def percentile_interval(samples: Array, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
+    """Both ends [...] of the interval that holds the middle of bootstrap samples [samples, ...]."""
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(samples, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def _draw(runs: Array, samples: int, generator: np.random.Generator) -> Array:
+    """As many runs as there are, drawn with replacement [samples, runs]."""
+    return runs[generator.integers(len(runs), size=(samples, len(runs)))]
+
+
+def _game_means(strata: Strata) -> Array:
+    return np.stack([runs.mean(axis=-1) for runs in strata], axis=-1)  # [..., games]
+
+
+# Of human-normalised scores: name and function.
+AGGREGATES: dict[str, tuple[str, Callable[[Strata], Array]]] = {
+    "iqm": ("interquartile mean", iqm),
+    "median": ("median", median),
+    "mean": ("mean", mean),
+    "optimality_gap": ("optimality gap", optimality_gap),
+}

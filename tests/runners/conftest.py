@@ -1,0 +1,63 @@
+"""Run folders as training leaves them, with records that were made up, so that what comes out can be worked out."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rfwp.runners.config import TrainConfig
+from rfwp.runners.metrics import METRICS
+from rfwp.runners.options import build_config, parse_train
+from rfwp.runners.run_folder import RunFolder
+
+
+@functools.cache
+def config_of(words: str) -> TrainConfig:
+    return build_config(parse_train(words.split(), {}))
+
+
+def write_run(
+    parent: Path,
+    game: str,
+    core: str,
+    seed: int,
+    score: float | None = None,
+    returns: tuple[float | None, ...] = (None, 1.0, 2.0),
+    total_steps: int = 3000,
+    words: str = "",
+) -> RunFolder:
+    """A run with a line of metrics every 1,000 agent steps and 10 s, and an evaluation if there is a `score`."""
+    world = f"--env {game}" if game in ("recall", "delayed_cue") else f"--env atari --env.game {game} --preset cpu"
+    config = config_of(f"{world} --core {core} {words}")
+    folder = RunFolder(parent / f"{game}-{core}-{seed}")
+    folder.create()
+    folder.write_config(dataclasses.replace(config, seed=seed, total_steps=total_steps))
+    with folder.metrics_file.open("w") as file:
+        for line, value in enumerate(returns, start=1):
+            facts = {"agent_steps": 1000 * line, "wall_seconds": 10.0 * line, "games": 40 * line, "return_mean": value}
+            facts |= {"steps_per_second": 100.0, "policy_lag": 2.0, "importance_weight_clipped": 0.4}
+            file.write(json.dumps(dict.fromkeys(METRICS) | facts) + "\n")
+    if score is not None:
+        write_evaluation(folder, score, agent_steps=1000 * len(returns))
+    return folder
+
+
+def write_evaluation(folder: RunFolder, mean: float, **facts: object) -> None:
+    protocol = folder.read_values()["env"].get("protocol")
+    facts = {"protocol": protocol, "policy": "sampled", "score": "game", "seed": 0, "episodes": 30} | facts
+    folder.evaluations.mkdir(exist_ok=True)
+    path = folder.evaluations / f"{len(list(folder.evaluations.iterdir()))}.json"
+    path.write_text(json.dumps(facts | {"mean": mean}))
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., RunFolder]:
+    return write_run
+
+
+@pytest.fixture(scope="session")
+def add_evaluation() -> Callable[..., None]:
+    return write_evaluation
