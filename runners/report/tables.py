@@ -115,7 +115,6 @@ def runs(study: Study) -> Table:
         "agent",
         "seed",
         "agent steps",
-        "planned",
         "hours",
         "score",
         "human, %",
