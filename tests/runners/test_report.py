@@ -104,6 +104,7 @@ def test_only_evaluations_of_full_games_by_the_policy_and_protocol_of_the_run_co
     add_evaluation(run, 99.0, agent_steps=3000, policy="greedy")
     add_evaluation(run, 99.0, agent_steps=3000, score="life")
     add_evaluation(run, 99.0, agent_steps=3000, protocol="machado")
+    add_evaluation(run, 99.0, agent_steps=3000, game="pong")
     add_evaluation(run, 99.0, agent_steps=1000)
     assert study(tmp_path).results[0].score.value == 5.0
     add_evaluation(run, 6.0, agent_steps=3000, episodes=100)
