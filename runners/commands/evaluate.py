@@ -49,6 +49,8 @@ def run(argv: Sequence[str]) -> int:
         contender.checkpoint.load_weights(agent)
         results = {kind: _score(agent, config, contender, values, kind, policies[kind], console) for kind in kinds}
         lines.append(Line(name, contender.core, results.get("game"), results.get("life")))
+        if len(contenders) > 1:
+            console.print(f"{len(lines)} of {len(contenders)} scored: {name}", markup=False, highlight=False)
         if values.video:
             _film(agent, config, contender.folder, contender.agent_steps, values.policy, values.seed, console)
     _show(lines, values.json, console)

@@ -1,5 +1,6 @@
 """A sheet to draw on with matplotlib, in the report's style, that becomes SVG text."""
 
+import html
 import io
 import re
 from collections.abc import Mapping
@@ -59,4 +60,4 @@ class Drawing:
             self._figure.savefig(out, format="svg", metadata=metadata)
         svg = re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.DOTALL)
         svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-        return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+        return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)

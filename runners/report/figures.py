@@ -27,14 +27,13 @@ def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
     rows = math.ceil(len(panels) / columns)
     with Drawing(rows * (2.9 if columns == 2 else 2.3) + 0.4) as drawing:
         look = marks(study.agents)
-        time = _time_unit(study)
+        time, points = _time_unit(study), _points(study)
         for axes, (task, name) in zip(drawing.grid(rows, columns, len(panels)), panels, strict=True):
+            unit, scale = (time, TIMES[time]) if name == "wall_seconds" else ("agent steps", 1.0)
             for agent in study.agents:
                 if result := study.result(task, agent):
-                    _draw_curves(axes, result.runs, name, TIMES[time] if name == "wall_seconds" else 1.0, look[agent])
-            axes.set(
-                title=task, xlabel=time if name == "wall_seconds" else "agent steps", ylabel="return", xlim=(0, None)
-            )
+                    _draw_curves(axes, result.runs, name, scale, look[agent], points)
+            axes.set(title=task, xlabel=unit, ylabel="return", xlim=(0, None))
             _short_numbers(axes.xaxis, axes.yaxis)
         drawing.legend(look)
     return drawing.svg("learning curves")
@@ -47,10 +46,9 @@ def _short_numbers(*scales: Axis) -> None:
 
 
 def _short(value: float) -> str:
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}".replace("-", "−")
+    scales = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+    size, letter = next((scale for scale in scales if abs(value) >= scale[0]), scales[-1])
+    return f"{value / size:g}{letter}".replace("-", "−")
 
 
 def _time_unit(study: Study) -> str:
@@ -59,13 +57,13 @@ def _time_unit(study: Study) -> str:
     return next(name for name, seconds in TIMES.items() if longest >= 3 * seconds or seconds == 1)
 
 
-def _draw_curves(axes: Axes, runs: Sequence[Run], against: str, scale: float, mark: Mark) -> None:
+def _draw_curves(axes: Axes, runs: Sequence[Run], against: str, scale: float, mark: Mark, points: int) -> None:
     """Every run as a thin line; their mean and its interval where all of them have come."""
     curves = [(x / scale, y) for x, y in (run.curve(against) for run in runs) if x.size]
     grid = common_grid(curves) if len(curves) > 1 else None
     for x, y in curves:
         width, alpha = (1.6, 1.0) if len(curves) == 1 else (0.6, 0.45)
-        axes.plot(*_thinned(x, y), color=mark.light, dashes=mark.dashes, linewidth=width, alpha=alpha)
+        axes.plot(*_thinned(x, y, points), color=mark.light, dashes=mark.dashes, linewidth=width, alpha=alpha)
     if grid is not None:
         x, values = grid
         average, low, high = statistics.mean_curve(values)
@@ -76,8 +74,13 @@ def _draw_curves(axes: Axes, runs: Sequence[Run], against: str, scale: float, ma
         _end(axes, curves[0][0][-1], curves[0][1][-1], mark)
 
 
-def _thinned(x: Array, y: Array, most: int = 120) -> tuple[Array, Array]:
-    """A curve with so many points that no eye misses the others."""
+def _points(study: Study) -> int:
+    """Points of the line of a run: as many as the eye can tell apart, fewer where many runs share a page."""
+    return max(30, min(120, 12_000 // len(study.runs)))
+
+
+def _thinned(x: Array, y: Array, most: int) -> tuple[Array, Array]:
+    """A curve by some of its points."""
     keep = np.unique(np.linspace(0, x.size - 1, min(most, x.size)).astype(int))
     return x[keep], y[keep]
 
@@ -201,12 +204,12 @@ def throughput(study: Study) -> str:
         "policy_lag": "Policy lag, in updates",
         "importance_weight_clipped": "Importance weights clipped",
     }
-    look = marks(study.agents)
+    look, points = marks(study.agents), _points(study)
     with Drawing(2.7) as drawing:
         for axes, (name, title) in zip(drawing.grid(1, 3), titles.items(), strict=True):
             for run in study.runs:
                 mark, known = look[study.agent_of(run)], np.isfinite(run.metrics[name])
-                x, y = _thinned(run.metrics["agent_steps"][known], _smoothed(run.metrics[name][known]))
+                x, y = _thinned(run.metrics["agent_steps"][known], _smoothed(run.metrics[name][known]), points)
                 axes.plot(x, y, color=mark.light, dashes=mark.dashes, linewidth=1.0)
             axes.set(title=title, xlabel="agent steps", xlim=(0, None), ylim=(0, None))
             _short_numbers(axes.xaxis, axes.yaxis)

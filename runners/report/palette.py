@@ -35,6 +35,7 @@ DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.5, 1.5), (6, 1.5, 1.5,
 
 STYLE: dict[Any, Any] = {  # matplotlib types every key
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
+    "text.parse_math": False,  # names are shown as they are
     "font.family": "sans-serif",
     "font.size": 9.0,
     "text.color": INK,

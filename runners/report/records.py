@@ -18,6 +18,7 @@ from rfwp.runners.run_folder import RunFolder, find_run_folders
 
 Array = NDArray[np.float64]
 
+NEEDED = {"env.name": str, "core.name": str, "total_steps": int, "seed": int}  # in a config, beside env.game in Atari
 FRESH_SECONDS = 120  # a run that is under way writes a line of metrics much more often
 
 
@@ -83,7 +84,8 @@ class Run:
         fitting = [
             facts
             for facts in self.evaluations
-            if (facts["score"], facts["policy"], facts["protocol"]) == ("game", policy, self.protocol)
+            if (facts["game"], facts["protocol"], facts["score"], facts["policy"])
+            == (self.task, self.protocol, "game", policy)
         ]
         if fitting:
             newest = max(fitting, key=lambda facts: (facts["agent_steps"], facts["episodes"], -facts["seed"]))
@@ -111,8 +113,9 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
 def read_run(folder: RunFolder) -> Run:
     """One run; UserError if its config.yaml cannot be read."""
     settings = flatten(folder.read_values())
-    for name in ("env.name", "core.name", "total_steps", "seed"):
-        if name not in settings:
+    needed = NEEDED | ({"env.game": str} if "env.protocol" in settings else {})
+    for name, kind in needed.items():
+        if not isinstance(settings.get(name), kind):
             raise UserError(f"{folder.config_file} is no config of a run: it has no {name}")
     notes: list[str] = []
     metrics, fresh = _read_metrics(folder.metrics_file, notes)
@@ -170,7 +173,7 @@ def _read_score(path: Path, notes: list[str]) -> dict[str, Any] | None:
     try:
         facts = json.loads(path.read_text())
         whole = all(_is_number(facts[name]) for name in ("mean", "agent_steps", "episodes", "seed"))
-        if whole and facts["episodes"] > 0 and {"score", "policy", "protocol"} <= facts.keys():
+        if whole and facts["episodes"] > 0 and {"game", "protocol", "score", "policy"} <= facts.keys():
             return dict(facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass

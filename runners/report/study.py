@@ -163,7 +163,7 @@ def show(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def common_grid(curves: Sequence[tuple[Array, Array]], points: int = 200) -> tuple[Array, Array] | None:
+def common_grid(curves: Sequence[tuple[Array, Array]], points: int = 100) -> tuple[Array, Array] | None:
     """Curves on one grid [points], and their values there [curves, points], over what all of them cover."""
     if not curves or any(x.size < 2 for x, _ in curves):
         return None

@@ -109,18 +109,7 @@ def _percent(estimate: Estimate) -> str:
 
 def runs(study: Study) -> Table:
     """One row a run, with its final score."""
-    columns = [
-        "run",
-        "task",
-        "agent",
-        "seed",
-        "agent steps",
-        "planned",
-        "hours",
-        "score",
-        "human, %",
-        "from",
-    ]
+    columns = ["run", "task", "agent", "seed", "agent steps", "hours", "score", "human, %", "from"]
     table = Table(columns, [_run_row(study, run) for run in study.runs])
     return table if study.protocols else _without(table, "human, %")
 

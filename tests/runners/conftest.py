@@ -46,8 +46,9 @@ def write_run(
 
 
 def write_evaluation(folder: RunFolder, mean: float, **facts: object) -> None:
-    protocol = folder.read_values()["env"].get("protocol")
-    facts = {"protocol": protocol, "policy": "sampled", "score": "game", "seed": 0, "episodes": 30} | facts
+    env = folder.read_values()["env"]
+    facts = {"game": env.get("game", env["name"]), "protocol": env.get("protocol")} | facts
+    facts = {"policy": "sampled", "score": "game", "seed": 0, "episodes": 30} | facts
     folder.evaluations.mkdir(exist_ok=True)
     path = folder.evaluations / f"{len(list(folder.evaluations.iterdir()))}.json"
     path.write_text(json.dumps(facts | {"mean": mean}))

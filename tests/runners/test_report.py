@@ -70,6 +70,19 @@ def test_every_file_is_written_and_the_page_holds_the_figures(make_run, tmp_path
     assert written == {"index.html", "scores.csv", "runs.csv", "scores.md", "scores.tex", "figures"}
 
 
+def test_every_table_has_a_heading_for_each_cell(make_run, tmp_path):
+    for core in ("lstm", "rdn"):
+        for seed in (1, 2):
+            make_run(tmp_path, "breakout", core, seed, score=3.0 * seed)
+    made = study(tmp_path)
+    found = [make(made) for make in tables.ALWAYS.values()]
+    found += [tables.references(made), *(make(made, ["breakout"]) for make in (tables.aggregates, tables.chances))]
+    assert all({len(row) for row in table.rows} == {len(table.columns)} for table in found if table.rows)
+    row = dict(zip(found[2].columns, found[2].rows[0], strict=True))
+    assert (row["run"], row["agent steps"], row["score"]) == ("breakout-lstm-1", 3000, 3.0)
+    assert row["hours"] == pytest.approx(30 / 3600)
+
+
 def test_the_same_runs_give_the_same_figures(make_run, tmp_path):
     make_run(tmp_path / "runs", "breakout", "lstm", 1, score=3.0)
     for name in ("one", "two"):
@@ -91,6 +104,7 @@ def test_only_evaluations_of_full_games_by_the_policy_and_protocol_of_the_run_co
     add_evaluation(run, 99.0, agent_steps=3000, policy="greedy")
     add_evaluation(run, 99.0, agent_steps=3000, score="life")
     add_evaluation(run, 99.0, agent_steps=3000, protocol="machado")
+    add_evaluation(run, 99.0, agent_steps=3000, game="pong")
     add_evaluation(run, 99.0, agent_steps=1000)
     assert study(tmp_path).results[0].score.value == 5.0
     add_evaluation(run, 6.0, agent_steps=3000, episodes=100)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import imageio_ffmpeg
 import pytest
 
 from rfwp.runners.report.writer import write_report
@@ -71,7 +72,7 @@ class Browser:
 
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
@@ -103,14 +104,20 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium h
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Any]) -> Path:
-    """A report on two cores with two seeds and a clip, alone in a folder: nothing beside it can be of help."""
+    """A report on two cores with two seeds and clips, alone in a folder: nothing beside it can be of help."""
     runs = tmp_path_factory.mktemp("runs")
     for core, score in (("lstm", 10.0), ("rdn", 9.5)):
         for seed in (1, 2):
             make_run(runs, "breakout", core, seed, score=score + seed)
-    clip = runs / "breakout-rdn-1" / "videos" / "step-1.gif"
-    clip.parent.mkdir()
-    clip.write_bytes(base64.b64decode("R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="))
+    gif, film = runs / "breakout-rdn-1" / "videos" / "step-1.gif", runs / "breakout-lstm-1" / "videos" / "step-1.mp4"
+    for path in (gif, film):
+        path.parent.mkdir()
+    gif.write_bytes(base64.b64decode("R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="))
+    writer = imageio_ffmpeg.write_frames(str(film), (32, 48), macro_block_size=2)
+    writer.send(None)
+    for brightness in range(60):
+        writer.send(bytes([brightness]) * 32 * 48 * 3)
+    writer.close()
     report = write_report([runs], tmp_path_factory.mktemp("report"))
     return shutil.copy(report.page, tmp_path_factory.mktemp("alone") / "index.html")
 
@@ -139,17 +146,20 @@ def test_the_page_loads_without_anything_else_and_without_complaints(browser: Br
     assert len(figures) >= 5
     assert min(figures) > 50
     assert browser.value("document.querySelector('.clips img').naturalWidth") == 1
+    loaded = "new Promise(done => { const v = document.querySelector('video'); v.preload = 'auto'; v.currentTime = 1;"
+    assert browser.value(loaded + " v.onseeked = () => done([v.videoWidth, v.videoHeight]); })") == [32, 48]
 
 
 def test_a_click_sorts_a_table_by_numbers_and_another_turns_it_round(browser: Browser, page: Path) -> None:
     browser.open(page)
-    scores = column(browser, "table-runs", 6)
+    number = browser.value("[...document.querySelectorAll('#table-runs th')].findIndex(h => h.textContent === 'score')")
+    scores = column(browser, "table-runs", number)
     assert scores == ["11.0", "12.0", "10.5", "11.5"]
     browser.click("#table-runs th button", "score")
-    assert column(browser, "table-runs", 6) == ["10.5", "11.0", "11.5", "12.0"]
+    assert column(browser, "table-runs", number) == ["10.5", "11.0", "11.5", "12.0"]
     assert column(browser, "table-runs", 2) == ["rdn", "lstm", "rdn", "lstm"]
     browser.click("#table-runs th button", "score")
-    assert column(browser, "table-runs", 6) == ["12.0", "11.5", "11.0", "10.5"]
+    assert column(browser, "table-runs", number) == ["12.0", "11.5", "11.0", "10.5"]
     browser.click("#table-runs th button", "agent")
     assert column(browser, "table-runs", 2) == ["lstm", "lstm", "rdn", "rdn"]
 
