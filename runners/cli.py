@@ -13,7 +13,8 @@ USAGE = """usage: rfwp COMMAND ...
 Reinforcement learning for agents with memory.
 
   rfwp train      train an agent, or resume the run in a folder
-  rfwp evaluate   score the agent of a run
+  rfwp evaluate   score the agent of a run, and film it
+  rfwp watch      watch the agent of a run play
   rfwp cores      list the memory cores
   rfwp bench      time parts of the program
 
@@ -49,7 +50,7 @@ def _run(words: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    commands = ("train", "evaluate", "cores", "bench")  # the files of rfwp.runners.commands
+    commands = ("train", "evaluate", "watch", "cores", "bench")  # the files of rfwp.runners.commands
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
     # PyTorch's threads wait for each other by spinning, which takes time away from the games on a busy machine.

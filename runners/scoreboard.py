@@ -7,7 +7,8 @@ from rich.table import Table
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import machine
 from rfwp.runners.config import TrainConfig
-from rfwp.runners.evaluate import Evaluation, Policy, Score, evaluate
+from rfwp.runners.evaluate import Evaluation, Score, evaluate
+from rfwp.runners.play import Policy
 
 
 def run_evaluation(

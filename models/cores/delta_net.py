@@ -22,6 +22,8 @@ class Config(FastWeightConfig):
 class DeltaNet(FastMemory):
     """q, k, v, β = W_slow x;  W_t = W_{t-1} + σ(β) (v − W_{t-1} f(k)) ⊗ f(k);  y_t = W_t f(q)."""
 
+    leaf_names = ("W",)
+
     def __init__(self, config: Config) -> None:
         size = config.head_size
         keys = size * feature_map(config.feature_map).growth
@@ -38,6 +40,9 @@ class DeltaNet(FastMemory):
         (fast,) = state
         read, fast = delta_rule(fast, query_key, value, rate)
         return read, (fast,)
+
+    def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
+        return (inputs[2],)
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
         query_key, value, rate = inputs

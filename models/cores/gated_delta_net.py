@@ -28,6 +28,8 @@ class GatedDeltaNet(FastMemory):
     memory would start by halving at each step. The state holds W [B, num_heads, head_size, keys] of each layer.
     """
 
+    leaf_names = ("W",)
+
     def __init__(self, config: Config) -> None:
         size = config.head_size
         keys = size * feature_map(config.feature_map).growth
@@ -48,6 +50,9 @@ class GatedDeltaNet(FastMemory):
         (fast,) = state
         read, fast = delta_rule(log_decay.exp().unsqueeze(2) * fast, query_key, value, rate)
         return read, (fast,)
+
+    def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
+        return (inputs[2],)
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
         query_key, value, rate, log_decay = inputs

@@ -26,6 +26,8 @@ class LinearTransformer(FastMemory):
     The state holds W [B, num_heads, head_size, keys] of each layer.
     """
 
+    leaf_names = ("W",)
+
     def __init__(self, config: Config) -> None:
         size = config.head_size
         keys = size * feature_map(config.feature_map).growth

@@ -12,8 +12,10 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import machine
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.errors import UserError
-from rfwp.runners.evaluate import Policy, Score
+from rfwp.runners.evaluate import Score
 from rfwp.runners.options import parse
+from rfwp.runners.picture import OverlayName, picture_of
+from rfwp.runners.play import Policy
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.train import build_agent
@@ -39,8 +41,8 @@ def run(argv: Sequence[str]) -> int:
         name = f"step-{steps:012d}-{policy}-{score}-seed{seed}.json"
         result.write(Path(values.json) if values.json else folder.evaluations / name)
         print_evaluation(result, console)
-    if values.video:
-        _film(agent, config, folder, steps, policy, seed, console)
+    if values.video or values.gif:
+        _film(agent, config, folder, steps, values, console)
     return 0
 
 
@@ -55,26 +57,37 @@ def _check(values: Namespace, config: TrainConfig) -> None:
         raise UserError(
             "score: got life; allowed: game, for lost lives end no episode in this run (in protocol dqn they do)"
         )
-    if values.video and atari_env is None:
-        raise UserError(f"video: {config.env.title} has no screen to film; only Atari games have")
+    _check_film(values, atari_env)
     if values.json not in (None, "-") and not Path(values.json).absolute().parent.is_dir():
         raise UserError(f"json: got {values.json!r}; allowed: a file in a folder that exists, or -")
 
 
+def _check_film(values: Namespace, atari_env: atari.Config | None) -> None:
+    wanted = next((option for option in ("video", "gif") if values[option]), None)
+    if wanted is None:
+        for option in ("overlay", "film_seconds"):
+            if values[option] is not None:
+                raise UserError(f"{option}: there is no film to apply it to; add --video or --gif")
+    elif atari_env is None:
+        raise UserError(f"{wanted}: this world has no screen to film; only Atari games have")
+    elif values.film_seconds is not None and not 0 < values.film_seconds < float("inf"):
+        raise UserError(f"film_seconds: got {values.film_seconds:g}; allowed: a number above 0")
+
+
 def _film(
-    agent: ActorCritic,
-    config: TrainConfig,
-    folder: RunFolder,
-    steps: int,
-    policy: Policy,
-    seed: int,
-    console: Console,
+    agent: ActorCritic, config: TrainConfig, folder: RunFolder, steps: int, values: Namespace, console: Console
 ) -> None:
-    assert isinstance(config.env, atari.Config)  # `_check` has seen to it
-    path = folder.videos / f"step-{steps:012d}-{policy}-seed{seed}.mp4"
+    assert isinstance(config.env, atari.Config)  # `_check_film` has seen to it
+    name = f"step-{steps:012d}-{values.policy}-seed{values.seed}{'-memory' if values.overlay else ''}"
+    suffixes = [suffix for suffix, wanted in ((".mp4", values.video), (".gif", values.gif)) if wanted]
+    paths = [folder.videos / f"{name}{suffix}" for suffix in suffixes]
+    picture = picture_of(values.overlay, agent, config, steps, values.policy)
     with console.status("filming a game ..."):
-        game = film(agent, config.env, path, policy, seed)
-    console.print(f"Filmed a game that scored {game.score:g}: {path}", soft_wrap=True, markup=False)
+        game = film(agent, config.env, paths, values.policy, values.seed, picture, values.film_seconds)
+    what = f"a game that scored {game.score:g}" if game else f"the first {values.film_seconds:g} s of a game"
+    for path in paths:
+        size = machine.megabytes(path.stat().st_size)
+        console.print(f"Filmed {what}: {path} ({size})", soft_wrap=True, markup=False)
 
 
 def _parser() -> ArgumentParser:
@@ -92,5 +105,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the games and of sampled actions")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
     parser.add_argument("--video", action="store_true", help="film one more game into the run's videos/ (mp4)")
+    parser.add_argument("--gif", action="store_true", help="the same as a GIF of 30 frames/s; also with --video")
+    parser.add_argument("--film_seconds", type=float | None, help="film only so much of the game, from its start")
+    parser.add_argument(
+        "--overlay", type=OverlayName | None, help="memory: film what the agent thinks beside the game (1280 x 720)"
+    )
     parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")
     return parser
