@@ -2,6 +2,7 @@
 
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -62,16 +63,22 @@ class Mp4:
     ) -> None:
         try:
             if kind is None:
-                assert self._process.stdin is not None
-                self._process.stdin.close()
+                self._close()
                 self._await()
                 self._complete()
         finally:
             self._process.kill()
+            self._close()
             self._process.wait()
             self._log.close()
             for path in self.path.parent.glob(self._hidden("*").name):
                 path.unlink()
+
+    def _close(self) -> None:
+        """Tells ffmpeg that there are no more frames, if it is still there."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
 
     def _complete(self) -> None:
         """Makes the film of the stream that ffmpeg has written."""

@@ -11,6 +11,7 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.encoder import Gif, Mp4
 from rfwp.runners.picture import FRAMES_PER_SECOND, Picture
 from rfwp.runners.play import Policy, moments
+from rfwp.runners.signals import cleaning_up
 
 ENCODERS = {".mp4": Mp4, ".gif": Gif}
 
@@ -30,7 +31,7 @@ def film(
     be written; nothing of it is left then.
     """
     agent.eval()
-    with Screen(config) as screen, ExitStack() as stack:
+    with cleaning_up(), Screen(config) as screen, ExitStack() as stack:
         screen.reset(seed)  # for the size of its screens
         picture = stack.enter_context(picture_of(screen))
         films = [stack.enter_context(ENCODERS[path.suffix](path, picture.size)) for path in paths]
