@@ -41,7 +41,7 @@ class Mp4:
             self._process.stdin.write(np.ascontiguousarray(image).data)
         except BrokenPipeError:
             self._await()
-            raise self._error(f"ffmpeg ended with exit code {self._process.returncode}") from None
+            raise self._error("", self._process.returncode) from None
 
     def __enter__(self) -> Self:
         width, height = self._size
@@ -88,16 +88,16 @@ class Mp4:
         """Waits for ffmpeg to write what it has; UserError if it could not."""
         if self._process.wait() != 0:
             self._log.seek(0)
-            raise self._error(self._log.read())
+            raise self._error(self._log.read(), self._process.returncode)
 
     def _run(self, *words: str) -> None:
         """A further run of ffmpeg."""
         done = subprocess.run(_ffmpeg(*words), capture_output=True, text=True, start_new_session=True)
         if done.returncode != 0:
-            raise self._error(done.stderr)
+            raise self._error(done.stderr, done.returncode)
 
-    def _error(self, log: str) -> UserError:
-        lines = log.strip().splitlines() or ["ffmpeg failed without a word"]
+    def _error(self, log: str, code: int) -> UserError:
+        lines = log.strip().splitlines() or [f"ffmpeg ended with exit code {code}"]
         return UserError(f"cannot write {str(self.path)!r}: {lines[-1].rpartition(': ')[2]}")
 
     def _hidden(self, suffix: str) -> Path:

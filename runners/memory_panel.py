@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rfwp.models.memory_view import Floats, Matrices, Memory, Vector
-from rfwp.runners.canvas import LINE, MUTED, SERIES, TEXT, Box, Pixels, card, diverging_map, fill, heat_map, plot, text
+from rfwp.runners.canvas import LINE, MUTED, SERIES, TEXT, Box, Pixels, diverging_map, fill, heat_map, plot, text
 
 MOST = 8  # leaves of the state that find room
 GAP, LABEL = 14, 20
@@ -21,25 +21,24 @@ class MemoryPanel:
     """The leaves of the state in a grid that is laid out once, for the largest heat maps."""
 
     def __init__(self, box: Box, history: int) -> None:
-        self._box = box
+        self.box = box
         self._history = history
         self._blocks: list[Block] = []
 
     def draw(self, image: Pixels, memory: Memory, opens: bool) -> None:
         """Adds one agent step and draws it with those before."""
-        card(image, self._box)
-        x = self._box.x + 14
-        x += text(image, x, self._box.y + 24, "memory", 13, MUTED) + 10
+        x = self.box.x + 14
+        x += text(image, x, self.box.y + 24, "memory", 13, MUTED) + 10
         if not memory:
-            middle, y = self._box.x + self._box.width // 2, self._box.y + self._box.height // 2
+            middle, y = self.box.x + self.box.width // 2, self.box.y + self.box.height // 2
             text(image, middle, y, "this core has no memory", 15, TEXT, "middle")
             text(image, middle, y + 24, "what it does depends on the last frames alone", 13, MUTED, "middle")
             return
         leaves = _shown(memory)
         kind = "fast weights of each head" if isinstance(leaves[0], Matrices) else "state over time"
-        text(image, x, self._box.y + 24, kind, 11, MUTED)
+        text(image, x, self.box.y + 24, kind, 11, MUTED)
         if not self._blocks:
-            inner = self._box.inset(14, 38, 14, 12)
+            inner = self.box.inset(14, 38, 14, 12)
             places = _lay_out(inner, [_shape(leaf, self._history) for leaf in leaves])
             self._blocks = [Block(place, self._history) for place in places]
         for block, leaf in zip(self._blocks, leaves, strict=True):
@@ -115,7 +114,7 @@ class Block:
         self._draw_curve(image, changes, "write norm" if isinstance(leaf, Matrices) else "change", self._changes)
 
     def _draw_curve(self, image: Pixels, box: Box, name: str, past: Iterable[Floats]) -> None:
-        curves = np.nan_to_num(np.stack(list(past), 1))  # [series, time]
+        curves = np.nan_to_num(np.stack(list(past), 1)).clip(0, 1e9)  # [series, time]
         high = _round_up(float(curves.max()))
         text(image, box.x, box.y + 9, name, 11, MUTED)
         text(image, box.right, box.y + 9, f"{high:g}", 11, MUTED, "right")

@@ -59,8 +59,11 @@ class Overlay:
         self._value = ValuePanel(Box(left + half + GAP, TOP, half, TOP_ROW))
         self._memory = MemoryPanel(panel.inset(0, TOP_ROW + GAP, 0, 0), HISTORY)
         self.size = WIDTH, HEIGHT
-        self._image = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-        fill(self._image, Box(0, 0, *self.size), BACKGROUND)
+        self._blank = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+        fill(self._blank, Box(0, 0, *self.size), BACKGROUND)
+        self._image = self._blank.copy()
+        for box in (self._policy.box, self._value.box, self._memory.box):
+            card(self._blank, box)
         self._titles = title, subtitle
         self._score, self._steps = 0.0, 0
 
@@ -69,6 +72,7 @@ class Overlay:
         self._score += thought.reward
         self._steps += 1
         image = self._image
+        np.copyto(image, self._blank)
         self._draw_header(image)
         self._policy.draw(image, thought)
         self._value.draw(image, thought)
@@ -79,7 +83,6 @@ class Overlay:
 
     def _draw_header(self, image: Pixels) -> None:
         title, subtitle = self._titles
-        fill(image, Box(0, 0, WIDTH, TOP), BACKGROUND)
         foot = TOP - 18
         text(image, self.game.x, foot, title, 22)
         width = text(image, self.game.right, foot, f"{self._score:g}", 22, AMBER, "right")
@@ -97,7 +100,6 @@ class PolicyPanel:
         self._columns = 1 if len(action_names) <= 9 else 2
 
     def draw(self, image: Pixels, thought: Thought) -> None:
-        card(image, self.box)
         text(image, self.box.x + 14, self.box.y + 24, "policy", 13, MUTED)
         inner = self.box.inset(14, 38, 14, 12)
         rows = math.ceil(len(self._names) / self._columns)
@@ -116,7 +118,9 @@ class PolicyPanel:
         text(image, line.x, foot, name, size, TEXT if chosen else MUTED)
         bar = line.inset(names, 3, 40 if self._columns == 1 else 0, 3)
         fill(image, bar, LINE)
-        fill(image, bar._replace(width=max(1, round(bar.width * probability))), AMBER if chosen else BLUE)
+        fill(
+            image, bar._replace(width=max(1, round(bar.width * np.nan_to_num(probability)))), AMBER if chosen else BLUE
+        )
         if self._columns == 1:
             text(image, line.right, foot, f"{probability:.2f}", size, TEXT if chosen else MUTED, "right")
 
@@ -134,13 +138,12 @@ class ValuePanel:
         self._values.append(thought.value)
         self._rewards.append(thought.reward)
         self._opens.append(thought.opens)
-        card(image, self.box)
         x, foot = self.box.x + 14, self.box.y + 24
         x += text(image, x, foot, "value", 13, MUTED) + 8
         text(image, x, foot, f"{thought.value:.2f}", 13, BLUE)
         self._draw_legend(image, foot)
         chart = self.box.inset(14, 42, 44, 24)
-        values = np.nan_to_num(np.array(self._values))
+        values = np.nan_to_num(np.array(self._values)).clip(-1e6, 1e6)
         low, high = self._draw_grid(image, chart, values)
         self._draw_marks(image, chart)
         plot(image, chart, values, low, high, BLUE, HISTORY)

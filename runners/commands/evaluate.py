@@ -70,7 +70,7 @@ def _check_film(values: Namespace, atari_env: atari.Config | None) -> None:
                 raise UserError(f"{option}: there is no film to apply it to; add --video or --gif")
     elif atari_env is None:
         raise UserError(f"{wanted}: this world has no screen to film; only Atari games have")
-    elif values.film_seconds is not None and not 0 < values.film_seconds < float("inf"):
+    elif values.film_seconds is not None and values.film_seconds <= 0:
         raise UserError(f"film_seconds: got {values.film_seconds:g}; allowed: a number above 0")
 
 
