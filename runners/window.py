@@ -15,10 +15,12 @@ BAR = 30  # rows below the picture that name the keys
 HELP = "space pause    right one step    up / down speed    q quit"
 
 
+DRIVERS = {"DISPLAY": "x11", "WAYLAND_DISPLAY": "wayland"}  # the variable that names a screen, and SDL's driver for it
+
+
 def check_display(instead: str) -> None:
     """UserError where there is no screen; `instead` is a command that needs none."""
-    # These are what SDL itself looks for.
-    if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")):
+    if not any(os.environ.get(name) for name in (*DRIVERS, "SDL_VIDEODRIVER")):
         raise UserError(f"there is no display to open a window on; film a game instead: {instead}")
 
 
@@ -28,6 +30,9 @@ class Window:
     def __init__(self, title: str, size: tuple[int, int], instead: str) -> None:
         """UserError where it cannot be opened; `instead` is a command that needs no window."""
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        # Left to itself, SDL would rather draw to nowhere than say that a display cannot be opened.
+        drivers = ",".join(driver for name, driver in DRIVERS.items() if os.environ.get(name))
+        os.environ.setdefault("SDL_VIDEODRIVER", drivers)
         import pygame
 
         self._pygame = pygame

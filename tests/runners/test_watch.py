@@ -132,6 +132,7 @@ def test_without_a_display_the_video_is_offered(atari_run, no_display, capsys):
 
 def test_a_display_that_cannot_be_opened_is_said_to_be_so(atari_run, no_display, monkeypatch, capsys):
     monkeypatch.setenv("DISPLAY", ":98765")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "x11")  # as the command sets it: undone after the test
     assert "cannot open a window" in one_line(capsys, atari_run)
 
 
