@@ -188,6 +188,7 @@ def test_the_window_shows_the_game_and_obeys_its_keys(atari_run, screen):
         for key, title in [("Up", "speed 2"), ("minus", "speed 1"), ("space", "paused")]:
             xdotool("key", key)
             wait_for_title(title)
+        time.sleep(1)  # the agent step in which the key was pressed is played to its end
         still, again = (np.asarray(ImageGrab.grab(xdisplay=screen)) for _ in range(2))
         np.testing.assert_array_equal(still, again)
         xdotool("key", "Right")
