@@ -29,6 +29,7 @@ class Core(nn.Module, ABC):
 
     output_size: int
     state_shapes: tuple[tuple[int, ...], ...]  # one per leaf of the state, without the batch axis
+    state_names: tuple[str, ...] = ()  # what people call each leaf; () where they have no names
     gradient_horizon: int | None = None  # see `unroll`
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> State:

@@ -22,6 +22,8 @@ class FastWeightStack(Core):
         self.input = nn.Linear(input_size, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, memory()) for _ in range(config.num_layers))
         self.state_shapes = tuple(shape for block in self._layers() for shape in block.memory.state_shapes)
+        layers = enumerate(self._layers(), start=1)
+        self.state_names = tuple(f"layer {n} {name}" for n, block in layers for name in block.memory.leaf_names)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         x = self.input(x)

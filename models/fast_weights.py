@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rfwp.cuda.available import available
-from rfwp.models.core import CoreConfig, State, check, check_horizon, unroll
+from rfwp.models.core import CoreConfig, State, check, check_horizon, cleared, unroll
 from rfwp.models.feature_maps import FeatureMapName, feature_map
 
 
@@ -65,6 +65,7 @@ class FastMemory(nn.Module, ABC):
     state_shapes: each leaf's shape in one head; the state has leaves [B, num_heads, *shape].
     """
 
+    leaf_names: tuple[str, ...] = ()  # what people call each leaf
     kernel_size: int | None = None  # size of the matrices that `fused` works on; None: there is no `fused`
 
     def __init__(
@@ -100,6 +101,18 @@ class FastMemory(nn.Module, ABC):
         inputs: each [T, N, ...]; reset: [T, N] -> y [T, N, head_size], final state.
         """
         return unroll(self.advance, inputs, state, reset, self.gradient_horizon)
+
+    def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
+        """Tell how much `advance` writes, for people to look at: σ(β) [N, ...] of each matrix of the state in turn.
+
+        () for a memory that has no such rates.
+        """
+        return ()
+
+    def write_rates(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, ...]:
+        """Give the `rates` [B, num_heads, ...] of a `forward` over one agent step: same arguments, T = 1."""
+        rows = cleared(self.to_rows(state), reset[0].repeat(self.num_heads))
+        return self._from_rows(self.rates(self.prepare(self.project(x[0])), rows))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance one agent step: x [B, hidden_size] -> y [B, hidden_size], new state."""

@@ -40,14 +40,18 @@ class GatedConfig(CoreConfig):
 class GatedCore(Core, ABC, Generic[Cell]):
     """A stack of cells. The state holds each cell's leaves [B, hidden_size] in turn; a cell's first leaf is its output.
 
-    A subclass says what a cell does at a step, and the same again in two parts: `project`, which needs no state and so
-    is one matrix product for the whole unroll, and `advance`, which is what remains in the loop.
+    A subclass names a cell's leaves and says what a cell does at a step, and the same again in two parts: `project`,
+    which needs no state and so is one matrix product for the whole unroll, and `advance`, what remains in the loop.
     """
 
-    def __init__(self, config: GatedConfig, cells: Iterable[Cell], leaves: int) -> None:
+    leaf_names: tuple[str, ...]
+
+    def __init__(self, config: GatedConfig, cells: Iterable[Cell]) -> None:
         super().__init__()
         self.output_size = config.hidden_size
-        self.state_shapes = ((config.hidden_size,),) * (leaves * config.num_layers)
+        layers = range(1, config.num_layers + 1)
+        self.state_names = tuple(f"layer {layer} {name}" for layer in layers for name in self.leaf_names)
+        self.state_shapes = ((config.hidden_size,),) * len(self.state_names)
         self.gradient_horizon = config.gradient_horizon
         self.layers = nn.ModuleList(cells)
 

@@ -51,6 +51,8 @@ class LinearMemory(FastMemory):
     holds W [B, num_heads, head_size, keys] of each layer.
     """
 
+    leaf_names = ("W",)
+
     def __init__(self, config: FastWeightConfig, scalars: int) -> None:
         """scalars: of β and α, how many the slow projection gives."""
         size = config.head_size
@@ -58,6 +60,9 @@ class LinearMemory(FastMemory):
         super().__init__(config, slow_size=3 * size + scalars, state_shapes=((size, keys),))
         self.sizes = [2 * size, size] + [1] * scalars
         self.kernel_size = size if keys == size else None
+
+    def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
+        return inputs[2:3]
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
         query_key, value, rate, log_decay = Inputs(*inputs)

@@ -13,7 +13,8 @@ USAGE = """usage: rfwp COMMAND ...
 Reinforcement learning for agents with memory.
 
   rfwp train      train an agent, or resume the run in a folder
-  rfwp evaluate   score the agents of runs
+  rfwp evaluate   score the agents of runs, and film them
+  rfwp watch      watch the agent of a run play
   rfwp compare    train and evaluate cores on games, with several seeds
   rfwp report     curves, tables and statistics from runs
   rfwp cores      list the memory cores
@@ -51,7 +52,8 @@ def _run(words: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    commands = ("train", "evaluate", "compare", "report", "cores", "bench")  # the files of rfwp.runners.commands
+    # The files of rfwp.runners.commands.
+    commands = ("train", "evaluate", "watch", "compare", "report", "cores", "bench")
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
     # PyTorch's threads wait for each other by spinning, which takes time away from the games on a busy machine.

@@ -8,19 +8,17 @@ from statistics import fmean, median, pstdev
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from rfwp.agents.collector import Game, sample
+from rfwp.agents.collector import Game
 from rfwp.envs.games import human_normalised
-from rfwp.envs.world import Step, World, WorldConfig
+from rfwp.envs.world import World, WorldConfig
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.errors import UserError
 from rfwp.runners.files import write_whole
+from rfwp.runners.play import Policy, moments
 
-Policy = Literal["sampled", "greedy"]
 Score = Literal["game", "life"]
 
 MAX_ENVS = 32  # played at once
@@ -142,7 +140,6 @@ class NotNegative(_Every):
         return score >= 0
 
 
-@torch.no_grad()
 def play(
     agent: ActorCritic,
     world: World,
@@ -151,21 +148,14 @@ def play(
     score: Score,
     seed: int,
     on_progress: Callable[[int], None] = lambda finished: None,
-    on_step: Callable[[Step], None] = lambda step: None,
     counts: Callable[[float], bool] = lambda score: True,
 ) -> list[list[Game]]:
     """Plays until each environment e has ended quota[e] games (or lives) that count; returns those, by environment."""
-    device = next(agent.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
     played: list[list[Game]] = [[] for _ in quota]
     life_return, life_length = np.zeros(len(quota)), np.zeros(len(quota), dtype=np.int64)
-    state = agent.initial_state(world.num_envs, device)
-    step = world.reset(seed)
+    steps = (moment.step for moment in moments(agent, world, policy, seed))
     while any(len(games) < wanted for games, wanted in zip(played, quota, strict=True)):
-        frame, reward, reset = (torch.from_numpy(field)[None].to(device) for field in step[:3])
-        output, state = agent(frame, reward, reset, state)
-        step = world.step(_choose(output.logits[0], policy, generator).cpu().numpy())
-        on_step(step)
+        step = next(steps)
         life_return += step.reward
         life_length += 1
         for env in (step.game_over if score == "game" else step.reset).nonzero()[0]:
@@ -177,7 +167,3 @@ def play(
                     on_progress(sum(map(len, played)))
         life_return[step.reset], life_length[step.reset] = 0, 0
     return played
-
-
-def _choose(logits: Tensor, policy: Policy, generator: torch.Generator) -> Tensor:
-    return logits.argmax(dim=-1) if policy == "greedy" else sample(logits, generator)

@@ -15,7 +15,8 @@ from rfwp.envs.games import GAMES
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import machine, statistics
 from rfwp.runners.config import TrainConfig
-from rfwp.runners.evaluate import BATCHES, Evaluation, Policy, Score, evaluate
+from rfwp.runners.evaluate import BATCHES, Evaluation, Score, evaluate
+from rfwp.runners.play import Policy
 
 
 def run_evaluation(

@@ -1,7 +1,10 @@
 """Ctrl-C and SIGTERM: the first asks for a clean stop, the second ends at once."""
 
+import contextlib
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -35,3 +38,13 @@ class StopSignals:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def cleaning_up() -> Iterator[None]:
+    """While entered, SIGTERM ends the program as Ctrl-C does: by an exception, so that nothing is left half-done."""
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,58 +1,46 @@
 """Films an agent at play: every frame of the real game, at its real speed."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-
-import imageio_ffmpeg
-import numpy as np
 
 from rfwp.agents.collector import Game
 from rfwp.envs.screen import Screen
-from rfwp.envs.world import Step
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.evaluate import Policy, play
+from rfwp.runners.encoder import Gif, Mp4
+from rfwp.runners.picture import FRAMES_PER_SECOND, Picture
+from rfwp.runners.play import Policy, moments
+from rfwp.runners.signals import cleaning_up
 
-FRAMES_PER_SECOND = 60
-SCALE = 3  # each pixel of the game is so many pixels wide and high
+ENCODERS = {".mp4": Mp4, ".gif": Gif}
 
 
-def film(agent: ActorCritic, config: atari.Config, path: Path, policy: Policy, seed: int) -> Game:
-    """Plays one full game and writes it to `path` as H.264; returns its score.
+def film(
+    agent: ActorCritic,
+    config: atari.Config,
+    paths: Sequence[Path],
+    policy: Policy,
+    seed: int,
+    picture_of: Callable[[Screen], Picture] = Picture,
+    seconds: float | None = None,
+) -> Game | None:
+    """Plays one full game, or its first `seconds`, into films, each .mp4 or .gif; gives the score of a full game.
 
-    Frames are written as they are played: a long game takes no more memory than a short one.
+    Frames are written as they are played: a long game takes no more memory than a short one. UserError if a film cannot
+    be written; nothing of it is left then.
     """
     agent.eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".unfinished-{path.name}")
-    with Screen(config) as screen:
+    with cleaning_up(), Screen(config) as screen, ExitStack() as stack:
         screen.reset(seed)  # for the size of its screens
-        _, height, width, _ = screen.screens().shape
-        writer = _open(temporary, (width * SCALE, height * SCALE))
-        try:
-
-            def write(step: Step) -> None:
-                for image in screen.screens().repeat(SCALE, axis=1).repeat(SCALE, axis=2):
-                    writer.send(np.ascontiguousarray(image))
-
-            (games,) = play(agent, screen, np.ones(1, np.int64), policy, "game", seed, on_step=write)
-            writer.close()  # waits for ffmpeg to finish the file
-            temporary.rename(path)
-        finally:
-            writer.close()
-            temporary.unlink(missing_ok=True)
-    return games[0]
-
-
-def _open(path: Path, size: tuple[int, int]) -> Generator[None, object, None]:
-    writer: Generator[None, object, None] = imageio_ffmpeg.write_frames(
-        str(path),
-        size,
-        fps=FRAMES_PER_SECOND,
-        codec="libx264",
-        pix_fmt_out="yuv420p",
-        macro_block_size=2,  # what yuv420p needs; more would stretch the picture
-        ffmpeg_log_level="error",
-    )
-    writer.send(None)
-    return writer
+        picture = stack.enter_context(picture_of(screen))
+        films = [stack.enter_context(ENCODERS[path.suffix](path, picture.size)) for path in paths]
+        for played, moment in enumerate(moments(agent, screen, policy, seed), start=1):
+            for image in picture.frames(moment):
+                for each in films:
+                    each.write(image)
+            if moment.step.game_over[0]:
+                return Game(float(moment.step.game_return[0]), int(moment.step.game_length[0]))
+            if seconds is not None and played * screen.spec.frames_per_step >= seconds * FRAMES_PER_SECOND:
+                return None
+    raise AssertionError("moments never end")

@@ -25,6 +25,8 @@ class DeltaDeltaNet(FastMemory):
     The state holds U [B, num_heads, 3 * head_size + 1, keys] and W [B, num_heads, head_size, keys] of each layer.
     """
 
+    leaf_names = ("U", "W")
+
     def __init__(self, config: Config) -> None:
         size = config.head_size
         keys = size * feature_map(config.feature_map).growth
@@ -37,10 +39,18 @@ class DeltaDeltaNet(FastMemory):
         return self.features(query_key.view(*value.shape[:-1], 2, -1)), value, rate.sigmoid()
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
-        query_key, value, rate = inputs
         outer, inner = state
-        program, outer = delta_rule(outer, query_key, value, rate)
+        program, outer = self._program(inputs, outer)
+        read, inner = delta_rule(inner, *program)
+        return read, (outer, inner)
+
+    def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
+        (_, _, inner_rate), _ = self._program(inputs, state[0])
+        return inputs[2], inner_rate
+
+    def _program(self, inputs: tuple[Tensor, ...], outer: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Write U and read from it what W is to be read and written with."""
+        program, outer = delta_rule(outer, *inputs)
         query_key, value, rate = program.split_with_sizes(self.inner_sizes, -1)
         query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
-        read, inner = delta_rule(inner, query_key, value, rate.sigmoid())
-        return read, (outer, inner)
+        return (query_key, value, rate.sigmoid()), outer

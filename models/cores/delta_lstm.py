@@ -29,6 +29,8 @@ class DeltaLSTM(FastMemory):
     keys], R [B, num_heads, 3, head_size, head_size], h and c [B, num_heads, head_size] of each layer.
     """
 
+    leaf_names = ("W", "R", "h", "c")
+
     def __init__(self, config: Config) -> None:
         size = config.head_size
         keys = size * feature_map(config.feature_map).growth
@@ -53,3 +55,7 @@ class DeltaLSTM(FastMemory):
         c = torch.lerp(c, u, i.sigmoid())
         h = o.sigmoid() * c
         return h, (new_fast.view(fast.shape), new_back.view(back.shape), h, c)
+
+    def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
+        rate, back_rate = inputs[2], inputs[5]
+        return rate.view(-1, GATES), back_rate.view(-1, GATES)

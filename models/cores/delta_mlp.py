@@ -43,6 +43,8 @@ class DeltaMLP(FastMemory):
         shapes = ((wide, size * growth), (size, wide * growth)) * config.fast_blocks
         sizes = [size, wide, 1, wide, size, 1]
         super().__init__(config, slow_size=size + config.fast_blocks * sum(sizes), state_shapes=shapes)
+        blocks = range(1, config.fast_blocks + 1)
+        self.leaf_names = tuple(f"{name}{block}" for block in blocks for name in "UV")
         self.sizes = [size, *sizes * config.fast_blocks]
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(config.fast_blocks))
 
@@ -63,3 +65,6 @@ class DeltaMLP(FastMemory):
                 after.append(fast)
             query = query + change
         return query, tuple(after)
+
+    def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
+        return inputs[3::3]

@@ -32,6 +32,8 @@ class DeltaRNN(FastMemory):
     state holds W [B, num_heads, head_size, keys], R [B, num_heads, head_size, head_size] and y of each layer.
     """
 
+    leaf_names = ("W", "R", "y")
+
     def __init__(self, config: Config) -> None:
         size = config.head_size
         keys = size * feature_map(config.feature_map).growth
@@ -52,6 +54,9 @@ class DeltaRNN(FastMemory):
         fed_back, back = delta_rule(back, back_query_key, back_value, back_rate)
         output = read + fed_back
         return output, (fast, back, output)
+
+    def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
+        return inputs[2], inputs[5]
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
         query_key, value, rate, back_key, back_value, back_rate = inputs

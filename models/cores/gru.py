@@ -25,9 +25,11 @@ class GRU(GatedCore[nn.GRUCell]):
     The state holds h [B, hidden_size] of each layer.
     """
 
+    leaf_names = ("h",)
+
     def __init__(self, input_size: int, config: Config) -> None:
         cells = (nn.GRUCell(size, config.hidden_size) for size in config.input_sizes(input_size))
-        super().__init__(config, cells, leaves=1)
+        super().__init__(config, cells)
 
     def cell_step(self, cell: nn.GRUCell, x: Tensor, state: State) -> State:
         return (cell(x, state[0]),)

@@ -25,9 +25,11 @@ class LSTM(GatedCore[nn.LSTMCell]):
     The state holds h and c [B, hidden_size] of each layer.
     """
 
+    leaf_names = ("h", "c")
+
     def __init__(self, input_size: int, config: Config) -> None:
         cells = (nn.LSTMCell(size, config.hidden_size) for size in config.input_sizes(input_size))
-        super().__init__(config, cells, leaves=2)
+        super().__init__(config, cells)
 
     def cell_step(self, cell: nn.LSTMCell, x: Tensor, state: State) -> State:
         h, c = cell(x, state)

@@ -30,6 +30,8 @@ class RecurrentDeltaNet(FastMemory):
     [B, num_heads, head_size, keys] and y [B, num_heads, head_size] of each layer.
     """
 
+    leaf_names = ("W", "y")
+
     def __init__(self, config: Config) -> None:
         size = config.head_size
         keys = size * feature_map(config.feature_map).growth
@@ -42,14 +44,19 @@ class RecurrentDeltaNet(FastMemory):
         return (slow.view(*slow.shape[:-2], self.num_heads, -1, slow.shape[-1]),)
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
-        (slow,) = inputs
-        fast, last_read = state
+        read, fast = delta_rule(state[0], *self._written(inputs, state))
+        return read, (fast, read)
+
+    def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
+        return (self._written(inputs, state)[2],)
+
+    def _written(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, Tensor, Tensor]:
+        """Give f(q) and f(k), v and σ(β), which see the last output."""
+        (slow,), (_, last_read) = inputs, state
         feedback = last_read.tanh().view(self.num_heads, -1, last_read.shape[-1])
         slow = torch.baddbmm(slow, feedback, self.recurrent).flatten(0, 1)
         query_key, value, rate = slow.split_with_sizes(self.sizes, -1)
-        query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
-        read, fast = delta_rule(fast, query_key, value, rate.sigmoid())
-        return read, (fast, read)
+        return self.features(query_key.view(*value.shape[:-1], 2, -1)), value, rate.sigmoid()
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
         (slow,) = inputs

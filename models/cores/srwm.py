@@ -29,6 +29,7 @@ class SelfReferentialWeightMatrix(FastMemory):
     q, k and β. W_0 is learned; the state holds W_t − W_0 [B, num_heads, 3 * head_size + 4, keys] of each layer.
     """
 
+    leaf_names = ("W - W0",)
     row_rates: Tensor
 
     def __init__(self, config: Config) -> None:
@@ -45,12 +46,18 @@ class SelfReferentialWeightMatrix(FastMemory):
         return (self.features(slow),)
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
-        (x,) = inputs
-        (shift,) = state
+        fast, output, query_key, rates = self._read(inputs, state)
+        value, old = torch.bmm(query_key, fast.mT).unbind(1)
+        change = (rates @ self.row_rates) * (value - old)
+        return output, (torch.addcmul(state[0], change.unsqueeze(2), query_key[:, 1:]),)
+
+    def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
+        return (self._read(inputs, state)[3],)
+
+    def _read(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give W itself and what it answers to x: y, f(q) and f(k), and the four σ(β)."""
+        (x,), (shift,) = inputs, state
         fast = (self.initial.unsqueeze(1) + shift.view(self.num_heads, -1, *shift.shape[1:])).flatten(0, 1)
         read = torch.bmm(x.unsqueeze(1), fast.mT).squeeze(1)
         output, query_key, rates = read.split_with_sizes(self.sizes, -1)
-        query_key = self.features(query_key.view(*output.shape[:-1], 2, -1))
-        value, old = torch.bmm(query_key, fast.mT).unbind(1)
-        change = (rates.sigmoid() @ self.row_rates) * (value - old)
-        return output, (torch.addcmul(shift, change.unsqueeze(2), query_key[:, 1:]),)
+        return fast, output, self.features(query_key.view(*output.shape[:-1], 2, -1)), rates.sigmoid()

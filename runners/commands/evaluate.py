@@ -17,9 +17,11 @@ from rfwp.runners import machine
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.contenders import Contender, find_contenders
 from rfwp.runners.errors import UserError
-from rfwp.runners.evaluate import BATCHES, Evaluation, Policy, Score
+from rfwp.runners.evaluate import BATCHES, Evaluation, Score
 from rfwp.runners.files import write_whole
 from rfwp.runners.options import parse
+from rfwp.runners.picture import OverlayName, picture_of
+from rfwp.runners.play import Policy
 from rfwp.runners.run_folder import RunFolder, short_names
 from rfwp.runners.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
 from rfwp.runners.train import build_agent
@@ -51,8 +53,8 @@ def run(argv: Sequence[str]) -> int:
         lines.append(Line(name, contender.core, results.get("game"), results.get("life")))
         if len(contenders) > 1:
             console.print(f"{len(lines)} of {len(contenders)} scored: {name}", markup=False, highlight=False)
-        if values.video:
-            _film(agent, config, contender.folder, contender.agent_steps, values.policy, values.seed, console)
+        if values.video or values.gif:
+            _film(agent, config, contender.folder, contender.agent_steps, values, console)
     _show(lines, values.json, console)
     for reason in left_out:
         print(f"rfwp evaluate: left out: {reason}", file=sys.stderr)
@@ -135,26 +137,37 @@ def _check(values: Namespace, config: TrainConfig) -> None:
         )
     if values.drop_negative and "life" not in KINDS[values.score]:
         raise UserError("drop_negative: only lives are dropped; add --score life")
-    if values.video and atari_env is None:
-        raise UserError(f"video: {config.env.title} has no screen to film; only Atari games have")
+    _check_film(values, atari_env)
     if values.json not in (None, "-") and not Path(values.json).absolute().parent.is_dir():
         raise UserError(f"json: got {values.json!r}; allowed: a file in a folder that exists, or -")
 
 
+def _check_film(values: Namespace, atari_env: atari.Config | None) -> None:
+    wanted = next((option for option in ("video", "gif") if values[option]), None)
+    if wanted is None:
+        for option in ("overlay", "film_seconds"):
+            if values[option] is not None:
+                raise UserError(f"{option}: there is no film to apply it to; add --video or --gif")
+    elif atari_env is None:
+        raise UserError(f"{wanted}: this world has no screen to film; only Atari games have")
+    elif values.film_seconds is not None and values.film_seconds <= 0:
+        raise UserError(f"film_seconds: got {values.film_seconds:g}; allowed: a number above 0")
+
+
 def _film(
-    agent: ActorCritic,
-    config: TrainConfig,
-    folder: RunFolder,
-    steps: int,
-    policy: Policy,
-    seed: int,
-    console: Console,
+    agent: ActorCritic, config: TrainConfig, folder: RunFolder, steps: int, values: Namespace, console: Console
 ) -> None:
-    assert isinstance(config.env, atari.Config)  # `_check` has seen to it
-    path = folder.videos / f"step-{steps:012d}-{policy}-seed{seed}.mp4"
+    assert isinstance(config.env, atari.Config)  # `_check_film` has seen to it
+    name = f"step-{steps:012d}-{values.policy}-seed{values.seed}{'-memory' if values.overlay else ''}"
+    suffixes = [suffix for suffix, wanted in ((".mp4", values.video), (".gif", values.gif)) if wanted]
+    paths = [folder.videos / f"{name}{suffix}" for suffix in suffixes]
+    picture = picture_of(values.overlay, agent, config, steps, values.policy)
     with console.status("filming a game ..."):
-        game = film(agent, config.env, path, policy, seed)
-    console.print(f"Filmed a game that scored {game.score:g}: {path}", soft_wrap=True, markup=False)
+        game = film(agent, config.env, paths, values.policy, values.seed, picture, values.film_seconds)
+    what = f"a game that scored {game.score:g}" if game else f"the first {values.film_seconds:g} s of a game"
+    for path in paths:
+        size = machine.megabytes(path.stat().st_size)
+        console.print(f"Filmed {what}: {path} ({size})", soft_wrap=True, markup=False)
 
 
 def _parser() -> ArgumentParser:
@@ -192,5 +205,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the games and of sampled actions")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
     parser.add_argument("--video", action="store_true", help="film one more game into the run's videos/ (mp4)")
+    parser.add_argument("--gif", action="store_true", help="the same as a GIF of 30 frames/s; also with --video")
+    parser.add_argument("--film_seconds", type=float | None, help="film only so much of the game, from its start")
+    parser.add_argument(
+        "--overlay", type=OverlayName | None, help="memory: film what the agent thinks beside the game (1280 x 720)"
+    )
     parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")
     return parser

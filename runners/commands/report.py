@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rfwp.runners.evaluate import Policy
 from rfwp.runners.options import parse
+from rfwp.runners.play import Policy
 from rfwp.runners.report import tables
 from rfwp.runners.report.writer import Report, write_report
 

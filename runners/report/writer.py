@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rfwp.runners.errors import UserError
-from rfwp.runners.evaluate import Policy
 from rfwp.runners.files import write_whole
+from rfwp.runners.play import Policy
 from rfwp.runners.report import evidence, figures, page, tables
 from rfwp.runners.report.formats import Table
 from rfwp.runners.report.records import read_runs

@@ -80,10 +80,10 @@ def test_the_same_seed_plays_the_same_games():
 def test_state_is_carried_and_reset_as_in_training():
     world = counting.Config()
     agent = toy_agent(world).eval()
-    steps, seen = [], []
+    seen = []
     agent.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output[0].logits)))
     with world.build(3) as running:
-        play(agent, running, np.full(3, 4), "greedy", "game", seed=0, on_step=steps.append)
+        play(agent, running, np.full(3, 4), "greedy", "game", seed=0)
     frame, reward, reset = (torch.cat([inputs[field] for inputs, _ in seen]) for field in range(3))
     with torch.no_grad():
         whole, _ = agent(frame, reward, reset, agent.initial_state(3))

@@ -1,0 +1,162 @@
+"""Drawing into an array of pixels: text, lines, colour maps. Knows nothing of agents."""
+
+import math
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Pixels = NDArray[np.uint8]  # [height, width, 3] RGB
+Floats = NDArray[np.floating]
+Colour = tuple[int, int, int]
+
+BACKGROUND: Colour = (13, 16, 22)
+CARD: Colour = (21, 25, 33)
+LINE: Colour = (44, 50, 62)
+FAINT: Colour = (86, 94, 110)
+TEXT: Colour = (232, 236, 242)
+MUTED: Colour = (142, 151, 166)
+BLUE: Colour = (92, 168, 255)
+AMBER: Colour = (242, 178, 74)
+RED: Colour = (246, 96, 92)
+# Far apart in hue and alike in lightness, to tell heads from each other.
+SERIES: tuple[Colour, ...] = ((92, 168, 255), (242, 178, 74), (86, 204, 157), (224, 130, 206))
+
+_SHIFT = 4  # bits of a pixel that lines are placed by
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        """First column beyond."""
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> int:
+        """First row beyond."""
+        return self.y + self.height
+
+    def inset(self, left: int, top: int, right: int, bottom: int) -> "Box":
+        """The box without its margins."""
+        return Box(self.x + left, self.y + top, self.width - left - right, self.height - top - bottom)
+
+    def of(self, image: Pixels) -> Pixels:
+        """This part of an image, to be drawn into."""
+        return image[self.y : self.bottom, self.x : self.right]
+
+
+def fill(image: Pixels, box: Box, colour: Colour) -> None:
+    """A plain rectangle; one that is empty draws nothing."""
+    if box.width > 0 and box.height > 0:
+        cv2.rectangle(image, (box.x, box.y), (box.right - 1, box.bottom - 1), colour, -1)
+
+
+def enlarged(image: Pixels, zoom: int) -> Pixels:
+    """Each pixel so many pixels wide and high."""
+    return np.asarray(cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def card(image: Pixels, box: Box) -> None:
+    """A panel with round corners."""
+    radius = 8
+    fill(image, box.inset(radius, 0, radius, 0), CARD)
+    fill(image, box.inset(0, radius, 0, radius), CARD)
+    for x in (box.x + radius, box.right - 1 - radius):
+        for y in (box.y + radius, box.bottom - 1 - radius):
+            cv2.circle(image, (x, y), radius, CARD, -1, cv2.LINE_AA)
+
+
+def text(image: Pixels, x: int, y: int, words: str, size: int = 13, colour: Colour = TEXT, align: str = "left") -> int:
+    """Writes a line whose capitals stand on y; `align` says what x is: left, right or middle. Gives its width."""
+    mask, rise = _letters(words, size)
+    width = int(mask.shape[1])
+    left = x - {"left": 0, "right": width, "middle": width // 2}[align]
+    top = y - rise
+    # What reaches beyond the image is cut off.
+    rows, columns = slice(max(0, -top), image.shape[0] - top), slice(max(0, -left), image.shape[1] - left)
+    mask = mask[rows, columns]
+    target = image[max(0, top) : max(0, top) + mask.shape[0], max(0, left) : max(0, left) + mask.shape[1]]
+    target[:] = (target + (np.array(colour, np.float32) - target) * mask).round()
+    return width
+
+
+@lru_cache(maxsize=4096)
+def _letters(words: str, size: int) -> tuple[Floats, int]:
+    """Coverage [height, width, 1] of each pixel by a line of text, and how many rows are above its foot."""
+    font = _font(size)
+    _, top, right, bottom = font.getbbox(words, anchor="ls")
+    image = Image.new("L", (max(1, math.ceil(right)), max(1, math.ceil(bottom - top))))
+    ImageDraw.Draw(image).text((0, -top), words, fill=255, font=font, anchor="ls")
+    return np.asarray(image, np.float32)[:, :, None] / 255, -math.floor(top)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)  # comes with Pillow; its digits are equally wide
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("Pillow was built without FreeType; its wheels have it")
+    return font
+
+
+def width_of(words: str, size: int) -> int:
+    """Pixels that a line of text is wide."""
+    return int(_letters(words, size)[0].shape[1])
+
+
+def plot(image: Pixels, box: Box, values: Floats, low: float, high: float, colour: Colour, points: int) -> None:
+    """A line through values, the newest at the right edge; the box is as wide as so many points."""
+    if len(values) < 2:
+        return
+    x = box.right - 1 - np.arange(len(values) - 1, -1, -1) * (box.width - 1) / (points - 1)
+    y = box.bottom - 1 - (values - low) / (high - low) * (box.height - 1)
+    y = np.nan_to_num(y, nan=box.bottom, posinf=box.y, neginf=box.bottom).clip(box.y, box.bottom - 1)
+    line = np.stack([x, y], 1) * (1 << _SHIFT)
+    cv2.polylines(image, [line.round().astype(np.int32)], False, colour, 1, cv2.LINE_AA, _SHIFT)
+
+
+def heat_map(values: Floats, scale: float, size: tuple[int, int]) -> Pixels:
+    """An image (width, height) of a matrix [rows, columns]: dark is 0, bright amber is +scale, bright blue −scale."""
+    index = np.nan_to_num(values * (127 / scale), nan=0, posinf=127, neginf=-127).clip(-127, 127)
+    colours = diverging_map()[(index + 127.5).astype(np.uint8)]
+    rows, columns = values.shape
+    zoom = max(math.ceil(size[0] / columns), math.ceil(size[1] / rows))
+    if size != (columns * zoom, rows * zoom) and zoom > 1:  # cells keep sharp edges, and equal sizes
+        return np.asarray(cv2.resize(enlarged(colours, zoom), size, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST if zoom > 1 else cv2.INTER_AREA))
+
+
+@cache
+def diverging_map() -> Pixels:
+    """255 colours from light blue by dark to light amber [255, 3], their lightness even in Oklab (Ottosson 2020)."""
+    distance = np.linspace(-1, 1, 255)
+    lightness = 0.24 + 0.64 * np.abs(distance)
+    chroma = 0.15 * np.sin(np.abs(distance) * 0.8 * np.pi)  # none at 0, little at the bright ends
+    hue = np.where(distance < 0, np.radians(250), np.radians(65))
+    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
+    cones = np.stack(
+        [
+            lightness + 0.3963377774 * a + 0.2158037573 * b,
+            lightness - 0.1055613458 * a - 0.0638541728 * b,
+            lightness - 0.0894841775 * a - 1.2914855480 * b,
+        ]
+    )
+    to_linear = np.array(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    linear = (to_linear @ cones**3).clip(0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.asarray((encoded.T * 255).round(), np.uint8)

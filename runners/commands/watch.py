@@ -1,0 +1,89 @@
+"""`rfwp watch`: the agent of a run at play, in a window."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+
+from rfwp.envs.screen import Screen
+from rfwp.envs.worlds import atari
+from rfwp.runners import machine
+from rfwp.runners.config import TrainConfig
+from rfwp.runners.errors import UserError
+from rfwp.runners.options import parse
+from rfwp.runners.picture import OverlayName, Picture, picture_of
+from rfwp.runners.play import Moment, Policy, moments
+from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.train import build_agent
+from rfwp.runners.watch import FASTEST, SLOWEST, Player, Quit
+from rfwp.runners.window import Window, check_display
+
+
+def run(argv: Sequence[str]) -> int:
+    """From the words after `rfwp watch` to the exit code."""
+    values = parse(_parser(), argv)
+    folder = RunFolder(Path(values.run))
+    config = folder.read_config()
+    env = _check(values, config)
+    checkpoint = folder.checkpoints.find(values.checkpoint)
+    instead = f"rfwp evaluate {shlex.quote(values.run)} --video"
+    check_display(instead)
+    torch.set_num_threads(machine.learner_threads())
+    agent = build_agent(config, machine.pick_device(values.device)).eval()
+    checkpoint.load_weights(agent)
+    picture_for = picture_of(values.overlay, agent, config, checkpoint.manifest.agent_steps, values.policy)
+    with Screen(env) as screen:
+        screen.reset(values.seed)  # for the size of its screens
+        with picture_for(screen) as picture, Window(f"rfwp watch {values.run}", picture.size, instead) as window:
+            steps = moments(agent, screen, values.policy, values.seed)
+            with suppress(Quit):
+                _watch(Player(window, values.speed), picture, steps, values.episodes)
+    return 0
+
+
+def _watch(player: Player, picture: Picture, steps: Iterator[Moment], episodes: int | None) -> None:
+    """Plays so many games, or until the user quits; prints the score of each."""
+    games = 0
+    for moment in steps:
+        player.play(picture.frames(moment))
+        if moment.step.game_over[0]:
+            games += 1
+            score, length = moment.step.game_return[0], moment.step.game_length[0]
+            print(f"game {games}: {score:g} points in {length:,} agent steps", flush=True)
+            if games == episodes:
+                return
+
+
+def _check(values: Namespace, config: TrainConfig) -> atari.Config:
+    """UserError for what cannot be done; gives the game that is shown."""
+    if values.episodes is not None and values.episodes < 1:
+        raise UserError(f"episodes: got {values.episodes}; allowed: a whole number of at least 1")
+    if not SLOWEST <= values.speed <= FASTEST:
+        raise UserError(f"speed: got {values.speed:g}; allowed: {SLOWEST:g} to {FASTEST:g}")
+    if not 0 <= values.seed < 2**31:
+        raise UserError(f"seed: got {values.seed}; allowed: a whole number from 0 to {2**31 - 1}")
+    if not isinstance(config.env, atari.Config):
+        raise UserError(f"run: {config.env.title} has no screen to watch; only Atari games have")
+    return config.env
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="rfwp watch",
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="Shows the agent of a run at play, in a window. Keys: space pauses, right plays one agent step, up"
+        " and down change the speed, q quits.",
+    )
+    parser.add_argument("run", type=str, metavar="RUN", help="folder of the run")
+    parser.add_argument("--episodes", type=int | None, help="games to play; default: until you quit")
+    parser.add_argument("--policy", type=Policy, default="sampled", help="how actions are chosen")
+    parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="which checkpoint")
+    parser.add_argument("--speed", type=float, default=1.0, help="1 is the real game's: 60 frames a second")
+    parser.add_argument("--overlay", type=OverlayName | None, help="memory: beside the game, what the agent thinks")
+    parser.add_argument("--seed", type=int, default=0, help="of the games and of sampled actions")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
+    return parser

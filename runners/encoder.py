@@ -1,0 +1,142 @@
+"""Writes films: frames go to ffmpeg as they come, and a file appears whole or not at all."""
+
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import imageio_ffmpeg
+import numpy as np
+
+from rfwp.runners.canvas import Pixels
+from rfwp.runners.errors import UserError
+from rfwp.runners.picture import FRAMES_PER_SECOND
+
+
+class Mp4:
+    """A film in H.264 and yuv420p, which browsers and slide programs play; frames come 60 a second.
+
+    While entered it takes frames. Left in peace it finishes the film, and left with an error it drops it.
+    """
+
+    rate = FRAMES_PER_SECOND
+    suffix = ".mp4"  # of what is written while frames come
+    options: tuple[str, ...] = (
+        *("-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"),
+        *("-vf", "scale=out_color_matrix=bt709:out_range=tv"),
+        *("-colorspace", "bt709", "-color_range", "tv"),
+    )
+
+    def __init__(self, path: Path, size: tuple[int, int]) -> None:
+        self.path = path
+        self._size = size
+        self._stream = self._hidden(self.suffix)
+
+    def write(self, image: Pixels) -> None:
+        """Adds a frame [height, width, 3]; UserError if the disk has no room for it."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(np.ascontiguousarray(image).data)
+        except BrokenPipeError:
+            self._await()
+            raise self._error("", self._process.returncode) from None
+
+    def __enter__(self) -> Self:
+        width, height = self._size
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._log = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            _ffmpeg(
+                *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self.rate), "-i", "-"),
+                *(*self.options, str(self._stream)),
+            ),
+            stdin=subprocess.PIPE,
+            stderr=self._log,
+            start_new_session=True,  # Ctrl-C is for us; we end ffmpeg
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._close()
+                self._await()
+                self._complete()
+        finally:
+            self._process.kill()
+            self._close()
+            self._process.wait()
+            self._log.close()
+            for path in self.path.parent.glob(self._hidden("*").name):
+                path.unlink()
+
+    def _close(self) -> None:
+        """Tells ffmpeg that there are no more frames, if it is still there."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def _complete(self) -> None:
+        """Makes the film of the stream that ffmpeg has written."""
+        self._stream.rename(self.path)
+
+    def _await(self) -> None:
+        """Waits for ffmpeg to write what it has; UserError if it could not."""
+        if self._process.wait() != 0:
+            self._log.seek(0)
+            raise self._error(self._log.read(), self._process.returncode)
+
+    def _run(self, *words: str) -> None:
+        """A further run of ffmpeg."""
+        done = subprocess.run(_ffmpeg(*words), capture_output=True, text=True, start_new_session=True)
+        if done.returncode != 0:
+            raise self._error(done.stderr, done.returncode)
+
+    def _error(self, log: str, code: int) -> UserError:
+        lines = log.strip().splitlines() or [f"ffmpeg ended with exit code {code}"]
+        return UserError(f"cannot write {str(self.path)!r}: {lines[-1].rpartition(': ')[2]}")
+
+    def _hidden(self, suffix: str) -> Path:
+        return self.path.with_name(f".unfinished-{self.path.name}{suffix}")
+
+
+class Gif(Mp4):
+    """The same film for a README: 30 frames a second, no wider than 800 pixels, in 128 colours of its own.
+
+    GIFs count in 1/100 s, and browsers play what has more than 50 frames a second at 10. Each frame is the brightest of
+    two: sprites that flicker are drawn in every other frame only. The palette needs the whole film, so that waits on
+    disk, lossless, rather than in memory.
+    """
+
+    rate = FRAMES_PER_SECOND // 2
+    suffix = ".mkv"
+    options = ("-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast")
+    width = 800
+
+    def __init__(self, path: Path, size: tuple[int, int]) -> None:
+        super().__init__(path, size)
+        self._first: Pixels | None = None  # of two frames
+
+    def write(self, image: Pixels) -> None:
+        if self._first is None:
+            self._first = image.copy()
+        else:
+            super().write(np.maximum(self._first, image))
+            self._first = None
+
+    def _complete(self) -> None:
+        source, palette, film = str(self._stream), self._hidden(".png"), self._hidden(".gif")
+        small = f"scale={min(self.width, self._size[0])}:-1:flags=area"
+        self._run("-i", source, "-vf", f"{small},palettegen=max_colors=128", str(palette))
+        use = f"[0:v]{small}[film];[film][1:v]paletteuse=dither=none:diff_mode=rectangle"
+        self._run("-i", source, "-i", str(palette), "-lavfi", use, str(film))
+        film.rename(self.path)
+
+
+def _ffmpeg(*words: str) -> list[str]:
+    """The ffmpeg that comes with imageio-ffmpeg; it overwrites, and speaks only of errors."""
+    return [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-nostdin", "-v", "error", *words]

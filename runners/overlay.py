@@ -1,0 +1,184 @@
+"""Draws what an agent thinks beside the game that it plays: policy, value, rewards and memory, at 720p."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rfwp.models.memory_view import Floats, Memory
+from rfwp.runners.canvas import (
+    AMBER,
+    BACKGROUND,
+    BLUE,
+    FAINT,
+    LINE,
+    MUTED,
+    RED,
+    TEXT,
+    Box,
+    Pixels,
+    card,
+    fill,
+    plot,
+    text,
+    width_of,
+)
+from rfwp.runners.memory_panel import MemoryPanel
+
+WIDTH, HEIGHT = 1280, 720
+HISTORY = 270  # agent steps that curves reach back: 18 s at the speed of the real game
+MARGIN, GAP = 32, 16
+TOP = 58
+TOP_ROW = 188  # height of the panels of policy and value
+
+
+class Thought(NamedTuple):
+    """One agent step of one game, in plain numbers."""
+
+    policy: Floats  # [A] probabilities that the action was drawn from
+    action: int
+    value: float  # of the frame that was acted on
+    reward: float  # raw, that the action led to
+    opens: bool  # the action led into a new learner episode
+    game_over: bool
+    memory: Memory
+
+
+class Overlay:
+    """One picture an agent step: the game on the left, to be pasted in, and the agent's mind on the right."""
+
+    def __init__(self, title: str, subtitle: str, action_names: Sequence[str], screen: tuple[int, int]) -> None:
+        """The screen is (width, height) as it is shown, at most 480 by 630."""
+        self.game = Box(MARGIN, TOP, *screen)
+        left = self.game.right + MARGIN
+        panel = Box(left, TOP, WIDTH - MARGIN - left, HEIGHT - TOP - MARGIN)
+        half = (panel.width - GAP) // 2
+        self._policy = PolicyPanel(Box(left, TOP, half, TOP_ROW), action_names)
+        self._value = ValuePanel(Box(left + half + GAP, TOP, half, TOP_ROW))
+        self._memory = MemoryPanel(panel.inset(0, TOP_ROW + GAP, 0, 0), HISTORY)
+        self.size = WIDTH, HEIGHT
+        self._blank = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+        fill(self._blank, Box(0, 0, *self.size), BACKGROUND)
+        self._image = self._blank.copy()
+        for box in (self._policy.box, self._value.box, self._memory.box):
+            card(self._blank, box)
+        self._titles = title, subtitle
+        self._score, self._steps = 0.0, 0
+
+    def draw(self, thought: Thought) -> Pixels:
+        """The whole picture but for the game; it is drawn over with the next one."""
+        self._score += thought.reward
+        self._steps += 1
+        image = self._image
+        np.copyto(image, self._blank)
+        self._draw_header(image)
+        self._policy.draw(image, thought)
+        self._value.draw(image, thought)
+        self._memory.draw(image, thought.memory, thought.opens)
+        if thought.game_over:
+            self._score, self._steps = 0.0, 0
+        return image
+
+    def _draw_header(self, image: Pixels) -> None:
+        title, subtitle = self._titles
+        foot = TOP - 18
+        text(image, self.game.x, foot, title, 22)
+        width = text(image, self.game.right, foot, f"{self._score:g}", 22, AMBER, "right")
+        text(image, self.game.right - width - 10, foot, "score", 13, MUTED, "right")
+        text(image, self._policy.box.x, foot, subtitle, 13, MUTED)
+        text(image, WIDTH - MARGIN, foot, f"step {self._steps:,}", 13, MUTED, "right")
+
+
+class PolicyPanel:
+    """A bar for each action; the one that was chosen is lit."""
+
+    def __init__(self, box: Box, action_names: Sequence[str]) -> None:
+        self.box = box
+        self._names = action_names
+        self._columns = 1 if len(action_names) <= 9 else 2
+
+    def draw(self, image: Pixels, thought: Thought) -> None:
+        text(image, self.box.x + 14, self.box.y + 24, "policy", 13, MUTED)
+        inner = self.box.inset(14, 38, 14, 12)
+        rows = math.ceil(len(self._names) / self._columns)
+        width, height = (inner.width + GAP) // self._columns - GAP, min(30, inner.height // rows)
+        size = 13 if height >= 18 else 11
+        names = max(width_of(name, size) for name in self._names) + 10
+        for index, (name, probability) in enumerate(zip(self._names, thought.policy, strict=True)):
+            column, row = divmod(index, rows)
+            line = Box(inner.x + column * (width + GAP), inner.y + row * height, width, height)
+            self._draw_bar(image, line, names, size, name, float(probability), index == thought.action)
+
+    def _draw_bar(
+        self, image: Pixels, line: Box, names: int, size: int, name: str, probability: float, chosen: bool
+    ) -> None:
+        foot = line.y + (line.height + size * 3 // 4) // 2
+        text(image, line.x, foot, name, size, TEXT if chosen else MUTED)
+        bar = line.inset(names, 3, 40 if self._columns == 1 else 0, 3)
+        fill(image, bar, LINE)
+        fill(
+            image, bar._replace(width=max(1, round(bar.width * np.nan_to_num(probability)))), AMBER if chosen else BLUE
+        )
+        if self._columns == 1:
+            text(image, line.right, foot, f"{probability:.2f}", size, TEXT if chosen else MUTED, "right")
+
+
+class ValuePanel:
+    """The value over time, with a mark where a reward came and a line where an episode began."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self._values: deque[float] = deque(maxlen=HISTORY)
+        self._rewards: deque[float] = deque(maxlen=HISTORY)
+        self._opens: deque[bool] = deque(maxlen=HISTORY)
+
+    def draw(self, image: Pixels, thought: Thought) -> None:
+        self._values.append(thought.value)
+        self._rewards.append(thought.reward)
+        self._opens.append(thought.opens)
+        x, foot = self.box.x + 14, self.box.y + 24
+        x += text(image, x, foot, "value", 13, MUTED) + 8
+        text(image, x, foot, f"{thought.value:.2f}", 13, BLUE)
+        self._draw_legend(image, foot)
+        chart = self.box.inset(14, 42, 44, 24)
+        values = np.nan_to_num(np.array(self._values)).clip(-1e6, 1e6)
+        low, high = self._draw_grid(image, chart, values)
+        self._draw_marks(image, chart)
+        plot(image, chart, values, low, high, BLUE, HISTORY)
+
+    def _draw_legend(self, image: Pixels, foot: int) -> None:
+        right = self.box.right - 14
+        for name, colour, width in (("new episode", FAINT, 1), ("reward", AMBER, 3)):
+            right -= text(image, right, foot, name, 11, MUTED, "right") + 6
+            fill(image, Box(right - width, foot - 9, width, 9), colour)
+            right -= width + 14
+
+    def _draw_grid(self, image: Pixels, chart: Box, values: Floats) -> tuple[float, float]:
+        """Lines at round values, labelled; gives the lowest and the highest."""
+        least, most = float(values.min()), float(values.max())
+        step = round_up(max(most - least, 1e-2) / 3)
+        first, last = math.floor(least / step), math.ceil(most / step)
+        last = max(last, first + 1)
+        for index in range(first, last + 1):
+            y = chart.bottom - 1 - round((index - first) / (last - first) * (chart.height - 1))
+            fill(image, Box(chart.x, y, chart.width, 1), LINE)
+            digits = max(0, -math.floor(math.log10(step) + 1e-9))
+            text(image, self.box.right - 14, y + 4, f"{index * step:.{digits}f}", 11, MUTED, "right")
+        return first * step, last * step
+
+    def _draw_marks(self, image: Pixels, chart: Box) -> None:
+        newest = len(self._values) - 1
+        for index, (reward, opens) in enumerate(zip(self._rewards, self._opens, strict=True)):
+            x = chart.right - 1 - round((newest - index) * (chart.width - 1) / (HISTORY - 1))
+            if opens:
+                fill(image, Box(x, chart.y, 1, chart.height), FAINT)
+            if reward:
+                fill(image, Box(x - 1, chart.bottom + 5, 3, 9), AMBER if reward > 0 else RED)
+
+
+def round_up(value: float) -> float:
+    """The next of 1, 2, 5, 10, ... that is not below: round numbers for axes that change rarely."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))

@@ -1,0 +1,87 @@
+"""What is filmed and watched, frame by frame: the game alone, or beside it what the agent thinks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Literal, Self
+
+from rfwp.envs.screen import Screen
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.memory_view import MemoryView
+from rfwp.runners.canvas import Pixels, enlarged
+from rfwp.runners.components import name_of
+from rfwp.runners.config import TrainConfig
+from rfwp.runners.overlay import Overlay, Thought
+from rfwp.runners.play import Moment, Policy
+
+OverlayName = Literal["memory"]
+
+FRAMES_PER_SECOND = 60  # of the real game
+SCALE = 3  # each pixel of the game is so many pixels wide and high
+
+
+class Picture(AbstractContextManager["Picture"]):
+    """The game alone, enlarged."""
+
+    def __init__(self, screen: Screen) -> None:
+        """The screen must have been reset."""
+        self.screen = screen
+        _, height, width, _ = screen.screens().shape
+        self.size = width * SCALE, height * SCALE
+
+    def frames(self, moment: Moment) -> Iterator[Pixels]:
+        """All frames of the agent step that the screen has just played, [height, width, 3]; each until the next."""
+        for image in self.screen.screens():
+            yield enlarged(image, SCALE)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class MemoryPicture(Picture):
+    """The game with the policy, the value and the memory that played it, from the forward pass that acted."""
+
+    def __init__(self, screen: Screen, agent: ActorCritic, title: str, subtitle: str) -> None:
+        super().__init__(screen)
+        self._overlay = Overlay(title, subtitle, screen.spec.action_names, self.size)
+        self._view = MemoryView(agent.core)
+        self.size = self._overlay.size
+
+    def frames(self, moment: Moment) -> Iterator[Pixels]:
+        image = self._overlay.draw(self._thought(moment))
+        for game in super().frames(moment):
+            self._overlay.game.of(image)[:] = game
+            yield image
+
+    def _thought(self, moment: Moment) -> Thought:
+        logits, value = moment.output.logits[0, 0], moment.output.value[0, 0]
+        return Thought(
+            policy=logits.softmax(-1).cpu().numpy(),
+            action=int(moment.action[0]),
+            value=float(value),
+            reward=float(moment.step.reward[0]),
+            opens=bool(moment.step.reset[0]),
+            game_over=bool(moment.step.game_over[0]),
+            memory=self._view.read(),
+        )
+
+    def __enter__(self) -> Self:
+        self._view.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._view.__exit__(kind, error, trace)
+
+
+def picture_of(
+    overlay: OverlayName | None, agent: ActorCritic, config: TrainConfig, agent_steps: int, policy: Policy
+) -> Callable[[Screen], Picture]:
+    """What makes the picture that was asked for, once there is a screen."""
+    if overlay is None:
+        return Picture
+    subtitle = f"{name_of(config.core)}  ·  trained for {agent_steps:,} agent steps  ·  {policy} actions"
+    return lambda screen: MemoryPicture(screen, agent, config.env.title, subtitle)

@@ -1,0 +1,42 @@
+"""Playing: the agent step by step, for whoever wants to score it, film it or watch it."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rfwp.agents.collector import sample
+from rfwp.envs.world import Step, World
+from rfwp.models.actor_critic import ActorCritic, AgentOutput
+
+Policy = Literal["sampled", "greedy"]
+
+
+class Moment(NamedTuple):
+    """One agent step of E environments: what the network said of a frame, what was done, and what came of it."""
+
+    output: AgentOutput  # logits [1, E, A] that the action was drawn from, value [1, E]
+    action: NDArray[np.int64]  # [E]
+    step: Step  # after the action
+
+
+@torch.no_grad()
+def moments(agent: ActorCritic, world: World, policy: Policy, seed: int) -> Iterator[Moment]:
+    """Plays for as long as it is asked to, with the core's state carried and reset as in training."""
+    device = next(agent.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    state = agent.initial_state(world.num_envs, device)
+    step = world.reset(seed)
+    while True:
+        frame, reward, reset = (torch.from_numpy(field)[None].to(device) for field in step[:3])
+        output, state = agent(frame, reward, reset, state)
+        action = _choose(output.logits[0], policy, generator).cpu().numpy()
+        step = world.step(action)
+        yield Moment(output, action, step)
+
+
+def _choose(logits: Tensor, policy: Policy, generator: torch.Generator) -> Tensor:
+    return logits.argmax(dim=-1) if policy == "greedy" else sample(logits, generator)

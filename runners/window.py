@@ -1,0 +1,88 @@
+"""A window on the user's screen, by SDL."""
+
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from rfwp.runners.canvas import AMBER, BACKGROUND, MUTED, Box, Pixels, fill, text
+from rfwp.runners.errors import UserError
+from rfwp.runners.watch import Command
+
+BAR = 30  # rows below the picture that name the keys
+HELP = "space pause    right one step    up / down speed    q quit"
+
+
+DRIVERS = {"DISPLAY": "x11", "WAYLAND_DISPLAY": "wayland"}  # the variable that names a screen, and SDL's driver for it
+
+
+def check_display(instead: str) -> None:
+    """UserError where there is no screen; `instead` is a command that needs none."""
+    if not any(os.environ.get(name) for name in (*DRIVERS, "SDL_VIDEODRIVER")):
+        raise UserError(f"there is no display to open a window on; film a game instead: {instead}")
+
+
+class Window:
+    """Shows pictures of one size, larger or smaller as the user drags it."""
+
+    def __init__(self, title: str, size: tuple[int, int], instead: str) -> None:
+        """UserError where it cannot be opened; `instead` is a command that needs no window."""
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        # Left to itself, SDL would rather draw to nowhere than say that a display cannot be opened.
+        drivers = ",".join(driver for name, driver in DRIVERS.items() if os.environ.get(name))
+        os.environ.setdefault("SDL_VIDEODRIVER", drivers)
+        import pygame
+
+        self._pygame = pygame
+        self._title = title
+        width, height = size
+        self._canvas = np.empty((height + BAR, width, 3), np.uint8)
+        self._status = ""
+        try:
+            pygame.display.init()
+            self._surface = pygame.display.set_mode((width, height + BAR), pygame.RESIZABLE | pygame.SCALED)
+        except pygame.error as error:
+            pygame.display.quit()
+            raise UserError(f"cannot open a window: {error}; film a game instead: {instead}") from None
+        pygame.display.set_caption(title)
+        pygame.key.set_repeat(300, 60)  # to hold a key down is to press it often
+        keys: dict[Command, tuple[int, ...]] = {
+            "pause": (pygame.K_SPACE, pygame.K_p),
+            "step": (pygame.K_RIGHT, pygame.K_n),
+            "faster": (pygame.K_UP, pygame.K_PLUS, pygame.K_EQUALS, pygame.K_KP_PLUS),
+            "slower": (pygame.K_DOWN, pygame.K_MINUS, pygame.K_KP_MINUS),
+            "quit": (pygame.K_q, pygame.K_ESCAPE),
+        }
+        self._commands = {key: command for command, names in keys.items() for key in names}
+
+    def show(self, image: Pixels, status: str) -> None:
+        """Shows a picture, and in the bar and the title how it is played."""
+        height, width, _ = image.shape
+        self._canvas[:height] = image
+        if status != self._status:
+            self._status = status
+            self._pygame.display.set_caption(f"{self._title} - {status}")
+            fill(self._canvas, Box(0, height, width, BAR), BACKGROUND)
+            text(self._canvas, 14, height + 19, status, 12, AMBER)
+            text(self._canvas, width - 14, height + 19, HELP, 12, MUTED, "right")
+        frame = self._pygame.image.frombuffer(self._canvas.data, (width, height + BAR), "RGB")
+        self._surface.blit(frame, (0, 0))
+        self._pygame.display.flip()
+
+    def commands(self) -> Iterator[Command]:
+        """The keys that were pressed since the last call; to close the window is to quit."""
+        for event in self._pygame.event.get():
+            if event.type == self._pygame.QUIT:
+                yield "quit"
+            elif event.type == self._pygame.KEYDOWN and event.key in self._commands:
+                yield self._commands[event.key]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pygame.display.quit()

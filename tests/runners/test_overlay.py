@@ -1,0 +1,141 @@
+"""The overlay draws what the forward pass that acted said, for every core, without flicker and inside its panels."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from rfwp.envs.screen import Screen
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.core import cleared
+from rfwp.models.encoders import shallow
+from rfwp.models.memory_view import Matrices, MemoryView, Vector
+from rfwp.runners import canvas, components, memory_panel
+from rfwp.runners.canvas import AMBER, BLUE, Box
+from rfwp.runners.overlay import HEIGHT, WIDTH, Overlay, Thought
+from rfwp.runners.picture import MemoryPicture
+from rfwp.runners.play import moments
+from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.train import build_agent
+
+ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT")
+
+
+def thought(memory=(), **fields) -> Thought:
+    policy = np.array([0.1, 0.6, 0.2, 0.1])
+    defaults = {"policy": policy, "action": 1, "value": 0.5, "reward": 0.0, "opens": False, "game_over": False}
+    return Thought(**defaults | fields, memory=list(memory))
+
+
+def overlay(actions=ACTIONS) -> Overlay:
+    return Overlay("breakout", "rdn", actions, (480, 630))
+
+
+def test_what_is_drawn_is_what_acted(atari_run, monkeypatch):
+    folder = RunFolder(atari_run)
+    config = folder.read_config()
+    agent = build_agent(config, torch.device("cpu")).eval()
+    drawn, passes = [], []
+    monkeypatch.setattr(Overlay, "draw", lambda self, thought: drawn.append(thought) or self._image)
+    agent.register_forward_hook(lambda module, inputs, output: passes.append((inputs, output)))
+    acted = []
+    with Screen(config.env) as screen:
+        screen.reset(0)
+        with MemoryPicture(screen, agent, "", "") as picture:
+            for moment in moments(agent, screen, "sampled", 0):
+                list(picture.frames(moment))
+                acted.append(moment)
+                if len(acted) == 60:
+                    break
+    assert any(each.opens for each in drawn)  # a life was lost: the state began anew
+    for shown, moment, (inputs, (output, after)) in zip(drawn, acted, passes, strict=True):
+        np.testing.assert_array_equal(shown.policy, output.logits[0, 0].softmax(-1).numpy())
+        assert (shown.action, shown.value) == (moment.action[0], output.value.item())
+        assert (shown.reward, shown.opens) == (moment.step.reward[0], moment.step.reset[0])
+        before = cleared(inputs[3], inputs[2][0])
+        for entry, old, new in zip(shown.memory, before, after, strict=True):
+            held = entry.weights if isinstance(entry, Matrices) else entry.values
+            np.testing.assert_array_equal(held.ravel(), new.ravel().numpy())
+            assert np.linalg.norm(entry.change) == pytest.approx((new - old).norm().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", components.names("core"))
+def test_every_core_is_drawn_beside_the_game_and_not_over_it(name):
+    torch.manual_seed(0)
+    agent = ActorCritic(shallow.Config().build((4, 84, 84)), components.config_class("core", name)(), 4).eval()
+    picture = overlay()
+    state, panels = agent.initial_state(1), []
+    with MemoryView(agent.core) as view, torch.no_grad():
+        for _ in range(3):
+            frame = torch.randint(256, (1, 1, 4, 84, 84), dtype=torch.uint8)
+            _, state = agent(frame, torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool), state)
+            image = picture.draw(thought(view.read()))
+            assert image.shape == (HEIGHT, WIDTH, 3)
+            assert (picture.game.of(image) == canvas.BACKGROUND).all()
+            panels.append(image[262:688, 544:1248].copy())  # of the memory
+    assert (panels[0] == panels[2]).all() == (name == "feedforward")
+    edge = np.concatenate([image[-20:].reshape(-1, 3), image[:, -20:].reshape(-1, 3)])
+    assert (edge == canvas.BACKGROUND).all()
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(4, 32, 32)] * 2,
+        [(4, 100, 32)] * 2,
+        [(12, 32, 32)] * 4,
+        [(4, 128, 32), (4, 32, 128)] * 2,
+        [(1, 256, 270)] * 2,
+        [(1, 1024, 270)],
+        [(16, 64, 128)] * 8,
+    ],
+)
+def test_heat_maps_and_curves_lie_inside_the_panel_and_not_on_each_other(shapes):
+    panel = Box(10, 20, 676, 376)
+    places = memory_panel._lay_out(panel, shapes)
+    boxes = [box for place in places for box in (place.label, *place.maps, place.key, place.plots)]
+    for box in boxes:
+        assert box.width > 0
+        assert box.height > 0
+        assert panel.x <= box.x <= box.right <= panel.right
+        assert panel.y <= box.y <= box.bottom <= panel.bottom
+    for one, other in combinations(boxes, 2):
+        apart = one.right <= other.x or other.right <= one.x or one.bottom <= other.y or other.bottom <= one.y
+        assert apart, (one, other)
+
+
+def test_bars_are_as_long_as_the_probabilities_and_the_chosen_one_is_lit():
+    image = overlay().draw(thought())
+    panel = image[58:246, 544:888]
+    lengths = {colour: (panel == colour).all(-1).sum(1).max() for colour in (AMBER, BLUE)}
+    assert lengths[AMBER] / lengths[BLUE] == pytest.approx(0.6 / 0.2, rel=0.05)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_weights_that_have_become_useless_are_drawn_all_the_same(bad):
+    memory = [
+        Matrices("W", np.full((4, 8, 8), bad, np.float32), np.full(4, bad, np.float32), np.full((4, 1), np.nan)),
+    ]
+    picture = overlay()
+    for _ in range(3):
+        picture.draw(thought(memory, value=float(bad), policy=np.full(4, np.nan)))
+        overlay().draw(thought([Vector("h", np.full(8, bad, np.float32), bad)]))
+
+
+def test_scales_stay_put_while_the_weights_move_a_little():
+    picture, scales, random = overlay(), set(), np.random.default_rng(0)
+    for _ in range(50):
+        weights = random.normal(size=(4, 32, 32)).astype(np.float32)
+        picture.draw(thought([Matrices("W", weights, np.ones(4, np.float32), None)]))
+        scales.add(memory_panel._round_up(max(picture._memory._blocks[0]._largest)))
+    assert len(scales) == 1
+
+
+def test_the_colours_of_weights_are_dark_at_zero_and_evenly_lighter_on_both_sides():
+    linear = ((canvas.diverging_map() / 255 + 0.055) / 1.055) ** 2.4
+    lightness = (linear @ [0.2126, 0.7152, 0.0722]) ** (1 / 3)
+    blue, amber = np.diff(lightness[127::-1]), np.diff(lightness[127:])
+    for steps in (blue, amber):
+        assert (steps > 0).all()
+        assert steps.std() < 0.5 * steps.mean()
