@@ -117,7 +117,7 @@ def find_run_folders(places: Iterable[Path], option: str) -> list[RunFolder]:
 
 def short_names(folders: Sequence[Path]) -> list[str]:
     """What to call run folders in a table: their paths below the folder that holds all of them."""
-    paths = [folder.absolute() for folder in folders]
+    paths = [Path(os.path.abspath(folder)) for folder in folders]
     top = os.path.commonpath([path.parent for path in paths])
     return [str(path.relative_to(top)) for path in paths]
 

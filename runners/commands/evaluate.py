@@ -50,7 +50,8 @@ def run(argv: Sequence[str]) -> int:
         results = {kind: _score(agent, config, contender, values, kind, policies[kind], console) for kind in kinds}
         lines.append(Line(name, contender.core, results.get("game"), results.get("life")))
         if len(contenders) > 1:
-            console.print(f"{len(lines)} of {len(contenders)} scored: {name}", markup=False, highlight=False)
+            what = f"{name}, {contender.agent_steps:,} agent steps"
+            console.print(f"{len(lines)} of {len(contenders)} scored: {what}", markup=False, highlight=False)
         if values.video:
             _film(agent, config, contender.folder, contender.agent_steps, values.policy, values.seed, console)
     _show(lines, values.json, console)
