@@ -94,14 +94,6 @@ class RunFolder:
             yield
 
 
-def new_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolder:
-    """runs/GAME-CORE-NUMBER with the lowest number that is free."""
-    number = 1
-    while (path := parent / f"{config.env.title}-{name_of(config.core)}-{number}").exists():
-        number += 1
-    return RunFolder(path)
-
-
 def find_run_folders(places: Iterable[Path], option: str) -> list[RunFolder]:
     """The run folders that these folders are, or hold at any depth, each once; UserError for one that holds none."""
     found: dict[Path, RunFolder] = {}
@@ -120,6 +112,14 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     paths = [Path(os.path.abspath(folder)) for folder in folders]
     top = os.path.commonpath([path.parent for path in paths])
     return [str(path.relative_to(top)) for path in paths]
+
+
+def new_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolder:
+    """runs/GAME-CORE-NUMBER with the lowest number that is free."""
+    number = 1
+    while (path := parent / f"{config.env.title}-{name_of(config.core)}-{number}").exists():
+        number += 1
+    return RunFolder(path)
 
 
 def _commit() -> str:

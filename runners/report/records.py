@@ -1,5 +1,6 @@
 """Reads what runs have left in their folders. Whatever cannot be read is left out, counted and said."""
 
+import itertools
 import json
 import math
 import time
@@ -182,6 +183,7 @@ def _read_score(path: Path, notes: list[str]) -> dict[str, Any] | None:
 
 
 def _read_origin(config_file: Path) -> dict[str, str]:
-    """The comments at the head of config.yaml."""
-    comments = (line[2:].partition(": ") for line in config_file.read_text().splitlines() if line.startswith("# "))
+    """The comments at the head of config.yaml: what the run depends on besides its settings."""
+    head = itertools.takewhile(lambda line: line.startswith("# "), config_file.read_text().splitlines())
+    comments = (line[2:].partition(": ") for line in head)
     return {name: value for name, _, value in comments}
