@@ -1,6 +1,7 @@
 """Everything that a training run can be told, and the presets."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -108,14 +109,16 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[Any, Any]]:
     """Old and new value of every setting that differs, by its name on the command line; None where there is none."""
-    before, after = _flat(old), _flat(new)
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
     changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
     return {name: (before.get(name), after.get(name)) for name in changed}
 
 
-def _flat(config: TrainConfig) -> dict[str, Any]:
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by the names that they have on the command line."""
     flat: dict[str, Any] = {}
-    for key, value in to_dict(config).items():
-        section = {f"{key}.{name}": setting for name, setting in value.items()} if isinstance(value, dict) else {}
-        flat |= section or {key: value}
+    for key, value in values.items():
+        flat |= (
+            {f"{key}.{name}": setting for name, setting in value.items()} if isinstance(value, dict) else {key: value}
+        )
     return flat

@@ -85,14 +85,6 @@ class RunFolder:
         return locked(self.path, "run")
 
 
-def new_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolder:
-    """runs/GAME-CORE-NUMBER with the lowest number that is free."""
-    number = 1
-    while (path := parent / f"{config.env.title}-{name_of(config.core)}-{number}").exists():
-        number += 1
-    return RunFolder(path)
-
-
 def find_run_folders(places: Iterable[Path], option: str) -> list[RunFolder]:
     """The run folders that these folders are, or hold at any depth, each once; UserError for one that holds none."""
     found: dict[Path, RunFolder] = {}
@@ -108,9 +100,17 @@ def find_run_folders(places: Iterable[Path], option: str) -> list[RunFolder]:
 
 def short_names(folders: Sequence[Path]) -> list[str]:
     """What to call run folders in a table: their paths below the folder that holds all of them."""
-    paths = [folder.absolute() for folder in folders]
+    paths = [Path(os.path.abspath(folder)) for folder in folders]
     top = os.path.commonpath([path.parent for path in paths])
     return [str(path.relative_to(top)) for path in paths]
+
+
+def new_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolder:
+    """runs/GAME-CORE-NUMBER with the lowest number that is free."""
+    number = 1
+    while (path := parent / f"{config.env.title}-{name_of(config.core)}-{number}").exists():
+        number += 1
+    return RunFolder(path)
 
 
 def _commit() -> str:

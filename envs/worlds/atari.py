@@ -1,7 +1,6 @@
 """Atari 2600 games in batches, under a named protocol."""
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -57,6 +56,7 @@ class Config(WorldConfig):
     def __post_init__(self) -> None:
         object.__setattr__(self, "game", resolve(self.game))
         check(self.protocol in PROTOCOLS, "protocol", self.protocol, ", ".join(PROTOCOLS))
+        check(self.actions in ("minimal", "full", None), "actions", self.actions, "minimal, full, null")
         check(1 <= self.max_frames < 2**31, "max_frames", self.max_frames, f"1 to {2**31 - 1}")
 
     @property
@@ -71,7 +71,7 @@ class Config(WorldConfig):
 
     def under(self, protocol: Literal["dqn", "machado"]) -> "Config":
         """The same game by another protocol, for an agent that keeps the actions it has learned to choose from."""
-        return dataclasses.replace(self, protocol=protocol, actions="full" if self.rules.full_actions else "minimal")
+        return replace(self, protocol=protocol, actions="full" if self.rules.full_actions else "minimal")
 
     def spec(self) -> WorldSpec:
         return WorldSpec(FRAME_SHAPE, _action_names(self.game, self.rules.full_actions), FRAMES_PER_STEP)

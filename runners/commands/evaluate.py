@@ -52,7 +52,8 @@ def run(argv: Sequence[str]) -> int:
         results = {kind: _score(agent, config, contender, values, kind, policies[kind], console) for kind in kinds}
         lines.append(Line(name, contender.core, results.get("game"), results.get("life")))
         if len(contenders) > 1:
-            console.print(f"{len(lines)} of {len(contenders)} scored: {name}", markup=False, highlight=False)
+            what = f"{name}, {contender.agent_steps:,} agent steps"
+            console.print(f"{len(lines)} of {len(contenders)} scored: {what}", markup=False, highlight=False)
         if values.video or values.gif:
             _film(agent, config, contender.folder, contender.agent_steps, values, console)
     _show(lines, values.json, console)

@@ -31,7 +31,7 @@ def _about_seeds(study: Study) -> Iterator[str]:
     if 1 < fewest < FEW_SEEDS or (fewest == 1 and 2 in counts):
         yield f"{_some(study, 2)} 2 seeds: intervals mean little."
     elif FEW_SEEDS <= fewest < ENOUGH_SEEDS:
-        yield f"At most {max(counts)} seeds an agent: intervals are wide and themselves uncertain."
+        yield f"{_some(study, fewest)} {fewest} seeds: intervals are wide and themselves uncertain."
     if len(counts) > 1:
         yield (
             f"Agents have between {fewest} and {max(counts)} seeds: aggregates weigh a game by its number of runs,"

@@ -1,5 +1,6 @@
 """Reads what runs have left in their folders. Whatever cannot be read is left out, counted and said."""
 
+import itertools
 import json
 import math
 import time
@@ -11,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rfwp.runners.config import flatten
 from rfwp.runners.errors import UserError
 from rfwp.runners.metrics import METRICS
-from rfwp.runners.options import Values
 from rfwp.runners.run_folder import RunFolder, find_run_folders
 
 Array = NDArray[np.float64]
@@ -124,16 +125,6 @@ def read_run(folder: RunFolder) -> Run:
     return Run(folder.path, settings, _read_origin(folder.config_file), metrics, evaluations, videos, fresh, notes)
 
 
-def flatten(values: Values) -> dict[str, Any]:
-    """Nested settings by the names that they have on the command line."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= (
-            {f"{key}.{name}": setting for name, setting in value.items()} if isinstance(value, dict) else {key: value}
-        )
-    return flat
-
-
 def _read_metrics(path: Path, notes: list[str]) -> tuple[dict[str, Array], bool]:
     """The columns of metrics.jsonl, in the order of the steps, and whether it is being written to."""
     try:
@@ -182,6 +173,7 @@ def _read_score(path: Path, notes: list[str]) -> dict[str, Any] | None:
 
 
 def _read_origin(config_file: Path) -> dict[str, str]:
-    """The comments at the head of config.yaml."""
-    comments = (line[2:].partition(": ") for line in config_file.read_text().splitlines() if line.startswith("# "))
+    """The comments at the head of config.yaml: what the run depends on besides its settings."""
+    head = itertools.takewhile(lambda line: line.startswith("# "), config_file.read_text().splitlines())
+    comments = (line[2:].partition(": ") for line in head)
     return {name: value for name, _, value in comments}

@@ -212,3 +212,13 @@ def test_config_refuses(settings, message):
 def test_a_world_needs_a_thread():
     with pytest.raises(ValueError, match="^num_threads: got 0; allowed: 1 or more"):
         Config().build(1, num_threads=0)
+
+
+def test_another_protocol_leaves_an_agent_the_actions_it_knows():
+    minimal, full = Config("pong", "dqn"), Config("pong", "machado")
+    assert len(minimal.under("machado").spec().action_names) == len(minimal.spec().action_names) == 6
+    assert len(full.under("dqn").spec().action_names) == 18
+    assert minimal.under("machado").rules == full.rules._replace(full_actions=False)
+    assert minimal.under("dqn").rules == minimal.rules
+    with pytest.raises(ValueError, match="actions: got 'some'; allowed: minimal, full, null"):
+        Config("pong", actions="some")
