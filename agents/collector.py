@@ -1,6 +1,5 @@
 """Acting: games in, trajectories out. Runs the policy for one group of actors while the games of the others run."""
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rfwp.agents.actors import ActorFailure, ActorPool
+from rfwp.agents.phases import WAIT, Phases
 from rfwp.agents.trajectory import Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
@@ -76,7 +76,7 @@ class Collector:
         self.unroll_length = unroll_length
         self.device = next(agent.parameters()).device
         self.games: deque[Game] = deque()  # ended; whoever counts them takes them from the left
-        self.acting_seconds = 0.0  # spent on policy, sampling and copies, not on waiting for games
+        self.phases = Phases()
         self._weights = weights
         self._version = -1
         self._generator = generator
@@ -104,20 +104,21 @@ class Collector:
 
     @torch.no_grad()
     def _advance(self, group: int) -> Trajectory | None:
-        failures = self.pool.wait(group)
-        started = time.perf_counter()
+        with self.phases(WAIT):
+            failures = self.pool.wait(group)
         if failures:
             # Rows of this unroll belong to games that are lost: begin it anew from here.
             self._unrolls[group] = self._begin(self._unrolls[group].state)
             for failure in failures:
                 self._on_failure(failure)
-        self._observe(group)
         trajectory = None
-        if self._unrolls[group].complete:
-            trajectory = self._unrolls[group].fields
-            self._unrolls[group] = self._follow(self._unrolls[group])
-        self._act(group)
-        self.acting_seconds += time.perf_counter() - started
+        with self.phases("observe"):
+            self._observe(group)
+            if self._unrolls[group].complete:
+                trajectory = self._unrolls[group].fields
+                self._unrolls[group] = self._follow(self._unrolls[group])
+        with self.phases("act"):
+            self._act(group)
         return trajectory
 
     def _observe(self, group: int) -> None:
