@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from torch.profiler import record_function
 
-
 WAIT = "wait"  # the phase in which a thread waits for others
 
 

@@ -38,11 +38,10 @@ class Meter:
 
     def phases(self) -> dict[str, float]:
         """Seconds so far by phase, as `thread: phase`; those in the emulator are of all actor processes together."""
-        threads = {"collector": self._collector.phases, "learner": self._learner.phases}
-        by_phase = {
-            f"{name}: {phase}": seconds for name, each in threads.items() for phase, seconds in each.seconds.items()
-        }
-        return {"actors: emulator": self._collector.pool.busy_seconds, **by_phase}
+        spent = {"actors: emulator": self._collector.pool.busy_seconds}
+        for thread, phases in {"collector": self._collector.phases, "learner": self._learner.phases}.items():
+            spent |= {f"{thread}: {name}": seconds for name, seconds in dict(phases.seconds).items()}
+        return spent
 
     def _totals(self) -> tuple[float, ...]:
         return (

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
@@ -42,10 +42,16 @@ def read_config_file(path: Path) -> Values:
     return values
 
 
-def parse_train(argv: Sequence[str], base: Values, prog: str = "rfwp train") -> Namespace:
+def parse_train(
+    argv: Sequence[str],
+    base: Values,
+    prog: str = "rfwp train",
+    add_own: Callable[[ArgumentParser], None] | None = None,
+) -> Namespace:
     """Every setting of a run from `base` (a config file's values, or {}) and a command line that overrides it.
 
-    The command line may hold what `peek` reads, too.
+    The command line may hold what `peek` reads, too. Another command than `train` says with `add_own` what it does, and
+    which options it has instead of those for the run folder.
     Presets and config files are read as if they stood on the command line, before its own words, so that one parser
     checks them all.
     """
@@ -54,7 +60,7 @@ def parse_train(argv: Sequence[str], base: Values, prog: str = "rfwp train") -> 
     named: Values = {section: {"name": early[f"{section}.name"]} for section in COMPONENTS}
     preset = _preset(early["preset"], _component_names([base, named]).get("env"))
     names = _component_names([preset, base, named])
-    parser = train_parser(names, prog)
+    parser = train_parser(names, prog, add_own or _add_run_options)
     words = [*_as_words(preset, names), *_as_words(base, names)]
     if "-h" in argv or "--help" in argv:
         parser.set_defaults(vars(parse(parser, words).as_flat()))  # help shows what would be used
@@ -148,17 +154,17 @@ def _checked(section: str, owner: type[Any], settings: Values) -> Any:
         raise UserError(f"{section}.{error}" if section else str(error)) from None
 
 
-def train_parser(names: dict[str, str], prog: str = "rfwp train") -> ArgumentParser:
-    """A parser with an option for every setting of the named components."""
-    parser = ArgumentParser(
-        prog=prog,
-        exit_on_error=False,
-        allow_abbrev=False,
-        description="Trains an agent, or resumes the run in an existing folder.",
-    )
+def _add_run_options(parser: ArgumentParser) -> None:
+    parser.description = "Trains an agent, or resumes the run in an existing folder."
     parser.add_argument(
         "--run", type=str | None, metavar="FOLDER", help="folder of the run; an existing run is resumed"
     )
+
+
+def train_parser(names: dict[str, str], prog: str, add_own: Callable[[ArgumentParser], None]) -> ArgumentParser:
+    """A parser with an option for every setting of the named components."""
+    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
+    add_own(parser)
     parser.add_argument("--config", type=str | None, metavar="FILE", help="start from this config.yaml")
     parser.add_argument(
         "--preset",
