@@ -116,6 +116,7 @@ class Collector:
             self._observe(group)
             if self._unrolls[group].complete:
                 trajectory = self._unrolls[group].fields
+                _check_finite(trajectory)
                 self._unrolls[group] = self._follow(self._unrolls[group])
         with self.phases("act"):
             self._act(group)
@@ -140,8 +141,6 @@ class Collector:
         fields, row = unroll.fields, unroll.row
         now = slice(row, row + 1)
         output, unroll.state = self.agent(fields.frame[now], fields.reward[now], fields.reset[now], unroll.state)
-        if not output.logits.isfinite().all():
-            raise Diverged("the policy's logits are not finite any more")
         action = sample(output.logits[0], self._generator)
         fields.action[row] = action
         fields.behaviour[row] = output.logits[0]
@@ -166,6 +165,17 @@ class Collector:
         return unroll
 
 
+def _check_finite(trajectory: Trajectory) -> None:
+    """Raises Diverged. Once an unroll, for the host has to wait for the answer."""
+    if not trajectory.behaviour.isfinite().all():
+        raise Diverged("the policy's logits are not finite any more")
+
+
 def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws an action for each game: logits [B, A] -> int64 [B]."""
-    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(1)
+    """Draws an action for each game: logits [B, A] -> int64 [B]; any valid action where the logits are NaN.
+
+    What torch.multinomial draws, by the same race of exponential variables, without its checks, for which the host
+    would have to wait.
+    """
+    policy = logits.softmax(dim=-1)
+    return (policy / torch.empty_like(policy).exponential_(generator=generator)).argmax(dim=-1)

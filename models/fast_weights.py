@@ -105,7 +105,7 @@ class FastMemory(nn.Module, ABC):
         if self.kernel_size is not None and available(x.device.type, self.kernel_size):
             y, rows = self.fused(inputs, rows, reset)
         else:
-            reset = reset.repeat(1, self.num_heads)  # [T, N]
+            reset = reset.unsqueeze(1).expand(-1, self.num_heads, -1).flatten(1)  # [T, N]
             y, rows = unroll(self.advance, inputs, rows, reset, self.gradient_horizon)
         return self._merge(y), self._from_rows(rows)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rfwp.agents.actors import ActorFailure, ActorPool, ActorsConfig, Cancelled
-from rfwp.agents.collector import Collector
+from rfwp.agents.collector import Collector, sample
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import counting, delayed_cue
 from rfwp.models.actor_critic import ActorCritic
@@ -132,3 +132,17 @@ def test_a_crash_loop_ends_with_the_traceback():
 @pytest.mark.parametrize(("cores", "processes"), [(1, 2), (2, 2), (3, 2), (4, 4), (7, 6), (16, 16), (64, 48)])
 def test_processes_share_out_the_games_evenly(cores, processes):
     assert ActorsConfig(games=48).num_processes(cores) == processes
+
+
+def test_actions_are_drawn_as_torch_multinomial_draws_them():
+    logits = 3 * torch.randn(500, 6, generator=torch.Generator().manual_seed(1))
+    ours, theirs = (torch.Generator().manual_seed(2) for _ in range(2))
+    for _ in range(3):
+        drawn = torch.multinomial(logits.softmax(-1), 1, generator=theirs).squeeze(1)
+        assert torch.equal(sample(logits, ours), drawn)
+
+
+def test_logits_that_are_not_finite_still_give_valid_actions():
+    logits = torch.tensor([[float("nan")] * 3, [float("inf"), 0.0, 0.0]])
+    action = sample(logits, torch.Generator().manual_seed(0))
+    assert ((action >= 0) & (action < 3)).all()

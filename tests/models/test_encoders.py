@@ -67,6 +67,18 @@ def test_every_weight_gets_a_gradient_in_float32(name: str) -> None:
         assert weight.grad.count_nonzero() > 0
 
 
+@pytest.mark.parametrize("name", ["shallow", "nature"])
+def test_the_memory_layout_that_training_uses_changes_no_number_beyond_rounding(name: str) -> None:
+    encoder, frame = make(name), frames(4)
+    direction = torch.randn(4, encoder.output_size, generator=torch.Generator().manual_seed(2))
+    results = []
+    for training in (True, False):
+        features = encoder.train(training)(frame)
+        results.append([features, *torch.autograd.grad(features, list(encoder.parameters()), direction)])
+    for ours, plain in zip(*results, strict=True):
+        assert (ours - plain).norm() <= 1e-5 * plain.norm()
+
+
 def test_impala_is_the_papers_network_layer_by_layer() -> None:
     encoder, frame = make("impala"), frames(2)
     weights = iter(encoder.parameters())
