@@ -121,6 +121,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
     above = [speed["p80"] - speed["median"] for speed in speeds]
     bars = axes.bar([result["what"] for result in results], medians, yerr=[below, above], capsize=4, color="#4878a8")
     axes.bar_label(bars, labels=[f"{median:,.0f}" for median in medians], padding=3)
+    axes.margins(y=0.12)  # room for the labels
     axes.set_ylabel("agent steps per second")
     axes.set_title(setting_line(results[-1]).replace("; ", "\n"), fontsize=8)
     save(figure, path)

@@ -24,6 +24,7 @@ from rfwp.runners.errors import UserError
 Values = dict[str, Any]
 
 PRINT_CONFIG = "--print_config"
+PROFILED_UPDATES = 10  # unless another number is given
 
 
 def read_config_file(path: Path) -> Values:
@@ -36,7 +37,7 @@ def read_config_file(path: Path) -> Values:
         raise UserError(f"config: cannot read {str(path)!r}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"config: {str(path)!r} is not a config file: expected `field: value` lines")
-    for key in ("run", "config", "preset"):
+    for key in ("run", "config", "preset", "profile"):
         if key in values:
             raise UserError(f"{key}: got {values[key]!r} in {str(path)!r}; allowed: only on the command line")
     return values
@@ -98,10 +99,12 @@ def _spell_out(argv: Sequence[str]) -> list[str]:
 
 
 def peek(argv: Sequence[str]) -> dict[str, Any]:
-    """What a command line says beside the settings: run, config, preset, print_config; and the components' names."""
+    """What a command line says beside the settings: run, config, preset, profile, print_config; and the components'
+    names."""
     finder = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
     for key in ("run", "config", "preset", *(f"{section}.name" for section in COMPONENTS)):
         finder.add_argument(f"--{key}")
+    finder.add_argument("--profile", nargs="?", const=str(PROFILED_UPDATES), default="0")
     finder.add_argument(PRINT_CONFIG, action="store_true")
     try:
         return vars(finder.parse_known_args(_spell_out(argv))[0])
@@ -158,6 +161,15 @@ def _add_run_options(parser: ArgumentParser) -> None:
     parser.description = "Trains an agent, or resumes the run in an existing folder."
     parser.add_argument(
         "--run", type=str | None, metavar="FOLDER", help="folder of the run; an existing run is resumed"
+    )
+    parser.add_argument(
+        "--profile",
+        type=int | None,
+        nargs="?",
+        const=PROFILED_UPDATES,
+        metavar="UPDATES",
+        help=f"trace so many updates, {PROFILED_UPDATES} if no number is given, into the run's profile.json.gz, for"
+        " https://ui.perfetto.dev",
     )
 
 

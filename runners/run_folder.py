@@ -30,6 +30,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.evaluations = path / "eval"
         self.videos = path / "videos"
+        self.profile = path / "profile.json.gz"
         self.checkpoints = CheckpointStore(path / "checkpoints")
 
     @property

@@ -28,6 +28,7 @@ from rfwp.runners.display import Display
 from rfwp.runners.errors import UserError
 from rfwp.runners.meter import Meter
 from rfwp.runners.metrics import GameStatistics, LearnerAverages, MetricsLog
+from rfwp.runners.profile import Profile
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.signals import StopSignals
 
@@ -79,14 +80,17 @@ class Trainer:
         checkpoint.load_weights(self.agent)
         self.load_state_dict(checkpoint.load_trainer())
 
-    def run(self, folder: RunFolder, display: Display, stop: StopSignals) -> None:
+    def run(self, folder: RunFolder, display: Display, stop: StopSignals, profile_updates: int = 0) -> None:
         """Trains until total_steps or until a signal arrives; saves a checkpoint at the end either way.
+
+        So many updates, not long after the start, are profiled.
 
         Raises:
             ActorFailure: actors fail over and over. A checkpoint is saved before.
             Diverged: the weights have become useless. Nothing is saved: the newest checkpoint is from before.
         """
         self.folder, self.display = folder, display
+        self.profile = Profile(folder.profile, profile_updates, display.note)
         self._logged_steps = self.learner.agent_steps
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(folder.metrics_file, folder.tensorboard, self._logged_steps))
@@ -96,6 +100,7 @@ class Trainer:
             self.meter = Meter(self.learner, collector, stack.enter_context(source))
             try:
                 self._learn(self._batches(source, stop), collector, log)
+                self.profile.finish()
             finally:
                 if not isinstance(sys.exception(), Diverged):
                     self._save()
@@ -133,6 +138,7 @@ class Trainer:
         line, checkpoint = Timer(self.config.log_seconds), Timer(60 * self.config.checkpoint.minutes)
         for batch in batches:
             self.update(batch)
+            self.profile.step()
             while collector.games:
                 self.games.add(collector.games.popleft())
             if line.due():
