@@ -26,6 +26,23 @@ class Game(NamedTuple):
     length: int  # agent steps
 
 
+class _Arrivals(NamedTuple):
+    """What the games of a group have sent: one row of a trajectory."""
+
+    frame: Tensor  # uint8 [B, C, H, W]
+    reward: Tensor  # float32 [B]
+    reset: Tensor  # bool [B]
+
+    @classmethod
+    def pinned(cls, games: int, frame_shape: tuple[int, int, int]) -> "_Arrivals":
+        """Page-locked memory of the host: a copy from there to a GPU does not hold up the host."""
+        return cls(
+            frame=torch.empty(games, *frame_shape, dtype=torch.uint8, pin_memory=True),
+            reward=torch.empty(games, pin_memory=True),
+            reset=torch.empty(games, dtype=torch.bool, pin_memory=True),
+        )
+
+
 class _Unroll:
     """A trajectory in the making, of one group of actors."""
 
@@ -49,6 +66,11 @@ class _Unroll:
         )
         self.row = 0  # that the next frame goes to
         self.state = state  # before that frame
+
+    @property
+    def arrivals(self) -> _Arrivals:
+        """Where the next frame goes to."""
+        return _Arrivals(*(getattr(self.fields, name)[self.row] for name in _Arrivals._fields))
 
     @property
     def complete(self) -> bool:
@@ -82,6 +104,9 @@ class Collector:
         self._generator = generator
         self._on_failure = on_failure
         self._turn = 0
+        # One copy of each field to a GPU instead of one for every process; on the CPU slabs are copied straight.
+        on_gpu = self.device.type == "cuda"
+        self._staging = _Arrivals.pinned(self._group_games, pool.spec.frame_shape) if on_gpu else None
         self._unrolls = [
             self._begin(agent.initial_state(self._group_games, self.device)) for _ in range(len(pool.groups))
         ]
@@ -124,15 +149,19 @@ class Collector:
 
     def _observe(self, group: int) -> None:
         """Copies the slabs of a group into the next row of its unroll, and notes the games that ended."""
-        unroll, start = self._unrolls[group], 0
+        row, start = self._unrolls[group].arrivals, 0
+        inbox = self._staging or row
         for actor in self.pool.groups[group]:
             slab = actor.slab
             games = slice(start, start := start + len(slab.reward))
-            unroll.fields.frame[unroll.row, games].copy_(torch.from_numpy(slab.frame))
-            unroll.fields.reward[unroll.row, games].copy_(torch.from_numpy(slab.reward))
-            unroll.fields.reset[unroll.row, games].copy_(torch.from_numpy(slab.reset))
+            for name in _Arrivals._fields:
+                getattr(inbox, name)[games].copy_(torch.from_numpy(getattr(slab, name)))
             for index in slab.game_over.nonzero()[0]:
                 self.games.append(Game(float(slab.game_return[index]), int(slab.game_length[index])))
+        if self._staging is not None:
+            # The staging area is free again when the actions, which depend on it, are on the host: see `_act`.
+            for staged, target in zip(self._staging, row, strict=True):
+                target.copy_(staged, non_blocking=True)
 
     def _act(self, group: int) -> None:
         """Answers the newest row of a group's unroll with actions, and lets its actors go on."""
@@ -146,6 +175,7 @@ class Collector:
         fields.behaviour[row] = output.logits[0]
         fields.version[row] = self._version
         unroll.row += 1
+        # The one moment at which the host waits for a GPU.
         shares = torch.split(action.cpu(), self.pool.games_per_actor)
         for actor, chosen in zip(self.pool.groups[group], shares, strict=True):
             actor.slab.action[:] = chosen.numpy()
@@ -160,8 +190,8 @@ class Collector:
     def _follow(self, previous: _Unroll) -> _Unroll:
         """The unroll that opens with the last row of the previous one."""
         unroll = self._begin(previous.state)
-        for field in ("frame", "reward", "reset"):
-            getattr(unroll.fields, field)[0] = getattr(previous.fields, field)[-1]
+        for first, last in zip(unroll.arrivals, previous.arrivals, strict=True):
+            first.copy_(last)
         return unroll
 
 

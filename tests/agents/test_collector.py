@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rfwp.agents.actors import ActorFailure, ActorPool, ActorsConfig, Cancelled
-from rfwp.agents.collector import Collector, sample
+from rfwp.agents.collector import Collector, _Arrivals, sample
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import counting, delayed_cue
 from rfwp.models.actor_critic import ActorCritic
@@ -87,6 +87,22 @@ def test_collecting_is_repeatable():
             collector = make_collector(pool, make_agent(counting.Config()))
             actions.append(torch.stack([collector.collect().action for _ in range(6)]))
     assert torch.equal(*actions)
+
+
+def test_a_staging_area_changes_nothing():
+    collected = []
+    for staged in (False, True):
+        with ActorPool(ActorsConfig(games=8, processes=4), counting.Config(), 4, seed=(5,)) as pool:
+            collector = make_collector(pool, make_agent(counting.Config()))
+            if staged:  # as on a GPU, but for the pinned memory, which needs one
+                shape = pool.spec.frame_shape
+                collector._staging = _Arrivals(
+                    torch.empty(4, *shape, dtype=torch.uint8), torch.empty(4), torch.empty(4, dtype=torch.bool)
+                )
+            collected.append([collector.collect() for _ in range(6)])
+    for direct, through in zip(*collected, strict=True):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(direct[:-1], through[:-1], strict=True))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(direct.state, through.state, strict=True))
 
 
 def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):
