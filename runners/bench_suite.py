@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -58,11 +58,13 @@ def add_own_options(parser: ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="about how long each measurement takes")
 
 
-def without_own(argv: Sequence[str]) -> list[str]:
-    """The words without those of `add_own_options`."""
+def without_own(argv: Sequence[str], lists: Iterable[str] = ()) -> list[str]:
+    """The words without those of `add_own_options`, and without the named options that take several values."""
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--out")
     own.add_argument("--seconds")
+    for name in lists:
+        own.add_argument(f"--{name}", nargs="*")
     return own.parse_known_args(list(argv))[1]
 
 

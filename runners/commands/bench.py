@@ -8,7 +8,7 @@ import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from rfwp.runners import bench_cores, bench_suite, bench_throughput, files, machine
+from rfwp.runners import bench_cores, bench_scaling, bench_suite, bench_throughput, files, machine
 from rfwp.runners.benchmark import Benchmark, Row, check_seconds, check_writable
 from rfwp.runners.errors import UserError
 from rfwp.runners.options import parse
@@ -16,6 +16,8 @@ from rfwp.runners.workloads import WORKLOADS
 
 # Times of parts, in a table with a row for each.
 BENCHMARKS = {"cores": bench_cores.BENCHMARK}
+# Several measurements of whole systems, into a folder.
+REPORTS = {"suite": bench_suite, "scaling": bench_scaling}
 
 # What the times of any benchmark depend on: keys of each row, and their meanings.
 CIRCUMSTANCES = {
@@ -35,12 +37,12 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if name in WORKLOADS:
         return bench_throughput.run(name, argv[1:])
-    if name == "suite":
-        return bench_suite.run(argv[1:])
+    if name in REPORTS:
+        return REPORTS[name].run(argv[1:])
     if name in BENCHMARKS:
         return _time_parts(name, BENCHMARKS[name], argv[1:])
     got = f"got {name!r}; " if name else ""
-    raise UserError(f"what to time: {got}allowed: {', '.join([*BENCHMARKS, *WORKLOADS, 'suite'])}")
+    raise UserError(f"what to time: {got}allowed: {', '.join([*BENCHMARKS, *WORKLOADS, *REPORTS])}")
 
 
 def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
@@ -68,7 +70,9 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
 
 def _summary() -> list[str]:
     what = {name: benchmark.description for name, benchmark in BENCHMARKS.items()}
-    what |= {name: bench_throughput.summary(name) for name in WORKLOADS} | {"suite": bench_suite.DESCRIPTION}
+    what |= {name: bench_throughput.summary(name) for name in WORKLOADS} | {
+        name: module.DESCRIPTION for name, module in REPORTS.items()
+    }
     return [f"  rfwp bench {name:8} {description}" for name, description in what.items()]
 
 

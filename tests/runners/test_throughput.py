@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from rfwp.runners import bench_suite, bench_throughput, throughput, workloads
+from rfwp.runners import bench_scaling, bench_suite, bench_throughput, throughput, workloads
 from rfwp.runners.cli import main
 from rfwp.runners.throughput import Reading, Recorder, spread
 
@@ -100,7 +100,38 @@ def test_a_suite_writes_markdown_json_and_a_chart(tmp_path):
     assert (out / "throughput.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_scaling_measures_the_points_that_fit_and_says_which_do_not(tmp_path, capsys):
+    words = ["--seconds", "0.2", "--games", "4", "8", "9", "--processes", "--unrolls", "5", "--out", str(tmp_path)]
+    assert main(["bench", "scaling", *SMALL, *words]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scaling.json", "scaling.md", "scaling.png"]
+    results = json.loads((tmp_path / "scaling.json").read_text())
+    assert [(result["field"], result["point"]) for result in results] == [
+        ("actors.games", 4),
+        ("actors.games", 8),
+        ("learner.unroll_length", 5),
+    ]
+    assert results[0]["config"]["actors"]["games"] == 4
+    assert "actors.games 9: actors.games: got 9; allowed: a multiple of groups" in capsys.readouterr().out
+
+
+def test_the_limit_of_a_training_is_what_is_busiest(monkeypatch):
+    monkeypatch.setattr(bench_scaling.machine, "cores", lambda: 4)
+    result = {
+        "agent_steps_per_second": {"median": 100.0},
+        "milliseconds_per_step": {"actors: emulator": 8.0, "collector: wait": 9.0, "collector: act": 1.0},
+        "processes": 2,
+        "cpu_cores_busy": {"main": 0.6, "actors": 0.8},
+    }
+    result["milliseconds_per_step"] |= {"learner: forward": 3.0, "learner: backward": 4.0}
+    assert bench_scaling.busy_shares(result) == pytest.approx({"actors": 0.4, "collector": 0.1, "learner": 0.7})
+    assert bench_scaling.limit(result).startswith("limited by the learner, 70% busy")
+    result["cpu_cores_busy"] = {"main": 1.9, "actors": 1.9}
+    assert bench_scaling.limit(result) == "limited by the CPU: 3.8 of 4 cores are busy"
+
+
 WRONG = [
+    ("bench scaling", "out: allowed: the folder"),
     ("bench env --seconds 0", "seconds: got 0.0; allowed: a number above 0"),
     ("bench act --seconds nan", "seconds: got nan"),
     ("bench learn --json nowhere/x.json", "json: cannot write 'nowhere/x.json'"),
