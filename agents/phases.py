@@ -30,5 +30,9 @@ class Phases:
 
     @property
     def busy_seconds(self) -> float:
-        """Seconds spent in all phases but WAIT."""
-        return sum(seconds for name, seconds in self.seconds.items() if name != WAIT)
+        """Seconds spent in all phases but WAIT; may be asked by another thread."""
+        return sum(seconds for name, seconds in self.so_far().items() if name != WAIT)
+
+    def so_far(self) -> dict[str, float]:
+        """A copy of the seconds, which another thread may look at while phases are added."""
+        return dict(self.seconds)

@@ -15,7 +15,7 @@ from rfwp.runners.bench_throughput import Result, setting_line
 from rfwp.runners.benchmark import check_seconds
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.errors import UserError
-from rfwp.runners.options import build_config, parse_train, peek, read_config_file
+from rfwp.runners.options import build_config, parse_like_train
 
 DESCRIPTION = "Trainings with other numbers of games, processes and steps an unroll, into a folder, with a plot."
 
@@ -25,9 +25,7 @@ GAMES, UNROLLS = (8, 16, 32, 64, 128, 256, 512), (5, 10, 20, 40, 80)
 
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp bench scaling` to the exit code."""
-    early = peek(argv)
-    base = read_config_file(Path(early["config"])) if early["config"] else {}
-    values = parse_train(argv, base, "rfwp bench scaling", _add_options)
+    values = parse_like_train(argv, "rfwp bench scaling", _add_options)
     config = build_config(values)
     check_seconds(values.seconds)
     if not values.out:

@@ -17,16 +17,14 @@ from rfwp.runners import files, workloads
 from rfwp.runners.bench_throughput import Result, facts, setting_line, summary
 from rfwp.runners.benchmark import check_seconds
 from rfwp.runners.errors import UserError
-from rfwp.runners.options import build_config, parse_train, peek, read_config_file
+from rfwp.runners.options import build_config, parse_like_train
 
 DESCRIPTION = "All of env, act, learn and train with the same settings, into a folder: Markdown, JSON and a chart."
 
 
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp bench suite` to the exit code."""
-    early = peek(argv)
-    base = read_config_file(Path(early["config"])) if early["config"] else {}
-    values = parse_train(argv, base, "rfwp bench suite", _add_options)
+    values = parse_like_train(argv, "rfwp bench suite", _add_options)
     build_config(values)
     check_seconds(values.seconds)
     if not values.out:

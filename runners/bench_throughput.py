@@ -17,7 +17,7 @@ from rfwp.runners.benchmark import check_seconds, check_writable
 from rfwp.runners.config import TrainConfig, to_dict
 from rfwp.runners.display import number, percent
 from rfwp.runners.errors import UserError
-from rfwp.runners.options import build_config, parse_train, peek, read_config_file
+from rfwp.runners.options import build_config, parse_like_train
 from rfwp.runners.run_folder import commit
 from rfwp.runners.throughput import KEYS
 from rfwp.runners.train import Trainer
@@ -40,9 +40,7 @@ ALL_KEYS = {
 
 def run(name: str, argv: Sequence[str]) -> int:
     """From the words after `rfwp bench NAME` to the exit code."""
-    early, prog = peek(argv), f"rfwp bench {name}"
-    base = read_config_file(Path(early["config"])) if early["config"] else {}
-    values = parse_train(argv, base, prog, lambda parser: _add_options(parser, name))
+    values = parse_like_train(argv, f"rfwp bench {name}", lambda parser: _add_options(parser, name))
     config = build_config(values)
     check_seconds(values.seconds)
     check_writable(values.json)

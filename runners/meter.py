@@ -40,7 +40,7 @@ class Meter:
         """Seconds so far by phase, as `thread: phase`; those in the emulator are of all actor processes together."""
         spent = {"actors: emulator": self._collector.pool.busy_seconds}
         for thread, phases in {"collector": self._collector.phases, "learner": self._learner.phases}.items():
-            spent |= {f"{thread}: {name}": seconds for name, seconds in dict(phases.seconds).items()}
+            spent |= {f"{thread}: {name}": seconds for name, seconds in phases.so_far().items()}
         return spent
 
     def _totals(self) -> tuple[float, ...]:

@@ -68,6 +68,12 @@ def parse_train(
     return parse(parser, [*words, *argv])
 
 
+def parse_like_train(argv: Sequence[str], prog: str, add_own: Callable[[ArgumentParser], None]) -> Namespace:
+    """What another command makes of its words, which may hold every setting of a run and name a config file."""
+    path = peek(argv)["config"]
+    return parse_train(argv, read_config_file(Path(path)) if path else {}, prog, add_own)
+
+
 def build_config(values: Namespace) -> TrainConfig:
     """The settings objects, checked; UserError names the field with its section."""
     fields: Values = {}
@@ -171,6 +177,7 @@ def _add_run_options(parser: ArgumentParser) -> None:
         help=f"trace so many updates, {PROFILED_UPDATES} if no number is given, into the run's profile.json.gz, for"
         " https://ui.perfetto.dev",
     )
+    parser.add_argument(PRINT_CONFIG, action="store_true", help="print the resulting config and exit")
 
 
 def train_parser(names: dict[str, str], prog: str, add_own: Callable[[ArgumentParser], None]) -> ArgumentParser:
@@ -184,7 +191,6 @@ def train_parser(names: dict[str, str], prog: str, add_own: Callable[[ArgumentPa
         metavar="NAME",
         help=f"one of {', '.join(PRESETS)}; default: paper on a GPU, cpu without, toy for toy tasks",
     )
-    parser.add_argument(PRINT_CONFIG, action="store_true", help="print the resulting config and exit")
     _add_options(parser, None, TrainConfig)
     for section in SECTIONS:
         _add_options(parser, section, _section_class(section, names), names.get(section))
