@@ -8,9 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 from jsonargparse import ArgumentParser
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from rfwp.runners import files, workloads
@@ -127,15 +128,13 @@ def draw(results: Sequence[Result], path: Path) -> None:
     save(figure, path)
 
 
-def new_figure(columns: int = 1):  # type: ignore[no-untyped-def]  # matplotlib's own types differ between releases
+def new_figure(columns: int = 1) -> tuple[Figure, Any]:
     """A figure with so many axes side by side, drawn without a screen."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(1, columns, figsize=(max(6.4, 4 * columns), 4.2), layout="constrained")
+    figure = Figure(figsize=(max(6.4, 4 * columns), 4.2), layout="constrained")
+    return figure, figure.subplots(1, columns)
 
 
-def save(figure, path: Path) -> None:  # type: ignore[no-untyped-def]
+def save(figure: Figure, path: Path) -> None:
     """Writes a figure as a whole, or not at all."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     figure.savefig(temporary, dpi=150)

@@ -17,7 +17,10 @@ from rfwp.runners.workloads import WORKLOADS
 # Times of parts, in a table with a row for each.
 BENCHMARKS = {"cores": bench_cores.BENCHMARK}
 # Several measurements of whole systems, into a folder.
-REPORTS = {"suite": bench_suite, "scaling": bench_scaling}
+REPORTS = {
+    "suite": (bench_suite.DESCRIPTION, bench_suite.run),
+    "scaling": (bench_scaling.DESCRIPTION, bench_scaling.run),
+}
 
 # What the times of any benchmark depend on: keys of each row, and their meanings.
 CIRCUMSTANCES = {
@@ -38,7 +41,8 @@ def run(argv: Sequence[str]) -> int:
     if name in WORKLOADS:
         return bench_throughput.run(name, argv[1:])
     if name in REPORTS:
-        return REPORTS[name].run(argv[1:])
+        _, run_report = REPORTS[name]
+        return run_report(argv[1:])
     if name in BENCHMARKS:
         return _time_parts(name, BENCHMARKS[name], argv[1:])
     got = f"got {name!r}; " if name else ""
@@ -70,9 +74,8 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
 
 def _summary() -> list[str]:
     what = {name: benchmark.description for name, benchmark in BENCHMARKS.items()}
-    what |= {name: bench_throughput.summary(name) for name in WORKLOADS} | {
-        name: module.DESCRIPTION for name, module in REPORTS.items()
-    }
+    what |= {name: bench_throughput.summary(name) for name in WORKLOADS}
+    what |= {name: description for name, (description, _) in REPORTS.items()}
     return [f"  rfwp bench {name:8} {description}" for name, description in what.items()]
 
 
