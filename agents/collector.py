@@ -1,6 +1,5 @@
 """Acting: games in, trajectories out. Runs the policy for one group of actors while the games of the others run."""
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rfwp.agents.actors import ActorFailure, ActorPool
+from rfwp.agents.phases import WAIT, Phases
 from rfwp.agents.trajectory import Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
@@ -24,6 +24,23 @@ class Game(NamedTuple):
 
     score: float  # raw, unclipped, over all lives
     length: int  # agent steps
+
+
+class _Arrivals(NamedTuple):
+    """What the games of a group have sent: one row of a trajectory."""
+
+    frame: Tensor  # uint8 [B, C, H, W]
+    reward: Tensor  # float32 [B]
+    reset: Tensor  # bool [B]
+
+    @classmethod
+    def pinned(cls, games: int, frame_shape: tuple[int, int, int]) -> "_Arrivals":
+        """Page-locked memory of the host: a copy from there to a GPU does not hold up the host."""
+        return cls(
+            frame=torch.empty(games, *frame_shape, dtype=torch.uint8, pin_memory=True),
+            reward=torch.empty(games, pin_memory=True),
+            reset=torch.empty(games, dtype=torch.bool, pin_memory=True),
+        )
 
 
 class _Unroll:
@@ -51,6 +68,11 @@ class _Unroll:
         self.state = state  # before that frame
 
     @property
+    def arrivals(self) -> _Arrivals:
+        """Where the next frame goes to."""
+        return _Arrivals(*(getattr(self.fields, name)[self.row] for name in _Arrivals._fields))
+
+    @property
     def complete(self) -> bool:
         return self.row == self.fields.unroll_length
 
@@ -76,12 +98,15 @@ class Collector:
         self.unroll_length = unroll_length
         self.device = next(agent.parameters()).device
         self.games: deque[Game] = deque()  # ended; whoever counts them takes them from the left
-        self.acting_seconds = 0.0  # spent on policy, sampling and copies, not on waiting for games
+        self.phases = Phases()
         self._weights = weights
         self._version = -1
         self._generator = generator
         self._on_failure = on_failure
         self._turn = 0
+        # One copy of each field to a GPU instead of one for every process; on the CPU slabs are copied straight.
+        on_gpu = self.device.type == "cuda"
+        self._staging = _Arrivals.pinned(self._group_games, pool.spec.frame_shape) if on_gpu else None
         self._unrolls = [
             self._begin(agent.initial_state(self._group_games, self.device)) for _ in range(len(pool.groups))
         ]
@@ -104,33 +129,39 @@ class Collector:
 
     @torch.no_grad()
     def _advance(self, group: int) -> Trajectory | None:
-        failures = self.pool.wait(group)
-        started = time.perf_counter()
+        with self.phases(WAIT):
+            failures = self.pool.wait(group)
         if failures:
             # Rows of this unroll belong to games that are lost: begin it anew from here.
             self._unrolls[group] = self._begin(self._unrolls[group].state)
             for failure in failures:
                 self._on_failure(failure)
-        self._observe(group)
         trajectory = None
-        if self._unrolls[group].complete:
-            trajectory = self._unrolls[group].fields
-            self._unrolls[group] = self._follow(self._unrolls[group])
-        self._act(group)
-        self.acting_seconds += time.perf_counter() - started
+        with self.phases("observe"):
+            self._observe(group)
+            if self._unrolls[group].complete:
+                trajectory = self._unrolls[group].fields
+                _check_finite(trajectory)
+                self._unrolls[group] = self._follow(self._unrolls[group])
+        with self.phases("act"):
+            self._act(group)
         return trajectory
 
     def _observe(self, group: int) -> None:
         """Copies the slabs of a group into the next row of its unroll, and notes the games that ended."""
-        unroll, start = self._unrolls[group], 0
+        row, start = self._unrolls[group].arrivals, 0
+        inbox = self._staging or row
         for actor in self.pool.groups[group]:
             slab = actor.slab
             games = slice(start, start := start + len(slab.reward))
-            unroll.fields.frame[unroll.row, games].copy_(torch.from_numpy(slab.frame))
-            unroll.fields.reward[unroll.row, games].copy_(torch.from_numpy(slab.reward))
-            unroll.fields.reset[unroll.row, games].copy_(torch.from_numpy(slab.reset))
+            for name in _Arrivals._fields:
+                getattr(inbox, name)[games].copy_(torch.from_numpy(getattr(slab, name)))
             for index in slab.game_over.nonzero()[0]:
                 self.games.append(Game(float(slab.game_return[index]), int(slab.game_length[index])))
+        if self._staging is not None:
+            # The staging area is free again when the actions, which depend on it, are on the host: see `_act`.
+            for staged, target in zip(self._staging, row, strict=True):
+                target.copy_(staged, non_blocking=True)
 
     def _act(self, group: int) -> None:
         """Answers the newest row of a group's unroll with actions, and lets its actors go on."""
@@ -139,13 +170,12 @@ class Collector:
         fields, row = unroll.fields, unroll.row
         now = slice(row, row + 1)
         output, unroll.state = self.agent(fields.frame[now], fields.reward[now], fields.reset[now], unroll.state)
-        if not output.logits.isfinite().all():
-            raise Diverged("the policy's logits are not finite any more")
         action = sample(output.logits[0], self._generator)
         fields.action[row] = action
         fields.behaviour[row] = output.logits[0]
         fields.version[row] = self._version
         unroll.row += 1
+        # The one moment at which the host waits for a GPU.
         shares = torch.split(action.cpu(), self.pool.games_per_actor)
         for actor, chosen in zip(self.pool.groups[group], shares, strict=True):
             actor.slab.action[:] = chosen.numpy()
@@ -160,11 +190,22 @@ class Collector:
     def _follow(self, previous: _Unroll) -> _Unroll:
         """The unroll that opens with the last row of the previous one."""
         unroll = self._begin(previous.state)
-        for field in ("frame", "reward", "reset"):
-            getattr(unroll.fields, field)[0] = getattr(previous.fields, field)[-1]
+        for first, last in zip(unroll.arrivals, previous.arrivals, strict=True):
+            first.copy_(last)
         return unroll
 
 
+def _check_finite(trajectory: Trajectory) -> None:
+    """Raises Diverged. Once an unroll, for the host has to wait for the answer."""
+    if not trajectory.behaviour.isfinite().all():
+        raise Diverged("the policy's logits are not finite any more")
+
+
 def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws an action for each game: logits [B, A] -> int64 [B]."""
-    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(1)
+    """Draws an action for each game: logits [B, A] -> int64 [B]; any valid action where the logits are NaN.
+
+    What torch.multinomial draws, by the same race of exponential variables, without its checks, for which the host
+    would have to wait.
+    """
+    policy = logits.softmax(dim=-1)
+    return (policy / torch.empty_like(policy).exponential_(generator=generator)).argmax(dim=-1)

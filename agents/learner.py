@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rfwp.agents import losses
+from rfwp.agents.phases import Phases
 from rfwp.agents.trajectory import Trajectory
 from rfwp.agents.vtrace import vtrace
 from rfwp.models.actor_critic import ActorCritic
@@ -79,6 +80,7 @@ class Learner:
         self.total_steps = total_steps
         self.agent_steps = 0  # learned from, so far
         self.version = 0  # updates done, so far
+        self.phases = Phases()
         self.optimiser = torch.optim.RMSprop(
             agent.parameters(), lr=config.learning_rate, alpha=config.rmsprop_decay, eps=config.rmsprop_epsilon
         )
@@ -92,18 +94,23 @@ class Learner:
         """One gradient step on a batch; batch.unroll_length x batch.batch_size agent steps."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate
-        loss, metrics = actor_critic_loss(self.agent, batch, self.config, self.version)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.config.gradient_clip)
-        self._drop_gradient_unless(norm.isfinite())
-        self.optimiser.step()
+        with self.phases("forward"):
+            loss, metrics = actor_critic_loss(self.agent, batch, self.config, self.version)
+        with self.phases("backward"):
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        with self.phases("optimise"):
+            norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.config.gradient_clip)
+            self._drop_gradient_unless(norm.isfinite())
+            self.optimiser.step()
         self.version += 1
         self.agent_steps += batch.unroll_length * batch.batch_size
         return metrics._replace(gradient_norm=norm.detach(), update_skipped=1.0 - norm.isfinite().float())
 
     def _drop_gradient_unless(self, finite: Tensor) -> None:
         """One infinity would make every weight NaN for good. Decided on the device: nothing waits for the answer."""
+        if finite.device.type == "cpu" and finite:  # there a look costs nothing, and saves a copy of the gradient
+            return
         for parameter in self.agent.parameters():
             if parameter.grad is not None:
                 parameter.grad = torch.where(finite, parameter.grad, 0.0)

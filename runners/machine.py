@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -121,6 +122,18 @@ def check_memory(needed: int, sizes: str, device: torch.device) -> None:
         raise UserError(
             f"{sizes} need {megabytes(needed)} of memory, but {device} has {megabytes(free)} free; use smaller ones"
         )
+
+
+def gpu_busy(device: torch.device) -> float | None:
+    """Share of the last moment in which a GPU did something, by nvidia-smi; None where that cannot tell."""
+    if device.type != "cuda":
+        return None
+    name = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    command = ["nvidia-smi", f"--id={name}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    try:
+        return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout) / 100
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def megabytes(size: float) -> str:

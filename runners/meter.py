@@ -13,7 +13,6 @@ class Meter:
     """Measures speed and load of a running system between two readings."""
 
     def __init__(self, learner: Learner, collector: Collector, source: Source) -> None:
-        self.learning_seconds = 0.0  # spent in updates; whoever learns adds to it
         self._learner = learner
         self._collector = collector
         self._source = source
@@ -37,11 +36,18 @@ class Meter:
             "memory_megabytes": self._process.memory_info().rss / 1e6,
         }
 
+    def phases(self) -> dict[str, float]:
+        """Seconds so far by phase, as `thread: phase`; those in the emulator are of all actor processes together."""
+        spent = {"actors: emulator": self._collector.pool.busy_seconds}
+        for thread, phases in {"collector": self._collector.phases, "learner": self._learner.phases}.items():
+            spent |= {f"{thread}: {name}": seconds for name, seconds in phases.so_far().items()}
+        return spent
+
     def _totals(self) -> tuple[float, ...]:
         return (
             time.perf_counter(),
             self._learner.agent_steps,
             self._collector.pool.busy_seconds,
-            self._collector.acting_seconds,
-            self.learning_seconds,
+            self._collector.phases.busy_seconds,
+            self._learner.phases.busy_seconds,
         )

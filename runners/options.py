@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
@@ -24,6 +24,7 @@ from rfwp.runners.errors import UserError
 Values = dict[str, Any]
 
 PRINT_CONFIG = "--print_config"
+PROFILED_UPDATES = 10  # unless another number is given
 
 
 def read_config_file(path: Path) -> Values:
@@ -36,16 +37,22 @@ def read_config_file(path: Path) -> Values:
         raise UserError(f"config: cannot read {str(path)!r}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"config: {str(path)!r} is not a config file: expected `field: value` lines")
-    for key in ("run", "config", "preset"):
+    for key in ("run", "config", "preset", "profile"):
         if key in values:
             raise UserError(f"{key}: got {values[key]!r} in {str(path)!r}; allowed: only on the command line")
     return values
 
 
-def parse_train(argv: Sequence[str], base: Values, prog: str = "rfwp train") -> Namespace:
+def parse_train(
+    argv: Sequence[str],
+    base: Values,
+    prog: str = "rfwp train",
+    add_own: Callable[[ArgumentParser], None] | None = None,
+) -> Namespace:
     """Every setting of a run from `base` (a config file's values, or {}) and a command line that overrides it.
 
-    The command line may hold what `peek` reads, too.
+    The command line may hold what `peek` reads, too. Another command than `train` says with `add_own` what it does, and
+    which options it has instead of those for the run folder.
     Presets and config files are read as if they stood on the command line, before its own words, so that one parser
     checks them all.
     """
@@ -54,11 +61,17 @@ def parse_train(argv: Sequence[str], base: Values, prog: str = "rfwp train") -> 
     named: Values = {section: {"name": early[f"{section}.name"]} for section in COMPONENTS}
     preset = _preset(early["preset"], _component_names([base, named]).get("env"))
     names = _component_names([preset, base, named])
-    parser = train_parser(names, prog)
+    parser = train_parser(names, prog, add_own or _add_run_options)
     words = [*_as_words(preset, names), *_as_words(base, names)]
     if "-h" in argv or "--help" in argv:
         parser.set_defaults(vars(parse(parser, words).as_flat()))  # help shows what would be used
     return parse(parser, [*words, *argv])
+
+
+def parse_like_train(argv: Sequence[str], prog: str, add_own: Callable[[ArgumentParser], None]) -> Namespace:
+    """What another command makes of its words, which may hold every setting of a run and name a config file."""
+    path = peek(argv)["config"]
+    return parse_train(argv, read_config_file(Path(path)) if path else {}, prog, add_own)
 
 
 def build_config(values: Namespace) -> TrainConfig:
@@ -98,10 +111,12 @@ def _spell_out(argv: Sequence[str]) -> list[str]:
 
 
 def peek(argv: Sequence[str]) -> dict[str, Any]:
-    """What a command line says beside the settings: run, config, preset, print_config; and the components' names."""
+    """What a command line says beside the settings: run, config, preset, profile, print_config; and the components'
+    names."""
     finder = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
     for key in ("run", "config", "preset", *(f"{section}.name" for section in COMPONENTS)):
         finder.add_argument(f"--{key}")
+    finder.add_argument("--profile", nargs="?", const=str(PROFILED_UPDATES), default="0")
     finder.add_argument(PRINT_CONFIG, action="store_true")
     try:
         return vars(finder.parse_known_args(_spell_out(argv))[0])
@@ -160,17 +175,27 @@ def _checked(section: str, owner: type[Any], settings: Values) -> Any:
         raise UserError(f"{section}.{error}" if section else str(error)) from None
 
 
-def train_parser(names: dict[str, str], prog: str = "rfwp train") -> ArgumentParser:
-    """A parser with an option for every setting of the named components."""
-    parser = ArgumentParser(
-        prog=prog,
-        exit_on_error=False,
-        allow_abbrev=False,
-        description="Trains an agent, or resumes the run in an existing folder.",
-    )
+def _add_run_options(parser: ArgumentParser) -> None:
+    parser.description = "Trains an agent, or resumes the run in an existing folder."
     parser.add_argument(
         "--run", type=str | None, metavar="FOLDER", help="folder of the run; an existing run is resumed"
     )
+    parser.add_argument(
+        "--profile",
+        type=int | None,
+        nargs="?",
+        const=PROFILED_UPDATES,
+        metavar="UPDATES",
+        help=f"trace so many updates, {PROFILED_UPDATES} if no number is given, into the run's profile.json.gz, for"
+        " https://ui.perfetto.dev",
+    )
+    parser.add_argument(PRINT_CONFIG, action="store_true", help="print the resulting config and exit")
+
+
+def train_parser(names: dict[str, str], prog: str, add_own: Callable[[ArgumentParser], None]) -> ArgumentParser:
+    """A parser with an option for every setting of the named components."""
+    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
+    add_own(parser)
     parser.add_argument("--config", type=str | None, metavar="FILE", help="start from this config.yaml")
     parser.add_argument(
         "--preset",
@@ -178,7 +203,6 @@ def train_parser(names: dict[str, str], prog: str = "rfwp train") -> ArgumentPar
         metavar="NAME",
         help=f"one of {', '.join(PRESETS)}; default: paper on a GPU, cpu without, toy for toy tasks",
     )
-    parser.add_argument(PRINT_CONFIG, action="store_true", help="print the resulting config and exit")
     _add_options(parser, None, TrainConfig)
     for section in SECTIONS:
         _add_options(parser, section, _section_class(section, names), names.get(section))

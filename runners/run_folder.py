@@ -29,6 +29,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.evaluations = path / "eval"
         self.videos = path / "videos"
+        self.profile = path / "profile.json.gz"
         self.checkpoints = CheckpointStore(path / "checkpoints")
 
     @property
@@ -76,7 +77,7 @@ class RunFolder:
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes config.yaml: all settings, and as comments what the run depends on besides them."""
-        found = {**versions(), "commit": _commit()}
+        found = {**versions(), "commit": commit()}
         comments = "".join(f"# {name}: {version}\n" for name, version in found.items())
         write_whole(self.config_file, comments + yaml.safe_dump(to_dict(config), sort_keys=False) + _END)
 
@@ -113,7 +114,7 @@ def new_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolde
     return RunFolder(path)
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the code, where it runs from a git checkout of its own; `+` marks uncommitted changes."""
     here = Path(__file__).resolve().parent.parent
     if not (here / "pyproject.toml").exists():

@@ -14,7 +14,17 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._asked = False
         self._previous: dict[int, object] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is time to stop."""
+        return self._asked or self.received is not None
+
+    def ask(self) -> None:
+        """Asks for a clean stop from within the program."""
+        self._asked = True
 
     @property
     def exit_code(self) -> int:

@@ -15,6 +15,7 @@ from rfwp.agents import slab
 from rfwp.agents.actors import ActorFailure, ActorPool
 from rfwp.agents.collector import Collector, Diverged
 from rfwp.agents.learner import Learner
+from rfwp.agents.phases import WAIT
 from rfwp.agents.sources import Background, InTurn, Source
 from rfwp.agents.trajectory import Batcher, Trajectory
 from rfwp.agents.weights import WeightBoard
@@ -27,6 +28,7 @@ from rfwp.runners.display import Display
 from rfwp.runners.errors import UserError
 from rfwp.runners.meter import Meter
 from rfwp.runners.metrics import GameStatistics, LearnerAverages, MetricsLog
+from rfwp.runners.profile import Profile
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.signals import StopSignals
 
@@ -78,33 +80,39 @@ class Trainer:
         checkpoint.load_weights(self.agent)
         self.load_state_dict(checkpoint.load_trainer())
 
-    def run(self, folder: RunFolder, display: Display, stop: StopSignals) -> None:
+    def run(self, folder: RunFolder, display: Display, stop: StopSignals, profile_updates: int = 0) -> None:
         """Trains until total_steps or until a signal arrives; saves a checkpoint at the end either way.
+
+        So many updates, not long after the start, are profiled.
 
         Raises:
             ActorFailure: actors fail over and over. A checkpoint is saved before.
             Diverged: the weights have become useless. Nothing is saved: the newest checkpoint is from before.
         """
         self.folder, self.display = folder, display
+        self.profile = Profile(folder.profile, profile_updates, display.note)
         self._logged_steps = self.learner.agent_steps
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(folder.metrics_file, folder.tensorboard, self._logged_steps))
-            pool = stack.enter_context(self._start_actors())
-            collector = self._build_collector(pool)
+            pool = stack.enter_context(self.start_actors())
+            collector = self.build_collector(pool)
             source = InTurn(collector.collect) if self.config.sync else self._in_background(collector)
-            meter = Meter(self.learner, collector, stack.enter_context(source))
+            self.meter = Meter(self.learner, collector, stack.enter_context(source))
             try:
-                self._learn(self._batches(source, stop), collector, meter, log)
+                self._learn(self._batches(source, stop), collector, log)
+                self.profile.finish()
             finally:
                 if not isinstance(sys.exception(), Diverged):
                     self._save()
 
-    def _start_actors(self) -> ActorPool:
+    def start_actors(self) -> ActorPool:
+        """Starts the processes that play the games; to be closed."""
         # The seed moves on with the run, so that a resumed run does not play the games of its start again.
         seed = (self.config.seed, self.learner.version)
         return ActorPool(self.config.actors, self.config.env, self.num_processes, seed)
 
-    def _build_collector(self, pool: ActorPool) -> Collector:
+    def build_collector(self, pool: ActorPool) -> Collector:
+        """Makes what acts in the pool's games, with a copy of the agent that follows the learner's."""
         self.weights.publish(self.agent, self.learner.version)
         acting = copy.deepcopy(self.agent)
         length = self.config.learner.unroll_length
@@ -117,41 +125,47 @@ class Trainer:
         """Batches for the learner until the run is done or told to stop."""
         batcher = Batcher(self.config.learner.batch_size)
         while True:
-            trajectory = source.get()
+            with self.learner.phases(WAIT):
+                trajectory = source.get()
             for batch in batcher.add(trajectory) if trajectory is not None else []:
                 yield batch
                 if self.done:
                     return
-            if stop.received is not None:
+            if stop.wanted:
                 return
 
-    def _learn(self, batches: Iterator[Trajectory], collector: Collector, meter: Meter, log: MetricsLog) -> None:
+    def _learn(self, batches: Iterator[Trajectory], collector: Collector, log: MetricsLog) -> None:
         line, checkpoint = Timer(self.config.log_seconds), Timer(60 * self.config.checkpoint.minutes)
         for batch in batches:
-            started = time.perf_counter()
-            self.averages.add(self.learner.learn(batch))
-            self.weights.publish(self.agent, self.learner.version)
-            meter.learning_seconds += time.perf_counter() - started
+            self.update(batch)
+            self.profile.step()
             while collector.games:
                 self.games.add(collector.games.popleft())
             if line.due():
-                self._write_line(meter, log)
+                self._write_line(log)
             if checkpoint.due():
                 self._save()
             self.display.advance(self.learner.agent_steps)
-        self._write_line(meter, log)
+        self._write_line(log)
+
+    def update(self, batch: Trajectory) -> None:
+        """Learns from a batch and hands the new weights to the collector."""
+        metrics = self.learner.learn(batch)
+        with self.learner.phases("publish"):
+            self.averages.add(metrics)
+            self.weights.publish(self.agent, self.learner.version)
 
     @property
     def done(self) -> bool:
         """Whether all steps of the run have been learned from."""
         return self.learner.agent_steps >= self.config.total_steps
 
-    def _write_line(self, meter: Meter, log: MetricsLog) -> None:
+    def _write_line(self, log: MetricsLog) -> None:
         steps = self.learner.agent_steps
         if steps == self._logged_steps:  # no step is told twice
             return
         self._logged_steps = steps
-        now = meter.read()
+        now = self.meter.read()
         self.wall_seconds += now.pop("seconds")
         line: dict[str, float | None] = {
             "agent_steps": steps,

@@ -44,7 +44,7 @@ class Impala(Encoder):
 
     def forward(self, frame: Tensor) -> Tensor:
         # Channels last: training is about twice as fast on a CPU, and tensor cores want it.
-        image = scaled(frame).contiguous(memory_format=torch.channels_last)
+        image = scaled(frame.contiguous(memory_format=torch.channels_last))
         features: Tensor = self.head(self.stages(image))
         return features
 

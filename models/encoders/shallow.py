@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from rfwp.models.core import check
-from rfwp.models.encoder import Encoder, EncoderConfig, scaled
+from rfwp.models.encoder import Encoder, EncoderConfig, laid_out, scaled
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ class Shallow(Encoder):
         )
 
     def forward(self, frame: Tensor) -> Tensor:
-        features: Tensor = self.layers(scaled(frame))
+        features: Tensor = self.layers(scaled(laid_out(frame, self.training)))
         return features

@@ -8,13 +8,19 @@ import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from rfwp.runners import bench_cores, bench_kernels, files, machine
-from rfwp.runners.benchmark import Benchmark, Row
+from rfwp.runners import bench_cores, bench_kernels, bench_scaling, bench_suite, bench_throughput, files, machine
+from rfwp.runners.benchmark import Benchmark, Row, check_seconds, check_writable
 from rfwp.runners.errors import UserError
 from rfwp.runners.options import parse
+from rfwp.runners.workloads import WORKLOADS
 
+# Times of parts, in a table with a row for each.
 BENCHMARKS = {"cores": bench_cores.BENCHMARK, "kernels": bench_kernels.BENCHMARK}
-MOST_SECONDS = 3600
+# Several measurements of whole systems, into a folder.
+REPORTS = {
+    "suite": (bench_suite.DESCRIPTION, bench_suite.run),
+    "scaling": (bench_scaling.DESCRIPTION, bench_scaling.run),
+}
 
 # What the times of any benchmark depend on: keys of each row, and their meanings.
 CIRCUMSTANCES = {
@@ -27,20 +33,28 @@ CIRCUMSTANCES = {
 
 
 def run(argv: Sequence[str]) -> int:
-    """`rfwp bench`: runs the benchmark that the first word names; prints a table, or JSON: a list of its rows."""
+    """`rfwp bench`: runs the benchmark that the first word names; prints tables, or JSON."""
     name = argv[0] if argv else None
     if name in ("-h", "--help"):
         print("\n".join(["usage: rfwp bench WHAT ...", "", *_summary(), "", "`rfwp bench WHAT --help` lists options."]))
         return 0
-    if name not in BENCHMARKS:
-        got = f"got {name!r}; " if name else ""
-        raise UserError(f"what to time: {got}allowed: {', '.join(BENCHMARKS)}")
-    benchmark = BENCHMARKS[name]
-    values = parse(_parser(name, benchmark), argv[1:])
-    if not 0 < values.seconds <= MOST_SECONDS:
-        raise UserError(f"seconds: got {values.seconds}; allowed: a number above 0, up to {MOST_SECONDS}")
+    if name in WORKLOADS:
+        return bench_throughput.run(name, argv[1:])
+    if name in REPORTS:
+        _, run_report = REPORTS[name]
+        return run_report(argv[1:])
+    if name in BENCHMARKS:
+        return _time_parts(name, BENCHMARKS[name], argv[1:])
+    got = f"got {name!r}; " if name else ""
+    raise UserError(f"what to time: {got}allowed: {', '.join([*BENCHMARKS, *WORKLOADS, *REPORTS])}")
+
+
+def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
+    """Runs a benchmark of parts; prints a table, or JSON: a list of its rows."""
+    values = parse(_parser(name, benchmark), argv)
+    check_seconds(values.seconds)
     benchmark.check(values)
-    _check_writable(values.json)
+    check_writable(values.json)
     device = machine.pick_device(values.device)
     machine.keep_freed_memory()
     torch.set_num_threads(machine.learner_threads())
@@ -52,14 +66,17 @@ def run(argv: Sequence[str]) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     if values.json:
-        _write(Path(values.json), rows)
+        files.write_whole(Path(values.json), json.dumps(rows, indent=2) + "\n")
     console.print(benchmark.table(rows))
     console.print("{device} ({device_name}), threads: {threads}, {precision}, torch {torch}".format(**circumstances))
     return 0
 
 
 def _summary() -> list[str]:
-    return [f"  rfwp bench {name}   {benchmark.description}" for name, benchmark in BENCHMARKS.items()]
+    what = {name: benchmark.description for name, benchmark in BENCHMARKS.items()}
+    what |= {name: bench_throughput.summary(name) for name in WORKLOADS}
+    what |= {name: description for name, (description, _) in REPORTS.items()}
+    return [f"  rfwp bench {name:8} {description}" for name, description in what.items()]
 
 
 def _parser(name: str, benchmark: Benchmark) -> ArgumentParser:
@@ -89,16 +106,3 @@ def _circumstances(device: torch.device) -> Row:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-def _check_writable(name: str | None) -> None:
-    """UserError, before anything is timed, if the result could not be written."""
-    if name is not None and name != "-" and (Path(name).is_dir() or not Path(name).absolute().parent.is_dir()):
-        raise UserError(f"json: cannot write {name!r}; allowed: a file in a folder that exists, or -")
-
-
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    try:
-        files.write_whole(path, json.dumps(rows, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"json: cannot write {str(path)!r}: {error.strerror}") from None

@@ -34,13 +34,14 @@ def run(argv: Sequence[str]) -> int:
     if early["print_config"]:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
+    profiled = _profiled_updates(early["profile"])
     machine.keep_freed_memory()
     folder = folder or new_run_folder(config)
     folder.check_free()
     trainer = Trainer(config)  # refuses what does not fit before anything is written
     folder.create()
     with folder.locked():
-        code = _train(trainer, folder, Console())
+        code = _train(trainer, folder, Console(), profiled)
         if code == 0:
             _conclude(trainer, folder, Console())
     return code
@@ -61,7 +62,15 @@ def _read_config(argv: Sequence[str], early: dict[str, Any], resumed: RunFolder 
     return config
 
 
-def _train(trainer: Trainer, folder: RunFolder, console: Console) -> int:
+def _profiled_updates(word: str) -> int:
+    """The number after --profile, 0 without it; that it is a whole number has been seen already."""
+    updates = int(word)
+    if updates < 0:
+        raise UserError(f"profile: got {updates}; allowed: a number of updates, 1 or more")
+    return updates
+
+
+def _train(trainer: Trainer, folder: RunFolder, console: Console, profiled_updates: int) -> int:
     """Trains to the end or to a signal; the exit code."""
     config = trainer.config
     if folder.checkpoints.steps():
@@ -72,7 +81,7 @@ def _train(trainer: Trainer, folder: RunFolder, console: Console) -> int:
         return 0
     try:
         with StopSignals() as stop, open_display(str(folder.path), config.total_steps, console) as display:
-            trainer.run(folder, display, stop)
+            trainer.run(folder, display, stop, profiled_updates)
     except ActorFailure as failure:
         print(f"rfwp train: the games cannot be played: {failure}", file=sys.stderr)
         return 1

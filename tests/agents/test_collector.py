@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rfwp.agents.actors import ActorFailure, ActorPool, ActorsConfig, Cancelled
-from rfwp.agents.collector import Collector
+from rfwp.agents.collector import Collector, _Arrivals, sample
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import counting, delayed_cue
 from rfwp.models.actor_critic import ActorCritic
@@ -89,6 +89,22 @@ def test_collecting_is_repeatable():
     assert torch.equal(*actions)
 
 
+def test_a_staging_area_changes_nothing():
+    collected = []
+    for staged in (False, True):
+        with ActorPool(ActorsConfig(games=8, processes=4), counting.Config(), 4, seed=(5,)) as pool:
+            collector = make_collector(pool, make_agent(counting.Config()))
+            if staged:  # as on a GPU, but for the pinned memory, which needs one
+                shape = pool.spec.frame_shape
+                collector._staging = _Arrivals(
+                    torch.empty(4, *shape, dtype=torch.uint8), torch.empty(4), torch.empty(4, dtype=torch.bool)
+                )
+            collected.append([collector.collect() for _ in range(6)])
+    for direct, through in zip(*collected, strict=True):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(direct[:-1], through[:-1], strict=True))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(direct.state, through.state, strict=True))
+
+
 def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):
     collector = make_collector(pool, make_agent())
     collector.collect(), collector.collect()
@@ -132,3 +148,17 @@ def test_a_crash_loop_ends_with_the_traceback():
 @pytest.mark.parametrize(("cores", "processes"), [(1, 2), (2, 2), (3, 2), (4, 4), (7, 6), (16, 16), (64, 48)])
 def test_processes_share_out_the_games_evenly(cores, processes):
     assert ActorsConfig(games=48).num_processes(cores) == processes
+
+
+def test_actions_are_drawn_as_torch_multinomial_draws_them():
+    logits = 3 * torch.randn(500, 6, generator=torch.Generator().manual_seed(1))
+    ours, theirs = (torch.Generator().manual_seed(2) for _ in range(2))
+    for _ in range(3):
+        drawn = torch.multinomial(logits.softmax(-1), 1, generator=theirs).squeeze(1)
+        assert torch.equal(sample(logits, ours), drawn)
+
+
+def test_logits_that_are_not_finite_still_give_valid_actions():
+    logits = torch.tensor([[float("nan")] * 3, [float("inf"), 0.0, 0.0]])
+    action = sample(logits, torch.Generator().manual_seed(0))
+    assert ((action >= 0) & (action < 3)).all()

@@ -94,6 +94,21 @@ def test_an_update_is_rmsprop_on_the_clipped_gradient():
     assert metrics.gradient_norm > config.gradient_clip  # it is told before the clip
 
 
+def test_a_gradient_that_is_not_finite_changes_no_weight_and_a_finite_one_is_used_bit_for_bit():
+    agent, batch = make_agent(), random_batch(make_agent())
+    learner, before = Learner(agent, CONFIG, total_steps=10**6), weights(agent)
+    broken = batch._replace(state=tuple(torch.full_like(leaf, float("nan")) for leaf in batch.state))
+    assert learner.learn(broken).update_skipped == 1
+    assert torch.equal(weights(agent), before)
+    gradients = [parameter.grad.clone() for parameter in agent.parameters()]
+    for finite, expected in ((True, 1.0), (False, 0.0)):
+        for parameter in agent.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        learner._drop_gradient_unless(torch.tensor(finite))
+        assert all((parameter.grad == expected).all() for parameter in agent.parameters())
+    assert all((gradient == 0).all() for gradient in gradients)
+
+
 def test_the_policy_lag_is_the_age_of_the_policy_in_updates():
     agent = make_agent()
     batch = random_batch(agent)._replace(version=torch.full((LENGTH, GAMES), 3))

@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d, linear, max_pool2d, relu
 
 import rfwp.models.encoders
 from rfwp.models.encoder import Encoder
-from rfwp.models.encoders import flat, impala, shallow
+from rfwp.models.encoders import flat, impala, nature, shallow
 
 ATARI = (4, 84, 84)
 NAMES = sorted(module.name for module in pkgutil.iter_modules(rfwp.models.encoders.__path__))
@@ -31,7 +31,7 @@ def size(encoder: Encoder) -> int:
 
 
 @every_encoder
-@pytest.mark.parametrize("shape", [ATARI, (3, 21, 33), (1, 64, 64)])
+@pytest.mark.parametrize("shape", [ATARI, (3, 37, 53), (1, 64, 64)])
 def test_features_are_float32_of_the_declared_size(name: str, shape: tuple[int, int, int]) -> None:
     encoder = make(name, shape)
     features = encoder(frames(3, shape))
@@ -67,6 +67,18 @@ def test_every_weight_gets_a_gradient_in_float32(name: str) -> None:
         assert weight.grad.count_nonzero() > 0
 
 
+@pytest.mark.parametrize("name", ["shallow", "nature"])
+def test_the_memory_layout_that_training_uses_changes_no_number_beyond_rounding(name: str) -> None:
+    encoder, frame = make(name), frames(4)
+    direction = torch.randn(4, encoder.output_size, generator=torch.Generator().manual_seed(2))
+    results = []
+    for training in (True, False):
+        features = encoder.train(training)(frame)
+        results.append([features, *torch.autograd.grad(features, list(encoder.parameters()), direction)])
+    for ours, plain in zip(*results, strict=True):
+        assert (ours - plain).norm() <= 1e-5 * plain.norm()
+
+
 def test_impala_is_the_papers_network_layer_by_layer() -> None:
     encoder, frame = make("impala"), frames(2)
     weights = iter(encoder.parameters())
@@ -98,6 +110,18 @@ def test_shallow_has_as_many_weights_as_its_layers_add_up_to() -> None:
     assert size(make("shallow")) == (4 * 64 * 16 + 16) + (16 * 16 * 32 + 32) + (32 * 9 * 9 * 256 + 256)
 
 
+def test_nature_is_the_network_of_dqn_layer_by_layer() -> None:
+    encoder, x = make("nature"), frames(2)
+    weights = list(encoder.parameters())
+    expected, strides = x.float() / 255, (4, 2, 1)
+    for weight, bias, stride in zip(weights[0:6:2], weights[1:6:2], strides, strict=True):
+        expected = relu(conv2d(expected, weight, bias, stride=stride))
+    assert expected.shape == (2, 64, 7, 7)
+    torch.testing.assert_close(encoder(x), relu(linear(expected.flatten(1), *weights[6:])), rtol=1e-4, atol=1e-6)
+    convolutions = (4 * 64 * 32 + 32) + (32 * 16 * 64 + 64) + (64 * 9 * 64 + 64)
+    assert size(encoder) == convolutions + (64 * 7 * 7 * 512 + 512)
+
+
 def test_flat_has_as_many_weights_as_its_layer() -> None:
     assert size(make("flat", (2, 3, 5))) == 30 * 64 + 64
 
@@ -108,7 +132,7 @@ def test_pixels_are_divided_by_255() -> None:
     torch.testing.assert_close(encoder(frame), relu(linear(frame.flatten(1).float() / 255, weight, bias)))
 
 
-@pytest.mark.parametrize("config", [impala.Config, shallow.Config, flat.Config])
+@pytest.mark.parametrize("config", [impala.Config, nature.Config, shallow.Config, flat.Config])
 def test_a_size_below_one_is_refused(config: type[impala.Config]) -> None:
     with pytest.raises(ValueError, match=r"^size: got 0; allowed: 1 or more$"):
         config(size=0)
@@ -120,7 +144,9 @@ def test_impala_refuses_stages_without_filters(channels: tuple[int, ...]) -> Non
         impala.Config(channels=channels)
 
 
-def test_shallow_refuses_frames_that_its_convolutions_do_not_fit_in() -> None:
-    make("shallow", (1, 20, 20))
-    with pytest.raises(ValueError, match=r"^frame_shape: got \(1, 19, 84\); allowed: 20 x 20 pixels or more"):
-        make("shallow", (1, 19, 84))
+@pytest.mark.parametrize(("name", "side"), [("shallow", 20), ("nature", 36)])
+def test_frames_that_the_convolutions_do_not_fit_in_are_refused(name: str, side: int) -> None:
+    make(name, (1, side, side))
+    allowed = rf"^frame_shape: got \(1, {side - 1}, 84\); allowed: {side} x {side} pixels or more"
+    with pytest.raises(ValueError, match=allowed):
+        make(name, (1, side - 1, 84))

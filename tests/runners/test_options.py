@@ -74,7 +74,7 @@ WRONG = [
     ("--precision float16", "precision: got float16; allowed: auto, float32, bfloat16"),
     ("--core rdm", "core: got 'rdm'; allowed: .*did you mean rdn"),
     ("--core=", "core: got ''"),
-    ("--encoder resnet", "encoder: got 'resnet'; allowed: flat, impala, shallow"),
+    ("--encoder resnet", "encoder: got 'resnet'; allowed: flat, impala, nature, shallow"),
     ("--env pacman", "env: got 'pacman'; allowed: .*atari"),
     ("--env.game pnog", "env.game: got 'pnog'.*pong"),
     ("--env.protocol paper", "env.protocol: got paper; allowed: dqn, machado"),

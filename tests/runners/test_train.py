@@ -1,5 +1,6 @@
 """Whole runs through the command line's own functions and processes: real games, real signals, real files."""
 
+import gzip
 import json
 import os
 import signal
@@ -189,6 +190,28 @@ def test_a_folder_that_is_no_run_is_left_untouched(tmp_path, capsys):
     assert main(["train", *TOY, "--run", str(tmp_path)]) == 2
     assert "no run folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_profile_holds_the_asked_for_updates_and_the_phases_of_both_threads(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", *TOY, "--total_steps", "400", "--profile", "3", "--run", str(run)]) == 0
+    assert str(run / "profile.json.gz") in capsys.readouterr().out
+    with gzip.open(run / "profile.json.gz") as file:
+        events = json.load(file)["traceEvents"]
+    threads = {}
+    for event in events:
+        threads.setdefault(event.get("name"), []).append(event.get("tid"))
+    assert len(threads["forward"]) == len(threads["optimise"]) == 3
+    assert len(set(threads["forward"])) == 1
+    assert set(threads["act"]).isdisjoint(threads["forward"])
+    assert "aten::addmm" in threads
+
+
+@pytest.mark.parametrize("updates", ["-1", "many"])
+def test_a_wrong_number_of_updates_to_profile_is_refused(tmp_path, capsys, updates):
+    assert main(["train", *TOY, f"--profile={updates}", "--run", str(tmp_path / "run")]) == 2
+    assert f"profile: got {updates}; allowed: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 # With the settings of the toy preset these need more steps than a test affords.

@@ -1,0 +1,38 @@
+"""Where the time of a loop goes, by phase."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch.profiler import record_function
+
+WAIT = "wait"  # the phase in which a thread waits for others
+
+
+class Phases:
+    """Seconds spent in each named phase of one thread; the names also label a profile.
+
+    They are seconds of the host: on a GPU, work that was only queued counts where something waits for it.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            with record_function(name):
+                yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds spent in all phases but WAIT; may be asked by another thread."""
+        return sum(seconds for name, seconds in self.so_far().items() if name != WAIT)
+
+    def so_far(self) -> dict[str, float]:
+        """A copy of the seconds, which another thread may look at while phases are added."""
+        return dict(self.seconds)

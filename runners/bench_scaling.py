@@ -1,0 +1,143 @@
+"""`rfwp bench scaling`: speed of a training by number of games, actor processes and unroll length, with a plot."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+
+from rfwp.agents.phases import WAIT
+from rfwp.runners import bench_suite, files, machine
+from rfwp.runners.bench_throughput import Result, setting_line
+from rfwp.runners.benchmark import check_seconds
+from rfwp.runners.config import TrainConfig
+from rfwp.runners.errors import UserError
+from rfwp.runners.options import build_config, parse_like_train
+
+DESCRIPTION = "Trainings with other numbers of games, processes and steps an unroll, into a folder, with a plot."
+
+SERIES = {"actors.games": "games", "actors.processes": "processes", "learner.unroll_length": "unrolls"}
+GAMES, UNROLLS = (8, 16, 32, 64, 128, 256, 512), (5, 10, 20, 40, 80)
+
+
+def run(argv: Sequence[str]) -> int:
+    """From the words after `rfwp bench scaling` to the exit code."""
+    values = parse_like_train(argv, "rfwp bench scaling", _add_options)
+    config = build_config(values)
+    check_seconds(values.seconds)
+    if not values.out:
+        raise UserError("out: allowed: the folder for the report")
+    out, console = bench_suite.make_folder(values.out), Console()
+    words = [*bench_suite.without_own(argv, SERIES.values()), f"--seconds={values.seconds}"]
+    results: dict[str, list[Result]] = {}
+    for field, points in _points(values, config).items():
+        results[field] = []
+        for point in points:
+            with console.status(f"timing {field} {point} ..."):
+                results[field] += _measure(field, point, words, console)
+    _write(out, results, shlex.join(["rfwp", "bench", "scaling", *argv]))
+    console.print(f"Written: {out / 'scaling.md'}, .json and .png", highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    bench_suite.add_own_options(parser)
+    for field, name in SERIES.items():
+        help_text = f"values of {field}; default: a range that fits the machine"
+        parser.add_argument(f"--{name}", type=int, nargs="*", metavar="N", help=help_text)
+
+
+def _points(values: Namespace, config: TrainConfig) -> dict[str, list[int]]:
+    """What is measured: for each field its values; all else stays as the command line says."""
+    actors, cores = config.actors, machine.cores()
+    most = range(actors.groups, max(cores, actors.groups) + 1, actors.groups)
+    usual = {
+        "games": [games for games in GAMES if games % actors.groups == 0],
+        "processes": [processes for processes in most if actors.games % processes == 0],
+        "unrolls": list(UNROLLS),
+    }
+    return {field: usual[name] if values[name] is None else values[name] for field, name in SERIES.items()}
+
+
+def _measure(field: str, point: int, words: Sequence[str], console: Console) -> list[Result]:
+    """One training, or none where the settings do not fit together or into memory, which is said."""
+    try:
+        result = bench_suite.measure_apart("train", [*words, f"--{field}={point}"])
+    except UserError as error:
+        console.print(f"{field} {point}: {error}", highlight=False, soft_wrap=True, markup=False)
+        return []
+    speed = result["agent_steps_per_second"]["median"]
+    console.print(f"{field} {point}: {speed:,.0f} agent steps/s, {limit(result)}", highlight=False, soft_wrap=True)
+    return [{"field": field, "point": point, **result}]
+
+
+def busy_shares(result: Result) -> dict[str, float]:
+    """Share of the time in which each kind of worker had work; an actor process works when its emulator does."""
+    rate, spent = result["agent_steps_per_second"]["median"] / 1e3, result["milliseconds_per_step"]
+    shares = {"actors": rate * spent["actors: emulator"] / result["processes"]}
+    for thread in ("collector", "learner"):
+        work = (ms for name, ms in spent.items() if name.startswith(thread) and name != f"{thread}: {WAIT}")
+        shares[thread] = rate * sum(work)
+    return shares
+
+
+def limit(result: Result) -> str:
+    """What keeps the training from going faster."""
+    cores, used = machine.cores(), sum(result["cpu_cores_busy"].values())
+    if used > 0.9 * cores:
+        return f"limited by the CPU: {used:.1f} of {cores} cores are busy"
+    shares = busy_shares(result)
+    busiest = max(shares, key=lambda name: shares[name])
+    return f"limited by the {busiest}, {shares[busiest]:.0%} busy; {used:.1f} of {cores} cores are"
+
+
+def _write(out: Path, results: dict[str, list[Result]], command: str) -> None:
+    measured = [result for series in results.values() for result in series]
+    if not measured:
+        raise UserError("nothing could be measured: none of the settings fits")
+    files.write_whole(out / "scaling.json", json.dumps(measured, indent=2) + "\n")
+    files.write_whole(out / "scaling.md", report(results, command))
+    draw(results, out / "scaling.png")
+
+
+def report(results: dict[str, list[Result]], command: str) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# Scaling",
+        "",
+        "| | | agent steps/s: median (p20 to p80) | share of the emulator alone | |",
+        "|" + 5 * " --- |",
+    ]
+    for field, series in results.items():
+        for result in series:
+            speed = result["agent_steps_per_second"]
+            lines.append(
+                f"| {field} | {result['point']} | {speed['median']:,.0f} ({speed['p20']:,.0f} to {speed['p80']:,.0f})"
+                f" | {result['share_of_ceiling']:.0%} | {limit(result)} |"
+            )
+    lines += ["", "![Agent steps per second](scaling.png)", "", "One of the trainings:"]
+    first: Any = next(series[0] for series in results.values() if series)
+    lines += [f"{setting_line(first)}. The others differ in the field of their row.", "", f"Command: `{command}`", ""]
+    return "\n".join([*lines, *(f"- {name}: {version}" for name, version in first["machine"].items())]) + "\n"
+
+
+def draw(results: dict[str, list[Result]], path: Path) -> None:
+    """Speed against each field, beside that of the emulator alone."""
+    figure, axes = bench_suite.new_figure(len(results))
+    for plot, (field, series) in zip(axes, results.items(), strict=True):
+        points = [result["point"] for result in series]
+        speeds = [result["agent_steps_per_second"] for result in series]
+        plot.plot(points, [speed["median"] for speed in speeds], marker="o", label="training")
+        plot.fill_between(points, [s["p20"] for s in speeds], [s["p80"] for s in speeds], alpha=0.25)
+        plot.plot(points, [result["env_ceiling"] for result in series], ls="--", marker=".", label="emulator alone")
+        plot.set(xlabel=field, ylim=(0, None))
+        plot.set_xscale("log", base=2)
+        plot.xaxis.set_major_formatter("{x:g}")
+        plot.set_xticks(points)
+    axes[0].set_ylabel("agent steps per second")
+    axes[0].legend()
+    bench_suite.save(figure, path)

@@ -1,0 +1,141 @@
+"""`rfwp bench suite`: emulator, acting, learning and training with the same settings; a report with a chart."""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from rfwp.runners import files, workloads
+from rfwp.runners.bench_throughput import Result, facts, setting_line, summary
+from rfwp.runners.benchmark import check_seconds
+from rfwp.runners.errors import UserError
+from rfwp.runners.options import build_config, parse_like_train
+
+DESCRIPTION = "All of env, act, learn and train with the same settings, into a folder: Markdown, JSON and a chart."
+
+
+def run(argv: Sequence[str]) -> int:
+    """From the words after `rfwp bench suite` to the exit code."""
+    values = parse_like_train(argv, "rfwp bench suite", _add_options)
+    build_config(values)
+    check_seconds(values.seconds)
+    if not values.out:
+        raise UserError("out: allowed: the folder for the report")
+    out, console = make_folder(values.out), Console()
+    words = [*without_own(argv), f"--seconds={values.seconds}"]
+    results: list[Result] = []
+    for name in workloads.WORKLOADS:
+        ceiling = [f"--ceiling={results[0]['agent_steps_per_second']['median']}"] if name == "train" else []
+        with console.status(f"timing {name} ..."):
+            results.append(measure_apart(name, [*words, *ceiling]))
+        console.print(f"{name:6} {facts(results[-1])['agent steps/s']} agent steps/s", highlight=False)
+    command = shlex.join(["rfwp", "bench", "suite", *argv])
+    files.write_whole(out / "throughput.json", json.dumps(results, indent=2) + "\n")
+    files.write_whole(out / "throughput.md", report(results, command))
+    draw(results, out / "throughput.png")
+    console.print(f"Written: {out / 'throughput.md'}, .json and .png", highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    add_own_options(parser)
+
+
+def add_own_options(parser: ArgumentParser) -> None:
+    """Options of a benchmark that runs others: they are not for those."""
+    parser.add_argument("--out", type=str | None, metavar="DIR", help="folder for the report; made if it is not there")
+    parser.add_argument("--seconds", type=float, default=20.0, help="about how long each measurement takes")
+
+
+def without_own(argv: Sequence[str], lists: Iterable[str] = ()) -> list[str]:
+    """The words without those of `add_own_options`, and without the named options that take several values."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--out")
+    own.add_argument("--seconds")
+    for name in lists:
+        own.add_argument(f"--{name}", nargs="*")
+    return own.parse_known_args(list(argv))[1]
+
+
+def make_folder(name: str) -> Path:
+    """A folder for a report; UserError if it cannot be made."""
+    try:
+        Path(name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out: cannot make the folder {name!r}: {error.strerror}") from None
+    return Path(name)
+
+
+def measure_apart(name: str, words: Sequence[str]) -> Result:
+    """Runs a benchmark in a process of its own, so that memory and caches are as in a training."""
+    command = [sys.executable, "-m", "rfwp.runners.cli", "bench", name, *words, "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        result: Result = json.loads(done.stdout)
+        return result
+    if done.returncode in (130, -2):
+        raise KeyboardInterrupt
+    problem = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    raise UserError(problem.removeprefix("rfwp bench: "))
+
+
+def report(results: Sequence[Result], command: str) -> str:
+    """The results as Markdown."""
+    machine = results[0]["machine"]
+    lines = ["# Throughput", "", f"{setting_line(results[-1])}.", ""]
+    lines += ["| | agent steps/s: median (p20 to p80) | frames/s | cores busy: main, actors | peak memory, MB |"]
+    lines += ["| --- | --- | --- | --- | --- |"]
+    for result in results:
+        row, busy = facts(result), result["cpu_cores_busy"]
+        cores = f"{busy['main']:.2f}, {busy['actors']:.2f}"
+        lines.append(
+            f"| {result['what']} | {row['agent steps/s']} | {row['frames/s']} | {cores} | {row['peak memory, MB']} |"
+        )
+    lines += ["", f"Training reaches {results[-1]['share_of_ceiling']:.0%} of the emulator alone.", ""]
+    lines += [f"- {result['what']}: {summary(result['what'])}" for result in results]
+    lines += ["", "Milliseconds an agent step, by thread and phase:", "", "| | phase | ms |", "| --- | --- | --- |"]
+    for result in results:
+        times = {**result["milliseconds_per_step"]}
+        times |= {f"CPU time: {name}": value for name, value in result["cpu_milliseconds_per_step"].items()}
+        lines += [f"| {result['what']} | {phase} | {value:.3f} |" for phase, value in times.items()]
+    lines += ["", "![Agent steps per second](throughput.png)", "", f"Command: `{command}`", ""]
+    lines += [f"- {name}: {version}" for name, version in machine.items()]
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: Sequence[Result], path: Path) -> None:
+    """A bar for each result, with the spread of its windows."""
+    figure, axes = new_figure()
+    speeds = [result["agent_steps_per_second"] for result in results]
+    medians = [speed["median"] for speed in speeds]
+    below = [speed["median"] - speed["p20"] for speed in speeds]
+    above = [speed["p80"] - speed["median"] for speed in speeds]
+    bars = axes.bar([result["what"] for result in results], medians, yerr=[below, above], capsize=4, color="#4878a8")
+    axes.bar_label(bars, labels=[f"{median:,.0f}" for median in medians], padding=3)
+    axes.margins(y=0.12)  # room for the labels
+    axes.set_ylabel("agent steps per second")
+    axes.set_title(setting_line(results[-1]).replace("; ", "\n"), fontsize=8)
+    save(figure, path)
+
+
+def new_figure(columns: int = 1) -> tuple[Figure, Any]:
+    """A figure with so many axes side by side, drawn without a screen."""
+    figure = Figure(figsize=(max(6.4, 4 * columns), 4.2), layout="constrained")
+    return figure, figure.subplots(1, columns)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as a whole, or not at all."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    figure.savefig(temporary, dpi=150)
+    temporary.rename(path)

@@ -1,0 +1,146 @@
+"""`rfwp bench env|act|learn|train`: agent steps a second with any settings of `rfwp train`, and what they cost."""
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rfwp.runners import files, machine, workloads
+from rfwp.runners.benchmark import check_seconds, check_writable
+from rfwp.runners.config import TrainConfig, to_dict
+from rfwp.runners.display import number, percent
+from rfwp.runners.errors import UserError
+from rfwp.runners.options import build_config, parse_like_train
+from rfwp.runners.run_folder import commit
+from rfwp.runners.throughput import KEYS
+from rfwp.runners.train import Trainer
+
+Result = dict[str, Any]
+
+ALL_KEYS = {
+    "what": "env, act, learn or train",
+    **KEYS,
+    "env_ceiling": "train: agent steps per second of the emulator alone, measured before or given",
+    "share_of_ceiling": "train: median agent steps per second over env_ceiling",
+    "processes": "actor processes",
+    "threads": "threads of PyTorch's operators on the CPU",
+    "precision": "data type of the encoder; all else is float32",
+    "device": "where the agent acts and learns",
+    "machine": "versions of packages and code, processor, GPU",
+    "config": "all settings, as in config.yaml",
+}
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """From the words after `rfwp bench NAME` to the exit code."""
+    values = parse_like_train(argv, f"rfwp bench {name}", lambda parser: _add_options(parser, name))
+    config = build_config(values)
+    check_seconds(values.seconds)
+    check_writable(values.json)
+    ceiling = values.ceiling if name == "train" else None
+    if ceiling is not None and not ceiling > 0:
+        raise UserError(f"ceiling: got {ceiling}; allowed: agent steps a second, above 0")
+    machine.keep_freed_memory()
+    console = Console(stderr=values.json == "-")
+    with console.status("timing ...") as status:
+        if name == "train" and ceiling is None:
+            status.update("timing the emulator alone ...")
+            _, recorder = workloads.run("env", config, values.seconds / 2)
+            ceiling = recorder.summary(1)["agent_steps_per_second"]["median"]
+        status.update(f"timing {name} ...")
+        trainer, recorder = workloads.run(name, config, values.seconds)
+    result = {"what": name, **recorder.summary(trainer.frames_per_step), **_circumstances(trainer, config)}
+    if ceiling is not None:
+        share = result["agent_steps_per_second"]["median"] / ceiling
+        result |= {"env_ceiling": ceiling, "share_of_ceiling": share}
+    if values.json == "-":
+        print(json.dumps(result, indent=2))
+    else:
+        if values.json:
+            files.write_whole(Path(values.json), json.dumps(result, indent=2) + "\n")
+        console.print(_table(result))
+    return 0
+
+
+def summary(name: str) -> str:
+    """What a workload is, in one line."""
+    return (inspect.getdoc(workloads.WORKLOADS[name]) or "").partition("\n")[0]
+
+
+def _add_options(parser: ArgumentParser, name: str) -> None:
+    parser.description = f"Times a part of training. {summary(name)}"
+    parser.epilog = "keys of the JSON: " + "; ".join(f"{key}: {meaning}" for key, meaning in ALL_KEYS.items())
+    parser.add_argument("--seconds", type=float, default=20.0, help="about how long to measure, after a warm-up")
+    parser.add_argument("--json", type=str | None, metavar="FILE", help="write an object; - for standard output")
+    if name == "train":
+        parser.add_argument(
+            "--ceiling", type=float | None, metavar="STEPS", help="agent steps/s of `bench env`, if known: saves time"
+        )
+
+
+def _circumstances(trainer: Trainer, config: TrainConfig) -> Result:
+    return {
+        "processes": trainer.num_processes,
+        "threads": torch.get_num_threads(),
+        "precision": str(trainer.agent.encoder_precision).removeprefix("torch."),
+        "device": str(trainer.device),
+        "machine": machine.versions() | {"commit": commit()},
+        "config": to_dict(config),
+    }
+
+
+def setting_line(result: Result) -> str:
+    """The settings that speed depends on most, in one line."""
+    config = result["config"]
+    env, learner = config["env"].get("game", config["env"]["name"]), config["learner"]
+    return (
+        f"{env}, core {config['core']['name']}, encoder {config['encoder']['name']}, {result['precision']} on"
+        f" {result['device']}, threads: {result['threads']}; {config['actors']['games']} games in"
+        f" {result['processes']} processes; unrolls of {learner['unroll_length']} steps,"
+        f" {learner['batch_size']} an update"
+    )
+
+
+def _table(result: Result) -> Table:
+    table = Table(
+        title=f"{result['what']}: {summary(result['what'])}",
+        caption=f"{setting_line(result)}. {result['machine']['platform']}, torch {result['machine']['torch']}.",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_header=False,
+    )
+    for what, value in facts(result).items():
+        table.add_row(what, value)
+    return table
+
+
+def facts(result: Result) -> dict[str, str]:
+    """A result for people: a name and a value each."""
+    rows = {}
+    for what, key in (("agent steps/s", "agent_steps_per_second"), ("frames/s", "frames_per_second")):
+        speed = result[key]
+        rows[what] = f"{number(speed['median'])}  ({number(speed['p20'])} to {number(speed['p80'])})"
+    if "share_of_ceiling" in result:
+        rows["share of the emulator alone"] = (
+            f"{percent(result['share_of_ceiling'])} of {number(result['env_ceiling'])}"
+        )
+    busy, memory = result["cpu_cores_busy"], result["peak_memory_megabytes"]
+    rows["CPU cores busy"] = f"main {number(busy['main'], 2)}, actors {number(busy['actors'], 2)} of {machine.cores()}"
+    if result["gpu_busy"] is not None:
+        rows["GPU busy"] = percent(result["gpu_busy"])
+    rows["peak memory, MB"] = ", ".join(f"{name} {number(size)}" for name, size in memory.items() if size is not None)
+    rows["ms an agent step, CPU"] = _times(result["cpu_milliseconds_per_step"])
+    rows["ms an agent step, by phase"] = _times(result["milliseconds_per_step"])
+    return rows
+
+
+def _times(milliseconds: dict[str, float]) -> str:
+    return "\n".join(f"{value:.3f}  {name}" for name, value in milliseconds.items())

@@ -1,0 +1,50 @@
+"""`rfwp train --profile`: a trace of some updates, which Perfetto and chrome://tracing open."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch._C._profiler import _ExperimentalConfig
+from torch.profiler import ProfilerActivity, profile
+
+WARM_UP = 5  # updates before the trace: the first ones allocate and choose algorithms
+
+
+class Profile:
+    """Traces `updates` updates of a training after WARM_UP others: operators and phases of all its threads."""
+
+    def __init__(self, path: Path, updates: int, tell: Callable[[str], None]) -> None:
+        """`tell` is told where the trace is once it is there. With 0 updates there is none."""
+        self.path = path
+        self.updates = updates
+        self._tell = tell
+        self._done = 0  # updates
+        self._profiler: profile | None = None
+
+    def step(self) -> None:
+        """To be called after every update, by the thread that does them."""
+        self._done += 1
+        if self._done == WARM_UP and self.updates:
+            self._start()
+        elif self._done == WARM_UP + self.updates:
+            self.finish()
+
+    def finish(self) -> None:
+        """Writes the trace, if one is under way; a run that ends early still has what there was."""
+        if self._profiler is None:
+            return
+        profiler, self._profiler = self._profiler, None
+        profiler.stop()
+        temporary = self.path.with_name(f".{self.path.name}")
+        profiler.export_chrome_trace(str(temporary))
+        temporary.rename(self.path)
+        self._tell(f"profile of {self._done - WARM_UP} updates: {self.path}; open it at https://ui.perfetto.dev")
+
+    def _start(self) -> None:
+        activities = [ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(ProfilerActivity.CUDA)
+        # Without it the collector's thread, which began before, would be missing.
+        everywhere = _ExperimentalConfig(profile_all_threads=True, trace_only=True)
+        self._profiler = profile(activities=activities, experimental_config=everywhere)
+        self._profiler.start()

@@ -1,0 +1,112 @@
+"""Agent steps a second of a running system, over windows after a warm-up, and what they cost."""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+
+from rfwp.runners import machine
+
+WARM_UP_SHARE = 0.25  # of the seconds that are measured
+WINDOWS, LEAST_WINDOWS = 10, 3
+
+
+class Reading(NamedTuple):
+    """Totals since the start, at one moment."""
+
+    time: float  # seconds
+    steps: int  # agent steps
+    phases: dict[str, float]  # seconds by phase
+    main_cpu: float  # CPU seconds, user and system, of this process
+    actors_cpu: float  # the same of its children
+    main_memory: int  # bytes that are resident
+    actors_memory: int
+    gpu_busy: float | None  # share of the last moment in which the GPU did something; None without one
+
+
+class Recorder:
+    """Takes readings of a system that runs, at the ends of windows of equal length."""
+
+    def __init__(self, seconds: float, device: torch.device) -> None:
+        self.device = device
+        self.readings: list[Reading] = []
+        self._seconds = seconds
+        self._due: float | None = None  # None: the warm-up has not begun
+        self._process = psutil.Process()
+
+    def tick(self, steps: int, phases: Callable[[], dict[str, float]]) -> bool:
+        """To be called after each piece of work, with the agent steps so far; True when enough has been seen."""
+        now = time.perf_counter()
+        if self._due is None:
+            self._due = now + WARM_UP_SHARE * self._seconds
+        if now < self._due:
+            return False
+        self.readings.append(self._read(now, steps, phases()))
+        self._due = now + self._seconds / WINDOWS
+        seen = now - self.readings[0].time
+        return len(self.readings) > LEAST_WINDOWS and seen >= self._seconds * (1 - 0.5 / WINDOWS)
+
+    def _read(self, now: float, steps: int, phases: dict[str, float]) -> Reading:
+        children = self._process.children(recursive=True)
+        return Reading(
+            time=now,
+            steps=steps,
+            phases=phases,
+            main_cpu=sum(self._process.cpu_times()[:2]),
+            actors_cpu=sum(self._process.cpu_times()[2:4]) + sum(sum(child.cpu_times()[:2]) for child in children),
+            main_memory=self._process.memory_info().rss,
+            actors_memory=sum(child.memory_info().rss for child in children),
+            gpu_busy=machine.gpu_busy(self.device),
+        )
+
+    def summary(self, frames_per_step: int) -> dict[str, Any]:
+        """Speed and costs, under the names of KEYS."""
+        first, last = self.readings[0], self.readings[-1]
+        steps, seconds = last.steps - first.steps, last.time - first.time
+        rates = [(after.steps - before.steps) / (after.time - before.time) for before, after in pairwise(self.readings)]
+        cpu = {
+            "main": last.main_cpu - first.main_cpu,
+            "actors": max(0.0, last.actors_cpu - first.actors_cpu),  # a replaced actor takes its past with it
+        }
+        busy = [reading.gpu_busy for reading in self.readings[1:] if reading.gpu_busy is not None]
+        return {
+            "agent_steps_per_second": spread(rates),
+            "frames_per_second": spread([frames_per_step * rate for rate in rates]),
+            "windows": len(rates),
+            "seconds": seconds,
+            "milliseconds_per_step": {
+                name: 1e3 * (total - first.phases.get(name, 0.0)) / steps for name, total in last.phases.items()
+            },
+            "cpu_milliseconds_per_step": {name: 1e3 * used / steps for name, used in cpu.items()},
+            "cpu_cores_busy": {name: used / seconds for name, used in cpu.items()},
+            "gpu_busy": sum(busy) / len(busy) if busy else None,
+            "peak_memory_megabytes": {
+                "main": max(reading.main_memory for reading in self.readings) / 1e6,
+                "actors": max(reading.actors_memory for reading in self.readings) / 1e6,
+                "gpu": torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else None,
+            },
+        }
+
+
+KEYS = {
+    "agent_steps_per_second": "median, p20 and p80 over the windows",
+    "frames_per_second": "the same in emulator frames",
+    "windows": "windows after the warm-up",
+    "seconds": "length of all windows together",
+    "milliseconds_per_step": "wall-clock milliseconds an agent step by thread and phase, the emulator's of all actor"
+    " processes together",
+    "cpu_milliseconds_per_step": "CPU time, user and system, an agent step",
+    "cpu_cores_busy": "CPU cores that were kept busy",
+    "gpu_busy": "share of the time in which the GPU did something; null without one",
+    "peak_memory_megabytes": "resident memory of the main process and of all actor processes; of the GPU, PyTorch's",
+}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, 20th and 80th percentile."""
+    p20, median, p80 = np.percentile(values, (20, 50, 80)).tolist()
+    return {"median": median, "p20": p20, "p80": p80}
