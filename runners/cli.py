@@ -16,6 +16,7 @@ Reinforcement learning for agents with memory.
   rfwp evaluate   score the agent of a run
   rfwp cores      list the memory cores
   rfwp bench      time parts of the program
+  rfwp doctor     look for what is wrong with this machine
 
 `rfwp COMMAND --help` lists the options of a command."""
 
@@ -49,7 +50,7 @@ def _run(words: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    commands = ("train", "evaluate", "cores", "bench")  # the files of rfwp.runners.commands
+    commands = ("train", "evaluate", "cores", "bench", "doctor")  # the files of rfwp.runners.commands
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
     # PyTorch's threads wait for each other by spinning, which takes time away from the games on a busy machine.

@@ -36,7 +36,7 @@ def read_config_file(path: Path) -> Values:
         raise UserError(f"config: cannot read {str(path)!r}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"config: {str(path)!r} is not a config file: expected `field: value` lines")
-    for key in ("run", "config", "preset"):
+    for key in ("run", "resume_from", "config", "preset"):
         if key in values:
             raise UserError(f"{key}: got {values[key]!r} in {str(path)!r}; allowed: only on the command line")
     return values
@@ -92,9 +92,9 @@ def _spell_out(argv: Sequence[str]) -> list[str]:
 
 
 def peek(argv: Sequence[str]) -> dict[str, Any]:
-    """What a command line says beside the settings: run, config, preset, print_config; and the components' names."""
+    """What a command line says beside the settings, such as run and preset; and the components' names."""
     finder = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
-    for key in ("run", "config", "preset", *(f"{section}.name" for section in COMPONENTS)):
+    for key in ("run", "resume_from", "config", "preset", *(f"{section}.name" for section in COMPONENTS)):
         finder.add_argument(f"--{key}")
     finder.add_argument(PRINT_CONFIG, action="store_true")
     try:
@@ -158,6 +158,12 @@ def train_parser(names: dict[str, str], prog: str = "rfwp train") -> ArgumentPar
     )
     parser.add_argument(
         "--run", type=str | None, metavar="FOLDER", help="folder of the run; an existing run is resumed"
+    )
+    parser.add_argument(
+        "--resume_from",
+        type=str | None,
+        metavar="best|last|STEP",
+        help="checkpoint of the run to go on from; newer ones are set aside, not deleted",
     )
     parser.add_argument("--config", type=str | None, metavar="FILE", help="start from this config.yaml")
     parser.add_argument(

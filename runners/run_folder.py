@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from safetensors.torch import save_file
 
+from rfwp.agents.trajectory import Trajectory
 from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.components import name_of
 from rfwp.runners.config import TrainConfig, to_dict
@@ -75,6 +77,14 @@ class RunFolder:
         found = {**versions(), "commit": _commit()}
         comments = "".join(f"# {name}: {version}\n" for name, version in found.items())
         write_whole(self.config_file, comments + yaml.safe_dump(to_dict(config), sort_keys=False) + _END)
+
+    def dump_batch(self, batch: Trajectory, agent_steps: int) -> Path:
+        """Keeps a batch that cannot be learned from, for whoever looks for the cause."""
+        tensors = {f"state.{index}": leaf for index, leaf in enumerate(batch.state)}
+        tensors |= dict(zip(batch._fields[:-1], batch[:-1], strict=True))
+        path = self.path / f"bad-batch-{agent_steps:012d}.safetensors"
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path)
+        return path
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -28,8 +28,9 @@ def run(argv: Sequence[str]) -> int:
     _check(values, config)
     machine.keep_freed_memory()
     agent = build_agent(config, machine.pick_device(values.device))
-    checkpoint = folder.checkpoints.find(values.checkpoint)
-    checkpoint.load_weights(agent)
+    with folder.checkpoints.whole_one_offered("--checkpoint"):
+        checkpoint = folder.checkpoints.find(values.checkpoint)
+        checkpoint.load_weights(agent)
     steps, console = checkpoint.manifest.agent_steps, Console(stderr=values.json == "-")
     policy, score, seed = values.policy, values.score, values.seed
     result = run_evaluation(agent, config, values.episodes, steps, console, policy, score, seed)

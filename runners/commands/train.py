@@ -22,7 +22,7 @@ from rfwp.runners.options import build_config, parse_train, peek, read_config_fi
 from rfwp.runners.run_folder import RunFolder, new_run_folder
 from rfwp.runners.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.signals import StopSignals
-from rfwp.runners.train import Trainer
+from rfwp.runners.train import Stuck, Trainer, sizes_named
 
 
 def run(argv: Sequence[str]) -> int:
@@ -39,10 +39,11 @@ def run(argv: Sequence[str]) -> int:
     machine.keep_freed_memory()
     folder = folder or new_run_folder(config)
     folder.check_free()
-    trainer = Trainer(config)  # refuses what does not fit before anything is written
+    with sizes_named(config):
+        trainer = Trainer(config)  # refuses what does not fit before anything is written
     folder.create()
-    with folder.locked():
-        code = _train(trainer, folder, Console())
+    with folder.locked(), sizes_named(config):
+        code = _train(trainer, folder, Console(), early["resume_from"] or "last")
         if code == 0:
             _conclude(trainer, folder, Console())
     return code
@@ -52,6 +53,10 @@ def _read_config(argv: Sequence[str], early: dict[str, Any], resumed: RunFolder 
     """The settings of a new run, or of a resumed one; `early` is what `peek` says of the words."""
     if resumed is None:
         base = read_config_file(Path(early["config"])) if early["config"] else {}
+        if early["resume_from"]:
+            raise UserError(
+                f"resume_from: got {early['resume_from']!r}; allowed: only with --run and a run that exists"
+            )
         return build_config(parse_train(argv, base))
     for option in ("config", "preset"):
         if early[option]:
@@ -64,11 +69,14 @@ def _read_config(argv: Sequence[str], early: dict[str, Any], resumed: RunFolder 
     return config
 
 
-def _train(trainer: Trainer, folder: RunFolder, console: Console) -> int:
-    """Trains to the end or to a signal; the exit code."""
+def _train(trainer: Trainer, folder: RunFolder, console: Console, which: str) -> int:
+    """Trains on from the checkpoint `which` to the end or to a signal; the exit code."""
     config = trainer.config
     if folder.checkpoints.steps():
-        trainer.resume(folder.checkpoints.find("last"))
+        with folder.checkpoints.whole_one_offered("--resume_from"):
+            checkpoint = folder.checkpoints.find(which)
+            trainer.resume(checkpoint)
+        folder.checkpoints.set_aside_after(checkpoint.manifest.agent_steps)
     folder.write_config(config)
     _announce(trainer, console)
     if trainer.done:
@@ -82,6 +90,9 @@ def _train(trainer: Trainer, folder: RunFolder, console: Console) -> int:
     except Diverged as error:
         advice = "the newest checkpoint is from before: lower learner.learning_rate"
         print(f"rfwp train: {error}; {advice}", file=sys.stderr)
+        return 1
+    except Stuck as error:
+        print(f"rfwp train: {error}", file=sys.stderr)
         return 1
     if stop.received is not None:
         steps, path = trainer.learner.agent_steps, shlex.quote(str(folder.path))
