@@ -36,6 +36,8 @@ class Manifest:
     updates: int
     games: int  # full games ended since the start of the run
     return_mean: float | None  # of the last 100 full games; None before the first
+    metrics_bytes: int = 0  # of metrics.jsonl that belong to this checkpoint
+    metrics_sha256: str = ""  # of those; "": not known
     format: int = FORMAT
     created: str = ""  # UTC
     written_by: str = ""  # the release
@@ -223,7 +225,8 @@ def _read_manifest(path: Path) -> Manifest:
         if version not in READABLE:
             release = facts.get("written_by") or "the release that wrote it"
             raise UserError(
-                f"checkpoint: {path} has format {version}; this release reads {', '.join(map(str, READABLE))}: use {release}"
+                f"checkpoint: {path} has format {version}; this release reads {' and '.join(map(str, READABLE))}:"
+                f" use {release}"
             )
         if version > 1 and facts["sha256"].pop(MANIFEST) != _digest(facts):
             raise ValueError("its contents do not match their checksum")

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rfwp.agents.collector import Game
 from rfwp.agents.learner import LearnerMetrics
+from rfwp.runners.errors import UserError
 from rfwp.runners.files import keep_lines
 
 RECENT_GAMES = 100
@@ -108,6 +110,22 @@ class LearnerAverages:
         return dict(zip(LearnerMetrics._fields, values, strict=True))
 
 
+def check_metrics(metrics_file: Path, size: int, sha256: str) -> None:
+    """UserError unless the file begins with what `MetricsLog.position` told of; one that was moved away is fine."""
+    if not sha256 or not metrics_file.exists():
+        return
+    try:
+        with metrics_file.open("rb") as file:
+            damaged = hashlib.sha256(file.read(size)).hexdigest() != sha256
+    except OSError as error:
+        raise UserError(f"metrics: {metrics_file} cannot be read: {error.strerror}") from None
+    if damaged:
+        raise UserError(
+            f"metrics: {metrics_file} is damaged: its first {size:,} bytes are not those that the checkpoint was"
+            " written after; restore it, or move it away to go on without it"
+        )
+
+
 class MetricsLog:
     """Appends to metrics.jsonl and TensorBoard. A context manager."""
 
@@ -115,6 +133,7 @@ class MetricsLog:
         """Goes on after `agent_steps`: what an earlier process wrote beyond that is dropped: no step is told twice."""
         keep_lines(metrics_file, lambda line: _agent_steps(line) <= agent_steps)
         self._file = metrics_file.open("ab", buffering=0)
+        self._written = hashlib.sha256(metrics_file.read_bytes())
         self._waiting = b""  # lines that have not reached the file yet
         self._tensorboard = tensorboard
         self._excepthook, threading.excepthook = threading.excepthook, self._in_thread
@@ -145,7 +164,13 @@ class MetricsLog:
         except OSError:
             self._file.truncate(size)
             raise
+        self._written.update(self._waiting)
         self._waiting = b""
+
+    def position(self) -> tuple[int, str]:
+        """Bytes of metrics.jsonl, which are on the disk then, and their checksum: as `check_metrics` takes them."""
+        os.fsync(self._file.fileno())
+        return self._file.seek(0, os.SEEK_END), self._written.hexdigest()
 
     def _open_tensorboard(self, agent_steps: int) -> None:
         self._writer = SummaryWriter(str(self._tensorboard), purge_step=agent_steps + 1)

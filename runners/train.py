@@ -105,6 +105,7 @@ class Trainer:
         self._logged_steps = self.learner.agent_steps
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(folder.metrics_file, folder.tensorboard, self._logged_steps))
+            self._log = log
             pool = stack.enter_context(self._start_actors())
             stop.on_stop = pool.cancel
             collector = self._build_collector(pool)
@@ -193,11 +194,14 @@ class Trainer:
         self.display.update(line)
 
     def _save(self) -> None:
+        size, sha256 = self._log.position()
         manifest = Manifest(
             agent_steps=self.learner.agent_steps,
             updates=self.learner.version,
             games=self.games.count,
             return_mean=self.games.return_mean,
+            metrics_bytes=size,
+            metrics_sha256=sha256,
         )
         self.folder.checkpoints.save(self.agent, self.state_dict(), manifest)
         self.folder.checkpoints.prune(self.config.checkpoint.keep)

@@ -1,5 +1,6 @@
 """Films an agent at play: every frame of the real game, at its real speed."""
 
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rfwp.envs.screen import Screen
 from rfwp.envs.world import Step
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
+from rfwp.runners.errors import UserError
 from rfwp.runners.evaluate import Policy, play
 
 FRAMES_PER_SECOND = 60
@@ -38,6 +40,10 @@ def film(agent: ActorCritic, config: atari.Config, path: Path, policy: Policy, s
             (games,) = play(agent, screen, np.ones(1, np.int64), policy, "game", seed, on_step=write)
             writer.close()  # waits for ffmpeg to finish the file
             temporary.rename(path)
+        except OSError:  # of the pipe to ffmpeg, which has said what is wrong, and ended
+            full = shutil.disk_usage(path.parent).free == 0
+            cause = "no space left on device" if full else "ffmpeg failed"
+            raise UserError(f"video: cannot write {str(path)!r}: {cause}") from None
         finally:
             writer.close()
             temporary.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from rfwp.runners import components, machine
 from rfwp.runners.config import FIXED, TrainConfig, to_dict
 from rfwp.runners.display import open_display
 from rfwp.runners.errors import UserError
+from rfwp.runners.metrics import check_metrics
 from rfwp.runners.options import build_config, parse_train, peek, read_config_file
 from rfwp.runners.run_folder import RunFolder, new_run_folder
 from rfwp.runners.scoreboard import print_evaluation, run_evaluation
@@ -76,6 +77,7 @@ def _train(trainer: Trainer, folder: RunFolder, console: Console, which: str) ->
         with folder.checkpoints.whole_one_offered("--resume_from"):
             checkpoint = folder.checkpoints.find(which)
             trainer.resume(checkpoint)
+        check_metrics(folder.metrics_file, checkpoint.manifest.metrics_bytes, checkpoint.manifest.metrics_sha256)
         folder.checkpoints.set_aside_after(checkpoint.manifest.agent_steps)
     folder.write_config(config)
     _announce(trainer, console)
