@@ -15,7 +15,7 @@ PACKAGES := $(wildcard agents cuda envs models runners)
 TYPED := build/typecheck/rfwp
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow check format clean
+.PHONY: help train test test-slow soak check format clean
 
 help:  ## list the targets
 	@echo 'make train [GAME=pong] [CORE=lstm] [STEPS=2_000_000] [SEED=1] [PRESET=cpu] [RUN=runs/x] [ARGS="..."]'
@@ -41,6 +41,12 @@ test: $(VENV)/installed-dev  ## run the tests; ARGS="..." is passed to pytest
 
 test-slow: $(VENV)/installed-dev  ## run the tests that take longer than a few seconds each
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+soak: export OMP_NUM_THREADS ?= 1
+soak: export OMP_WAIT_POLICY ?= passive
+
+soak: $(VENV)/installed-dev  ## train under faults for MINUTES=30, as root; the summary goes to build/soak
+	$(BIN)/python tests/faults/soak.py $(if $(MINUTES),--minutes '$(MINUTES)') $(ARGS)
 
 check: $(VENV)/installed-dev  ## check the format, lint and types
 	$(BIN)/ruff format --check .

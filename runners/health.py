@@ -62,8 +62,8 @@ def examine() -> Report:
     report = Report(facts=dict(machine.versions()))
     _examine_limits(report)
     _examine_gpu(report)
-    for name, test in {"emulator self-test": _play, "kernel self-test": _compare_kernels}.items():
-        _self_test(report, name, test)
+    _self_test(report, "emulator self-test", _play, "reinstall ale-py, and see which limits are named here")
+    _self_test(report, "kernel self-test", _compare_kernels, "set RFWP_KERNELS=off to train without, and report it")
     return report
 
 
@@ -119,13 +119,13 @@ def _examine_gpu(report: Report) -> None:
         )
 
 
-def _self_test(report: Report, name: str, test: Callable[[], str]) -> None:
+def _self_test(report: Report, name: str, test: Callable[[], str], advice: str) -> None:
     try:
         report.facts[name] = test()
     except Exception as error:  # whatever fails here is what the user wants to know
         report.facts[name] = "failed"
         cause = str(error).partition("\n")[0]
-        report.problems.append(Problem("error", f"the {name} failed: {cause}", "see if reinstalling rfwp helps"))
+        report.problems.append(Problem("error", f"the {name} failed: {cause}", advice))
 
 
 def _play() -> str:

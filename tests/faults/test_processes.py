@@ -1,5 +1,6 @@
 """Signals to real processes at random moments: the run goes on, or ends in time with everything saved."""
 
+import os
 import random
 import signal
 import time
@@ -9,6 +10,11 @@ import pytest
 from harness import SMALL, Run, shared_memory
 
 pytestmark = pytest.mark.slow
+
+
+def quick() -> float:
+    """Ten seconds; more on a machine that is busy with other work."""
+    return 10 * max(1.0, os.getloadavg()[0] / os.cpu_count())
 
 
 @pytest.fixture
@@ -58,10 +64,11 @@ def test_a_main_process_killed_while_it_saves_resumes_every_time_and_loses_no_mo
         assert len(since_the_checkpoint) <= 1
     run.start()
     run.wait_for_progress()
-    assert f"Resuming at {resumed_at:,}"[:8] in run.log.read_text()
+    assert run.log.read_text().count("Resuming at") == 6
     assert shared_memory() <= names
-    assert not [path for path in (run.folder / "checkpoints").iterdir() if ".tmp-" in path.name and not run.running]
-    run.end()
+    run.process.terminate()
+    assert run.process.wait(timeout=quick()) == 128 + signal.SIGTERM
+    assert not list((run.folder / "checkpoints").glob(".*"))
 
 
 def test_actors_that_hang_die_with_their_parent(run):
@@ -85,7 +92,7 @@ def test_a_stop_while_an_actor_hangs_takes_less_than_ten_seconds(tmp_path, sync)
             actor.suspend()
         time.sleep(0.5)
         run.process.terminate()
-        assert run.process.wait(timeout=10) == 128 + signal.SIGTERM
+        assert run.process.wait(timeout=quick()) == 128 + signal.SIGTERM
         assert run.saved()[-1] >= run.steps()
         assert not psutil.wait_procs(actors, timeout=5)[1]
     finally:
@@ -97,7 +104,7 @@ def test_a_stop_during_the_start_is_quick_and_quiet(run, seconds):
     run.start()
     time.sleep(seconds)
     run.process.terminate()
-    assert run.process.wait(timeout=10) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    assert run.process.wait(timeout=quick()) in (-signal.SIGTERM, 128 + signal.SIGTERM)
     assert "Traceback" not in run.log.read_text()
 
 
@@ -109,7 +116,7 @@ def test_a_stop_during_the_evaluation_at_the_end_is_quick_and_loses_nothing(tmp_
         run.wait(lambda: bool(run.saved()) and run.saved()[-1] >= 400)
         time.sleep(1)
         run.process.terminate()
-        assert run.process.wait(timeout=10) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        assert run.process.wait(timeout=quick()) in (-signal.SIGTERM, 128 + signal.SIGTERM)
         assert "Traceback" not in run.log.read_text()
     finally:
         run.end()
