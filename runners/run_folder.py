@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_bytes
 
 from rfwp.agents.trajectory import Trajectory
 from rfwp.runners.checkpoint import CheckpointStore
@@ -93,7 +93,7 @@ class RunFolder:
         tensors = {f"state.{index}": leaf for index, leaf in enumerate(batch.state)}
         tensors |= dict(zip(batch._fields[:-1], batch[:-1], strict=True))
         path = self.path / f"bad-batch-{agent_steps:012d}.safetensors"
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path)
+        path.write_bytes(safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
         return path
 
     @contextlib.contextmanager

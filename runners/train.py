@@ -272,7 +272,10 @@ def sizes_named(config: TrainConfig) -> Iterator[None]:
     """Turns running out of the device's memory into a UserError with the sizes that did not fit."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:  # PyTorch's own for a GPU, and a plain one for the CPU
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and "can't allocate memory" not in str(error):
+            raise
         learner, games = config.learner, config.actors.games
         raise UserError(
             f"out of memory with actors.games {games}, learner.batch_size {learner.batch_size}, learner.unroll_length"

@@ -73,7 +73,7 @@ def _read_config(argv: Sequence[str], early: dict[str, Any], resumed: RunFolder 
 def _train(trainer: Trainer, folder: RunFolder, console: Console, which: str) -> int:
     """Trains on from the checkpoint `which` to the end or to a signal; the exit code."""
     config = trainer.config
-    if folder.checkpoints.steps():
+    if folder.checkpoints.steps() or which != "last":
         with folder.checkpoints.whole_one_offered("--resume_from"):
             checkpoint = folder.checkpoints.find(which)
             trainer.resume(checkpoint)
