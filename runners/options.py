@@ -126,7 +126,7 @@ def _as_words(layer: Values, names: dict[str, str]) -> list[str]:
     """Nested settings as command-line words; those of a component that another one has replaced are left out."""
     words = []
     for key, value in layer.items():
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or key not in SECTIONS:
             words.append(f"--{key}={_as_text(value)}")
         elif value.get("name", names.get(key)) == names.get(key):
             words += [f"--{key}.{field}={_as_text(setting)}" for field, setting in value.items()]

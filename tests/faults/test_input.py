@@ -22,6 +22,9 @@ NUMBERS = [
     if isinstance(value, int | float) and not isinstance(value, bool)
 ] + ["total_steps", "seed", "final_games", "log_seconds"]
 
+# So that what is not refused ends soon.
+SHORT = "--env recall --total_steps 1 --final_games 0".split()
+
 WRONG_NUMBER = st.one_of(
     st.sampled_from(
         ["", "nan", "inf", "-inf", "1e999", "-1", "-0.5", "0x", "٣x", "true", "[]", "{}", "1,5", "1 2", "\0"]
@@ -91,7 +94,7 @@ same_folder = settings(
 @settings(same_folder, max_examples=300)
 @given(words=WRONG_WORDS)
 def test_a_wrong_command_line_is_refused(here, words):
-    refused(["train", "--env", "recall", *words], here)
+    refused(["train", *SHORT, *words], here)
 
 
 @pytest.mark.slow
@@ -100,7 +103,7 @@ def test_a_wrong_command_line_is_refused(here, words):
 def test_a_wrong_config_file_is_refused(here, text):
     path = Path("config.yaml")
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
-    refused(["train", "--config", str(path), "--env", "recall"], here)
+    refused(["train", "--config", str(path), *SHORT], here)
 
 
 @settings(same_folder, max_examples=40)
