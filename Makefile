@@ -17,7 +17,7 @@ PACKAGES := $(wildcard agents cuda envs models runners)
 TYPED := build/typecheck/rfwp
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu bench-gpu check format clean
+.PHONY: help train test test-slow test-gpu bench-gpu soak check format clean
 
 help:  ## list the targets
 	@echo 'make train [GAME=pong] [CORE=lstm] [STEPS=2_000_000] [SEED=1] [PRESET=cpu] [RUN=runs/x] [ARGS="..."]'
@@ -59,6 +59,12 @@ bench-gpu: $(VENV)/installed-dev  ## time the kernels on a GPU; OUT=dir gets the
 	-@{ nvidia-smi; git describe --always --dirty; } >'$(OUT)/machine.txt'
 	$(BIN)/rfwp bench kernels --device cuda --json '$(OUT)/kernels.json' --markdown '$(OUT)/kernels.md' \
 	  $(if $(PAPER),--paper '$(PAPER)') $(ARGS)
+
+soak: export OMP_NUM_THREADS ?= 1
+soak: export OMP_WAIT_POLICY ?= passive
+
+soak: $(VENV)/installed-dev  ## train under faults for MINUTES=30, as root; the summary goes to build/soak
+	$(BIN)/python tests/faults/soak.py $(if $(MINUTES),--minutes '$(MINUTES)') $(ARGS)
 
 check: $(VENV)/installed-dev  ## check the format, lint and types
 	$(BIN)/ruff format --check .

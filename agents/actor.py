@@ -1,5 +1,10 @@
 """What runs in an actor process: it only steps games. Without torch, which keeps it small and its start quick."""
 
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -12,18 +17,31 @@ STEP = b"step"  # main process -> actor: the actions are in the slab
 READY = b"ready"  # actor -> main process: the slab holds the next step
 FAILED = b"failed"  # actor -> main process: followed by a traceback
 
+_PR_SET_PDEATHSIG = 1  # of prctl.h
+
 
 def run_actor(connection: Connection, memory: Any, world_config: WorldConfig, num_envs: int, seed: int) -> None:
     """Resets E games, then answers each STEP with READY, until the other end closes.
 
-    The end of the main process, however it comes, closes the connection: no actor outlives it.
+    No actor outlives the main process, however that ends: the connection closes, and an actor that hangs is killed.
     """
+    _die_with_parent()
     try:
         _serve(connection, memory, world_config, num_envs, seed)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except Exception:
         connection.send_bytes(FAILED + traceback.format_exc().encode())
+
+
+def _die_with_parent() -> None:
+    """Has the kernel kill this process, even one that hangs or is stopped, when its parent is gone. Linux only."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:  # it was gone already
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _serve(connection: Connection, memory: Any, world_config: WorldConfig, num_envs: int, seed: int) -> None:

@@ -63,6 +63,11 @@ class Cancelled(Exception):
 class ActorFailure(Exception):
     """An actor process ended, failed or fell silent; the message says which, the last line of its traceback first."""
 
+    def __init__(self, message: str, crashed: bool = False) -> None:
+        """`crashed`: it failed by itself, and was not killed or held up by something else."""
+        super().__init__(message)
+        self.crashed = crashed
+
 
 class Actor:
     """One actor process and the slab that it shares with this one."""
@@ -92,34 +97,37 @@ class Actor:
         with contextlib.suppress(OSError):
             self._connection.send_bytes(actor.STEP)
 
-    def wait(self, timeout: float, cancelled: threading.Event) -> None:
+    def wait(self, timeout: float, cancelled: threading.Event, waited: float = 0.0) -> None:
         """Returns when the slab holds the next step; ActorFailure if none comes within `timeout` seconds.
+
+        `waited` seconds of them have gone by already.
 
         The first step may take longer, for the emulator loads its game once for each environment.
         """
         if not self._started:
             timeout += self.START_SECONDS * len(self.slab.action)
         try:
-            deadline = time.monotonic() + timeout
+            deadline = time.monotonic() + timeout - waited
             while not self._connection.poll(max(0.0, min(POLL_SECONDS, deadline - time.monotonic()))):
                 if cancelled.is_set():
                     raise Cancelled
                 if time.monotonic() >= deadline:
-                    raise ActorFailure(f"gave no answer within {timeout:.0f} s")
+                    raise ActorFailure(f"gave no answer within {timeout:g} s (actors.timeout)")
             message = self._connection.recv_bytes()
         except (EOFError, OSError):
             self._process.join(timeout=1)
-            raise ActorFailure(f"ended with exit code {self._process.exitcode}") from None
+            code = self._process.exitcode
+            raise ActorFailure(f"ended with exit code {code}", crashed=code != -signal.SIGKILL) from None
         if message.startswith(actor.FAILED):
             trace = message[len(actor.FAILED) :].decode().rstrip()
-            raise ActorFailure(trace.splitlines()[-1] + "\n" + trace)
+            raise ActorFailure(trace.splitlines()[-1] + "\n" + trace, crashed=True)
         self._started = True
 
     def hang_up(self) -> None:
         """Tells the process to end; does not wait for it."""
         self._connection.close()
 
-    def close(self, grace: float = 2.0) -> None:
+    def close(self, grace: float) -> None:
         """Ends the process, by force if it is not gone within `grace` seconds."""
         self._connection.close()
         self._process.join(grace)
@@ -132,8 +140,9 @@ class Actor:
 class ActorPool:
     """All actor processes, in groups; replaces those that fail. A context manager: leaving it ends them all."""
 
-    CRASH_LOOP = 5  # failures end the run: within CRASH_LOOP_SECONDS, or of one actor before its first step
+    CRASH_LOOP = 5  # crashes within CRASH_LOOP_SECONDS, or failures of one actor before its first step, end the run
     CRASH_LOOP_SECONDS = 60.0
+    GRACE_SECONDS = 2.0  # for all actors together, to end by themselves
 
     def __init__(self, config: ActorsConfig, world: WorldConfig, num_processes: int, seed: Sequence[int]) -> None:
         """`seed` may be several numbers: pools with different ones play games that have nothing in common."""
@@ -166,10 +175,10 @@ class ActorPool:
             Cancelled: `cancel` was called.
         """
         failures = []
-        deadline = time.monotonic() + self.config.timeout
+        started = time.monotonic()
         for index, one in enumerate(self.groups[group]):
             try:
-                one.wait(max(0.0, deadline - time.monotonic()), self._cancelled)
+                one.wait(self.config.timeout, self._cancelled, time.monotonic() - started)
             except ActorFailure as failure:
                 failures.append(failure)
                 self._replace(group, index, failure)
@@ -181,8 +190,7 @@ class ActorPool:
 
     def _replace(self, group: int, index: int, failure: ActorFailure) -> None:
         for _ in range(self.CRASH_LOOP):
-            self._recent.append(time.monotonic())
-            if len(self._recent) == self.CRASH_LOOP and self._recent[-1] - self._recent[0] < self.CRASH_LOOP_SECONDS:
+            if failure.crashed and self._is_crash_loop():
                 break
             old = self.groups[group][index]
             self._retired_busy_seconds += float(old.slab.busy_seconds[0])
@@ -197,6 +205,11 @@ class ActorPool:
                 return
         raise ActorFailure(f"{self.CRASH_LOOP} actors failed in quick succession; the last one: {failure}")
 
+    def _is_crash_loop(self) -> bool:
+        """Counts a crash."""
+        self._recent.append(time.monotonic())
+        return len(self._recent) == self.CRASH_LOOP and self._recent[-1] - self._recent[0] < self.CRASH_LOOP_SECONDS
+
     def _start(self) -> Actor:
         self._started += 1
         seed = np.random.SeedSequence([*self._seed, self._started]).generate_state(1)[0]
@@ -207,9 +220,10 @@ class ActorPool:
         for group in self.groups:
             for one in group:
                 one.hang_up()
+        deadline = time.monotonic() + self.GRACE_SECONDS
         for group in self.groups:
             for one in group:
-                one.close()
+                one.close(grace=max(0.0, deadline - time.monotonic()))
         self.groups = []
 
     def __enter__(self) -> Self:

@@ -74,6 +74,8 @@ class LearnerMetrics(NamedTuple):
 class Learner:
     """Owns the weights that are trained, the optimiser, and the two counters that place a run on its schedule."""
 
+    PATIENCE = 10  # skipped updates in a row after which there is no point in going on
+
     def __init__(self, agent: ActorCritic, config: LearnerConfig, total_steps: int) -> None:
         self.agent = agent
         self.config = config
@@ -81,6 +83,7 @@ class Learner:
         self.agent_steps = 0  # learned from, so far
         self.version = 0  # updates done, so far
         self.phases = Phases()
+        self._skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=next(agent.parameters()).device)
         self.optimiser = torch.optim.RMSprop(
             agent.parameters(), lr=config.learning_rate, alpha=config.rmsprop_decay, eps=config.rmsprop_epsilon
         )
@@ -103,6 +106,7 @@ class Learner:
             norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.config.gradient_clip)
             self._drop_gradient_unless(norm.isfinite())
             self.optimiser.step()
+        self._skipped_in_a_row = torch.where(norm.isfinite(), 0, self._skipped_in_a_row + 1)
         self.version += 1
         self.agent_steps += batch.unroll_length * batch.batch_size
         return metrics._replace(gradient_norm=norm.detach(), update_skipped=1.0 - norm.isfinite().float())
@@ -114,6 +118,14 @@ class Learner:
         for parameter in self.agent.parameters():
             if parameter.grad is not None:
                 parameter.grad = torch.where(finite, parameter.grad, 0.0)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether at least PATIENCE updates in a row were skipped.
+
+        Looked at after every PATIENCE updates only, for the answer is on the device and costs a wait.
+        """
+        return self.version % self.PATIENCE == 0 and int(self._skipped_in_a_row) >= self.PATIENCE
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the agent's weights; tensors and plain values only."""

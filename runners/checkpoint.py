@@ -1,23 +1,29 @@
 """Checkpoints: folders that appear whole or not at all, are verified before use, and run no code when read."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
 
 from rfwp.runners.errors import UserError
 from rfwp.runners.files import flush_to_disk
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # 1 has no checksum of the manifest itself
 ENOUGH_GAMES = 100  # that the mean of a checkpoint called best is taken over
 WEIGHTS, TRAINER, MANIFEST = "weights.safetensors", "trainer.pt", "manifest.json"
 
@@ -30,8 +36,11 @@ class Manifest:
     updates: int
     games: int  # full games ended since the start of the run
     return_mean: float | None  # of the last 100 full games; None before the first
+    metrics_bytes: int = 0  # of metrics.jsonl that belong to this checkpoint
+    metrics_sha256: str = ""  # of those; "": not known
     format: int = FORMAT
     created: str = ""  # UTC
+    written_by: str = ""  # the release
     sha256: dict[str, str] | None = None  # of each file
 
 
@@ -65,11 +74,20 @@ class Checkpoint:
             raise UserError(f"checkpoint: {self.folder / TRAINER} is damaged: {str(error).splitlines()[0]}") from None
         return state
 
+    def verify(self) -> None:
+        """UserError if a file is not what was written."""
+        self._verify(WEIGHTS)
+        self._verify(TRAINER)
+
     def _verify(self, name: str) -> None:
         path = self.folder / name
         if not path.is_file():
             raise UserError(f"checkpoint: {path} is missing")
-        if _sha256(path) != (self.manifest.sha256 or {}).get(name):
+        try:
+            found = _sha256(path)
+        except OSError as error:
+            raise UserError(f"checkpoint: {path} cannot be read: {error.strerror}") from None
+        if found != (self.manifest.sha256 or {}).get(name):
             raise UserError(f"checkpoint: {path} is damaged: its contents do not match {MANIFEST}")
 
 
@@ -108,12 +126,17 @@ class CheckpointStore:
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            save_file({name: tensor.contiguous() for name, tensor in agent.state_dict().items()}, temporary / WEIGHTS)
-            torch.save(trainer, temporary / TRAINER)
-            sums = {name: _sha256(temporary / name) for name in (WEIGHTS, TRAINER)}
-            created = datetime.now(UTC).isoformat(timespec="seconds")
-            facts = {**asdict(manifest), "created": created, "sha256": sums}
-            (temporary / MANIFEST).write_text(json.dumps(facts, indent=2) + "\n")
+            files = {WEIGHTS: _as_safetensors(agent.state_dict()), TRAINER: _as_torch(trainer)}
+            facts = {
+                **asdict(manifest),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "written_by": f"rfwp {metadata.version('rfwp')}",
+                "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            }
+            facts["sha256"][MANIFEST] = _digest(facts)
+            files[MANIFEST] = (json.dumps(facts, indent=2) + "\n").encode()
+            for name, data in files.items():
+                (temporary / name).write_bytes(data)
             for path in (*temporary.iterdir(), temporary):
                 flush_to_disk(path)
             temporary.rename(target)
@@ -121,6 +144,36 @@ class CheckpointStore:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return target
+
+    def set_aside_after(self, agent_steps: int) -> None:
+        """Renames newer checkpoints, which a run that goes on from an older one would otherwise run into."""
+        for step in self.steps():
+            if step > agent_steps:
+                aside = self.path(step).with_name(f"set-aside-{self._path(step).name}")
+                while aside.exists():
+                    aside = aside.with_name(f"{aside.name}x")
+                self.path(step).rename(aside)
+
+    @contextlib.contextmanager
+    def whole_one_offered(self, option: str) -> Iterator[None]:
+        """Adds to a refusal of a checkpoint the option that takes the newest one whose files are all whole.
+
+        It is offered and not taken: that files rot is something to look into, and going on from far back is a choice.
+        """
+        try:
+            yield
+        except UserError as error:
+            step = next(filter(self._is_whole, reversed(self.steps())), None)
+            if step is None:
+                raise
+            raise UserError(f"{error}; the newest whole checkpoint is {step}: {option} {step}") from None
+
+    def _is_whole(self, agent_steps: int) -> bool:
+        try:
+            self._open(agent_steps).verify()
+        except UserError:
+            return False
+        return True
 
     def prune(self, keep: int) -> None:
         """Deletes all but the newest `keep` checkpoints and the best one."""
@@ -143,6 +196,23 @@ class CheckpointStore:
         return Checkpoint(self.path(agent_steps))
 
 
+def _as_safetensors(weights: Mapping[str, Tensor]) -> bytes:
+    return safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    """Checksum of a manifest but for its own place in it."""
+    sums = {name: value for name, value in facts["sha256"].items() if name != MANIFEST}
+    return hashlib.sha256(json.dumps({**facts, "sha256": sums}, sort_keys=True).encode()).hexdigest()
+
+
+def _as_torch(values: dict[str, Any]) -> bytes:
+    """What torch.save writes; in memory, so that a full disk is an OSError wherever it is met."""
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    return buffer.getvalue()
+
+
 def _merit(checkpoint: Checkpoint) -> tuple[float, int]:
     score = checkpoint.manifest.return_mean
     few = checkpoint.manifest.games < ENOUGH_GAMES  # a lucky first game is no merit
@@ -153,14 +223,18 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         facts = json.loads(path.read_text())
         version = facts["format"]
-        if version != FORMAT:
+        if version not in READABLE:
+            release = facts.get("written_by") or "the release that wrote it"
             raise UserError(
-                f"checkpoint: {path} has format {version}; this release reads {FORMAT}: use the release that wrote it"
+                f"checkpoint: {path} has format {version}; this release reads {' and '.join(map(str, READABLE))}:"
+                f" use {release}"
             )
+        if version > 1 and facts["sha256"].pop(MANIFEST) != _digest(facts):
+            raise ValueError("its contents do not match their checksum")
         return _checked(Manifest(**facts))
     except FileNotFoundError:
         raise UserError(f"checkpoint: {path} is missing") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"checkpoint: {path} is damaged: {error}") from None
 
 

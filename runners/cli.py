@@ -19,6 +19,7 @@ Reinforcement learning for agents with memory.
   rfwp report     curves, tables and statistics from runs
   rfwp cores      list the memory cores
   rfwp bench      time parts of the program
+  rfwp doctor     look for what is wrong with this machine
 
 `rfwp COMMAND --help` lists the options of a command."""
 
@@ -53,7 +54,7 @@ def _run(words: list[str]) -> int:
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
     # The files of rfwp.runners.commands.
-    commands = ("train", "evaluate", "watch", "compare", "report", "cores", "bench")
+    commands = ("train", "evaluate", "watch", "compare", "report", "cores", "bench", "doctor")
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
     # PyTorch's threads wait for each other by spinning, which takes time away from the games on a busy machine.

@@ -47,7 +47,8 @@ def find_contenders(places: Sequence[Path], which: str) -> tuple[list[Contender]
     candidates = [each for place in places for each in _candidates(place, which)]
     for folder, checkpoint in candidates:
         try:
-            opened = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else folder.checkpoints.find(checkpoint)
+            with folder.checkpoints.whole_one_offered("--checkpoint"):
+                opened = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else folder.checkpoints.find(checkpoint)
             found.append(Contender(folder, folder.read_config(), opened))
         except UserError as error:
             left_out.append(error)

@@ -1,7 +1,9 @@
 """The machine that a run finds itself on: its allocator, devices, cores and memory."""
 
+import contextlib
 import ctypes
 import itertools
+import math
 import os
 import platform
 import shutil
@@ -10,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 
 import psutil
 import torch
@@ -17,6 +20,7 @@ import torch
 from rfwp.runners.errors import UserError
 
 SHARED_MEMORY = "/dev/shm"
+CGROUP = Path("/sys/fs/cgroup")  # in a container, the root of its own group
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
 _PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 _PACKAGES = ("rfwp", "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "safetensors")
@@ -38,8 +42,31 @@ def keep_freed_memory() -> None:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use, by its affinity and by the limit of its container; at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = cpu_limit()
+    return allowed if limit is None else max(1, min(allowed, math.ceil(limit)))
+
+
+def cpu_limit(cgroup: Path = CGROUP) -> float | None:
+    """CPU cores that the container may use, as set by `docker run --cpus`; None where there is no limit."""
+    try:
+        if (cgroup / "cpu.max").exists():  # version 2
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or the word "max"
+        return None
+
+
+def memory_limit(cgroup: Path = CGROUP) -> int | None:
+    """Bytes that the container may use; None where there is no limit."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            limit = int((cgroup / name).read_text())
+            return limit if limit < psutil.virtual_memory().total else None
+    return None
 
 
 def share_cores(processes: int) -> list[list[int]]:

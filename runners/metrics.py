@@ -1,7 +1,12 @@
 """What a run records: names and meanings of the metrics, and the files that they go to."""
 
+import contextlib
+import errno
+import hashlib
 import json
 import math
+import os
+import threading
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rfwp.agents.collector import Game
 from rfwp.agents.learner import LearnerMetrics
+from rfwp.runners.errors import UserError
 from rfwp.runners.files import keep_lines
 
 RECENT_GAMES = 100
@@ -104,25 +110,94 @@ class LearnerAverages:
         return dict(zip(LearnerMetrics._fields, values, strict=True))
 
 
+def check_metrics(metrics_file: Path, size: int, sha256: str) -> None:
+    """UserError unless the file begins with what `MetricsLog.position` told of; one that was moved away is fine."""
+    if not sha256 or not metrics_file.exists():
+        return
+    try:
+        with metrics_file.open("rb") as file:
+            damaged = hashlib.sha256(file.read(size)).hexdigest() != sha256
+    except OSError as error:
+        raise UserError(f"metrics: {metrics_file} cannot be read: {error.strerror}") from None
+    if damaged:
+        raise UserError(
+            f"metrics: {metrics_file} is damaged: its first {size:,} bytes are not those that the checkpoint was"
+            " written after; restore it, or move it away to go on without it"
+        )
+
+
 class MetricsLog:
     """Appends to metrics.jsonl and TensorBoard. A context manager."""
 
     def __init__(self, metrics_file: Path, tensorboard: Path, agent_steps: int) -> None:
         """Goes on after `agent_steps`: what an earlier process wrote beyond that is dropped: no step is told twice."""
         keep_lines(metrics_file, lambda line: _agent_steps(line) <= agent_steps)
-        self._file = metrics_file.open("a", buffering=1)
-        self._writer = SummaryWriter(str(tensorboard), purge_step=agent_steps + 1)
+        self._file = metrics_file.open("ab", buffering=0)
+        self._written = hashlib.sha256(metrics_file.read_bytes())
+        self._waiting = b""  # lines that have not reached the file yet
+        self._tensorboard = tensorboard
+        self._excepthook, threading.excepthook = threading.excepthook, self._in_thread
+        self._writer: SummaryWriter | None = None
+        self._open_tensorboard(agent_steps)
 
     def write(self, metrics: Mapping[str, float | None]) -> None:
-        """One line; what is not finite becomes null."""
+        """One line; what is not finite becomes null.
+
+        Raises:
+            OSError: the disk is full. The line is kept in memory, and written before the next one.
+        """
         finite = {
             name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()
         }
-        self._file.write(json.dumps(finite) + "\n")
-        for name, value in finite.items():
-            if value is not None and METRICS[name][0]:
-                tag, step = f"{METRICS[name][0]}/{name}", int(metrics["agent_steps"] or 0)
-                self._writer.add_scalar(tag, value, step)
+        self._waiting += json.dumps(finite).encode() + b"\n"
+        self.flush()
+        self._write_tensorboard(finite, int(metrics["agent_steps"] or 0))
+
+    def flush(self) -> None:
+        """Writes the lines that wait; OSError if they do not fit, and then no part of them is left in the file."""
+        if not self._waiting:
+            return
+        size = self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(self._waiting) != len(self._waiting):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+        except OSError:
+            self._file.truncate(size)
+            raise
+        self._written.update(self._waiting)
+        self._waiting = b""
+
+    def position(self) -> tuple[int, str]:
+        """Bytes of metrics.jsonl, which are on the disk then, and their checksum: as `check_metrics` takes them."""
+        os.fsync(self._file.fileno())
+        return self._file.seek(0, os.SEEK_END), self._written.hexdigest()
+
+    def _open_tensorboard(self, agent_steps: int) -> None:
+        self._writer = SummaryWriter(str(self._tensorboard), purge_step=agent_steps + 1)
+
+    def _write_tensorboard(self, metrics: Mapping[str, float | None], agent_steps: int) -> None:
+        """A writer that failed once fails for ever: after that the next line opens a new file."""
+        if self._writer is None:
+            self._open_tensorboard(agent_steps - 1)
+        assert self._writer is not None
+        try:
+            for name, value in metrics.items():
+                if value is not None and METRICS[name][0]:
+                    self._writer.add_scalar(f"{METRICS[name][0]}/{name}", value, agent_steps)
+        except OSError:
+            self._close_tensorboard()
+            raise
+
+    def _in_thread(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard's own thread prints a traceback of a full disk, and then has the next `write` raise it, too."""
+        if not issubclass(failure.exc_type, OSError):
+            self._excepthook(failure)
+
+    def _close_tensorboard(self) -> None:
+        writer, self._writer = self._writer, None
+        with contextlib.suppress(OSError):  # of lines that were reported already
+            if writer is not None:
+                writer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -130,8 +205,11 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with contextlib.suppress(OSError):
+            self.flush()
         self._file.close()
-        self._writer.close()
+        self._close_tensorboard()
+        threading.excepthook = self._excepthook
 
 
 def _agent_steps(line: str) -> float:

@@ -37,7 +37,7 @@ def read_config_file(path: Path) -> Values:
         raise UserError(f"config: cannot read {str(path)!r}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"config: {str(path)!r} is not a config file: expected `field: value` lines")
-    for key in ("run", "config", "preset", "profile"):
+    for key in ("run", "resume_from", "config", "preset", "profile"):
         if key in values:
             raise UserError(f"{key}: got {values[key]!r} in {str(path)!r}; allowed: only on the command line")
     return values
@@ -111,10 +111,9 @@ def _spell_out(argv: Sequence[str]) -> list[str]:
 
 
 def peek(argv: Sequence[str]) -> dict[str, Any]:
-    """What a command line says beside the settings: run, config, preset, profile, print_config; and the components'
-    names."""
+    """What a command line says beside the settings, such as run and preset; and the components' names."""
     finder = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
-    for key in ("run", "config", "preset", *(f"{section}.name" for section in COMPONENTS)):
+    for key in ("run", "resume_from", "config", "preset", *(f"{section}.name" for section in COMPONENTS)):
         finder.add_argument(f"--{key}")
     finder.add_argument("--profile", nargs="?", const=str(PROFILED_UPDATES), default="0")
     finder.add_argument(PRINT_CONFIG, action="store_true")
@@ -153,7 +152,7 @@ def _as_words(layer: Values, names: dict[str, str]) -> list[str]:
     """Nested settings as command-line words; those of a component that another one has replaced are left out."""
     words = []
     for key, value in layer.items():
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or key not in SECTIONS:
             words.append(f"--{key}={_as_text(value)}")
         elif value.get("name", names.get(key)) == names.get(key):
             words += [f"--{key}.{field}={_as_text(setting)}" for field, setting in value.items()]
@@ -179,6 +178,12 @@ def _add_run_options(parser: ArgumentParser) -> None:
     parser.description = "Trains an agent, or resumes the run in an existing folder."
     parser.add_argument(
         "--run", type=str | None, metavar="FOLDER", help="folder of the run; an existing run is resumed"
+    )
+    parser.add_argument(
+        "--resume_from",
+        type=str | None,
+        metavar="best|last|STEP",
+        help="checkpoint of the run to go on from; newer ones are set aside, not deleted",
     )
     parser.add_argument(
         "--profile",

@@ -1,5 +1,6 @@
 """The folder of a run: what is where in it, and that only one process writes to it."""
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -7,7 +8,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import yaml
+from safetensors.torch import save as safetensors_bytes
 
+from rfwp.agents.trajectory import Trajectory
 from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.components import name_of
 from rfwp.runners.config import TrainConfig, to_dict
@@ -17,6 +20,7 @@ from rfwp.runners.machine import versions
 from rfwp.runners.options import Values, config_from_values, read_config_file
 
 _END = "...\n"  # YAML's end of a document: shows that nothing is missing
+_CHECKSUM = "# sha256 of the lines above: "
 
 
 class RunFolder:
@@ -63,8 +67,15 @@ class RunFolder:
         if not self.exists:
             raise UserError(f"run: {str(self.path)!r} is no run folder: it has no config.yaml")
         values = read_config_file(self.config_file)
-        if not self.config_file.read_text().endswith(_END):
+        text = self.config_file.read_text()
+        if not text.endswith(_END):
             raise UserError(f"run: {str(self.config_file)!r} is cut short: it must end with the line `...`")
+        body, found, sha256 = text.removesuffix(_END).rpartition(_CHECKSUM)
+        if found and sha256.strip() != _sha256(body):
+            raise UserError(
+                f"run: {str(self.config_file)!r} is damaged: it does not match its checksum (to change settings,"
+                " use the options; if you edited it on purpose, delete the line with the checksum)"
+            )
         return values
 
     def read_config(self) -> TrainConfig:
@@ -79,7 +90,16 @@ class RunFolder:
         """Writes config.yaml: all settings, and as comments what the run depends on besides them."""
         found = {**versions(), "commit": commit()}
         comments = "".join(f"# {name}: {version}\n" for name, version in found.items())
-        write_whole(self.config_file, comments + yaml.safe_dump(to_dict(config), sort_keys=False) + _END)
+        body = comments + yaml.safe_dump(to_dict(config), sort_keys=False)
+        write_whole(self.config_file, f"{body}{_CHECKSUM}{_sha256(body)}\n{_END}")
+
+    def dump_batch(self, batch: Trajectory, agent_steps: int) -> Path:
+        """Keeps a batch that cannot be learned from, for whoever looks for the cause."""
+        tensors = {f"state.{index}": leaf for index, leaf in enumerate(batch.state)}
+        tensors |= dict(zip(batch._fields[:-1], batch[:-1], strict=True))
+        path = self.path / f"bad-batch-{agent_steps:012d}.safetensors"
+        path.write_bytes(safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        return path
 
     def locked(self) -> AbstractContextManager[None]:
         """Holds the folder for this process; UserError if another one has it. The lock dies with its owner."""
@@ -112,6 +132,10 @@ def new_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolde
     while (path := parent / f"{config.env.title}-{name_of(config.core)}-{number}").exists():
         number += 1
     return RunFolder(path)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def commit() -> str:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -15,6 +15,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._asked = False
+        self.on_stop: Callable[[], None] = lambda: None  # called once, by the first signal; must be quick
         self._previous: dict[int, object] = {}
 
     @property
@@ -37,6 +38,7 @@ class StopSignals:
                 os.write(1, b"\033[?25h\n")  # the dashboard hides the cursor
             os._exit(128 + number)  # actors end with their connections
         self.received = number
+        self.on_stop()
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,18 +1,20 @@
 """Training: wires games, agent, learner and run folder together, and runs them to the end or until told to stop."""
 
+import contextlib
 import copy
 import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rfwp.agents import slab
-from rfwp.agents.actors import ActorFailure, ActorPool
+from rfwp.agents.actors import ActorFailure, ActorPool, Cancelled
 from rfwp.agents.collector import Collector, Diverged
 from rfwp.agents.learner import Learner
 from rfwp.agents.phases import WAIT
@@ -23,11 +25,13 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.initialisation import initialise
 from rfwp.runners import machine
 from rfwp.runners.checkpoint import Checkpoint, Manifest
+from rfwp.runners.components import name_of
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.display import Display
 from rfwp.runners.errors import UserError
 from rfwp.runners.meter import Meter
 from rfwp.runners.metrics import GameStatistics, LearnerAverages, MetricsLog
+from rfwp.runners.outage import Outage
 from rfwp.runners.profile import Profile
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.signals import StopSignals
@@ -53,8 +57,14 @@ def num_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+class Stuck(Exception):
+    """Update after update is skipped because its gradient is not finite."""
+
+
 class Trainer:
     """One training run in one process."""
+
+    RETRY_SECONDS = 20.0  # after a checkpoint that could not be written
 
     def __init__(self, config: TrainConfig) -> None:
         """Builds agent and learner, and checks that the run fits the machine; creates no files and no processes."""
@@ -78,7 +88,11 @@ class Trainer:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Takes up a checkpoint of the same run."""
         checkpoint.load_weights(self.agent)
-        self.load_state_dict(checkpoint.load_trainer())
+        state = checkpoint.load_trainer()
+        try:
+            self.load_state_dict(state)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"checkpoint: {checkpoint.folder} holds no state of such a run: {error!r}") from None
 
     def run(self, folder: RunFolder, display: Display, stop: StopSignals, profile_updates: int = 0) -> None:
         """Trains until total_steps or until a signal arrives; saves a checkpoint at the end either way.
@@ -87,14 +101,18 @@ class Trainer:
 
         Raises:
             ActorFailure: actors fail over and over. A checkpoint is saved before.
-            Diverged: the weights have become useless. Nothing is saved: the newest checkpoint is from before.
+            Diverged: the weights have become useless. They are not saved: the newest checkpoint is from before.
+            Stuck: no gradient is finite any more, of weights that are. These are saved, and the batch beside them.
         """
         self.folder, self.display = folder, display
         self.profile = Profile(folder.profile, profile_updates, display.note)
+        self._disk = {what: Outage(f"{what} cannot be written", display.note) for what in ("metrics", "checkpoints")}
         self._logged_steps = self.learner.agent_steps
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(folder.metrics_file, folder.tensorboard, self._logged_steps))
+            self._log = log
             pool = stack.enter_context(self.start_actors())
+            stop.on_stop = pool.cancel
             collector = self.build_collector(pool)
             source = InTurn(collector.collect) if self.config.sync else self._in_background(collector)
             self.meter = Meter(self.learner, collector, stack.enter_context(source))
@@ -125,8 +143,11 @@ class Trainer:
         """Batches for the learner until the run is done or told to stop."""
         batcher = Batcher(self.config.learner.batch_size)
         while True:
-            with self.learner.phases(WAIT):
-                trajectory = source.get()
+            try:
+                with self.learner.phases(WAIT):
+                    trajectory = source.get()
+            except Cancelled:  # by a signal, in the middle of an unroll
+                return
             for batch in batcher.add(trajectory) if trajectory is not None else []:
                 yield batch
                 if self.done:
@@ -138,13 +159,19 @@ class Trainer:
         line, checkpoint = Timer(self.config.log_seconds), Timer(60 * self.config.checkpoint.minutes)
         for batch in batches:
             self.update(batch)
+            if self.learner.stuck:
+                path = self.folder.dump_batch(batch, self.learner.agent_steps)
+                raise Stuck(
+                    f"the gradients of {self.learner.PATIENCE} updates in a row were not finite;"
+                    f" the weights from before them are saved, and the newest batch is in {path}"
+                )
             self.profile.step()
             while collector.games:
                 self.games.add(collector.games.popleft())
             if line.due():
                 self._write_line(log)
-            if checkpoint.due():
-                self._save()
+            if checkpoint.due() and not self._disk["checkpoints"].attempt(self._save):
+                checkpoint.again_in(self.RETRY_SECONDS)
             self.display.advance(self.learner.agent_steps)
         self._write_line(log)
 
@@ -177,15 +204,18 @@ class Trainer:
             **self.averages.take(),
             **now,
         }
-        log.write(line)
+        self._disk["metrics"].attempt(partial(log.write, line))
         self.display.update(line)
 
     def _save(self) -> None:
+        size, sha256 = self._log.position()
         manifest = Manifest(
             agent_steps=self.learner.agent_steps,
             updates=self.learner.version,
             games=self.games.count,
             return_mean=self.games.return_mean,
+            metrics_bytes=size,
+            metrics_sha256=sha256,
         )
         self.folder.checkpoints.save(self.agent, self.state_dict(), manifest)
         self.folder.checkpoints.prune(self.config.checkpoint.keep)
@@ -253,6 +283,22 @@ def activation_bytes(agent: ActorCritic, frame_shape: tuple[int, int, int]) -> i
     return num_bytes(kept)
 
 
+@contextlib.contextmanager
+def sizes_named(config: TrainConfig) -> Iterator[None]:
+    """Turns running out of the device's memory into a UserError with the sizes that did not fit."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # PyTorch's own for a GPU, and a plain one for the CPU
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and "can't allocate memory" not in str(error):
+            raise
+        learner, games = config.learner, config.actors.games
+        raise UserError(
+            f"out of memory with actors.games {games}, learner.batch_size {learner.batch_size}, learner.unroll_length"
+            f" {learner.unroll_length} and core {name_of(config.core)}: use smaller ones ({str(error).strip()[:200]})"
+        ) from None
+
+
 class Timer:
     """Comes due every so many seconds."""
 
@@ -267,3 +313,7 @@ class Timer:
             return False
         self._next = now + self._seconds
         return True
+
+    def again_in(self, seconds: float) -> None:
+        """Comes due earlier than it would."""
+        self._next = min(self._next, time.monotonic() + seconds)

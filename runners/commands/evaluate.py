@@ -48,7 +48,8 @@ def run(argv: Sequence[str]) -> int:
     for name, contender, world in zip(names, contenders, worlds, strict=True):
         config = dataclasses.replace(contender.config, env=world)
         agent = build_agent(config, machine.pick_device(values.device))
-        contender.checkpoint.load_weights(agent)
+        with contender.folder.checkpoints.whole_one_offered("--checkpoint"):
+            contender.checkpoint.load_weights(agent)
         results = {kind: _score(agent, config, contender, values, kind, policies[kind], console) for kind in kinds}
         lines.append(Line(name, contender.core, results.get("game"), results.get("life")))
         if len(contenders) > 1:

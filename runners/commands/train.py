@@ -16,11 +16,12 @@ from rfwp.runners import components, machine
 from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, differences, to_dict
 from rfwp.runners.display import command, open_display, say
 from rfwp.runners.errors import UserError
+from rfwp.runners.metrics import check_metrics
 from rfwp.runners.options import build_config, config_from_words, parse_train, peek
 from rfwp.runners.run_folder import RunFolder, new_run_folder
 from rfwp.runners.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.signals import StopSignals
-from rfwp.runners.train import Trainer
+from rfwp.runners.train import Stuck, Trainer, sizes_named
 
 
 def run(argv: Sequence[str]) -> int:
@@ -38,10 +39,11 @@ def run(argv: Sequence[str]) -> int:
     machine.keep_freed_memory()
     folder = folder or new_run_folder(config)
     folder.check_free()
-    trainer = Trainer(config)  # refuses what does not fit before anything is written
+    with sizes_named(config):
+        trainer = Trainer(config)  # refuses what does not fit before anything is written
     folder.create()
-    with folder.locked():
-        code = _train(trainer, folder, Console(), profiled)
+    with folder.locked(), sizes_named(config):
+        code = _train(trainer, folder, Console(), early["resume_from"] or "last", profiled)
         if code == 0:
             _conclude(trainer, folder, Console())
     return code
@@ -50,6 +52,10 @@ def run(argv: Sequence[str]) -> int:
 def _read_config(argv: Sequence[str], early: dict[str, Any], resumed: RunFolder | None) -> TrainConfig:
     """The settings of a new run, or of a resumed one; `early` is what `peek` says of the words."""
     if resumed is None:
+        if early["resume_from"]:
+            raise UserError(
+                f"resume_from: got {early['resume_from']!r}; allowed: only with --run and a run that exists"
+            )
         return config_from_words(argv)
     for option in ("config", "preset"):
         if early[option]:
@@ -70,11 +76,15 @@ def _profiled_updates(word: str) -> int:
     return updates
 
 
-def _train(trainer: Trainer, folder: RunFolder, console: Console, profiled_updates: int) -> int:
-    """Trains to the end or to a signal; the exit code."""
+def _train(trainer: Trainer, folder: RunFolder, console: Console, which: str, profiled_updates: int) -> int:
+    """Trains on from the checkpoint `which` to the end or to a signal; the exit code."""
     config = trainer.config
-    if folder.checkpoints.steps():
-        trainer.resume(folder.checkpoints.find("last"))
+    if folder.checkpoints.steps() or which != "last":
+        with folder.checkpoints.whole_one_offered("--resume_from"):
+            checkpoint = folder.checkpoints.find(which)
+            trainer.resume(checkpoint)
+        check_metrics(folder.metrics_file, checkpoint.manifest.metrics_bytes, checkpoint.manifest.metrics_sha256)
+        folder.checkpoints.set_aside_after(checkpoint.manifest.agent_steps)
     folder.write_config(config)
     _announce(trainer, console)
     if trainer.done:
@@ -88,6 +98,9 @@ def _train(trainer: Trainer, folder: RunFolder, console: Console, profiled_updat
     except Diverged as error:
         advice = "the newest checkpoint is from before: lower learner.learning_rate"
         print(f"rfwp train: {error}; {advice}", file=sys.stderr)
+        return 1
+    except Stuck as error:
+        print(f"rfwp train: {error}", file=sys.stderr)
         return 1
     if stop.received is not None:
         steps, path = trainer.learner.agent_steps, shlex.quote(str(folder.path))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rfwp.runners.checkpoint import CheckpointStore, Manifest
+from rfwp.runners.checkpoint import CheckpointStore, Manifest, _digest
 from rfwp.runners.errors import UserError
 
 
@@ -128,6 +128,7 @@ def test_loading_runs_no_code_even_if_the_checksum_fits(store, tmp_path):
     (folder / "trainer.pt").write_bytes(pickle.dumps(Bomb(mark)))
     facts = json.loads((folder / "manifest.json").read_text())
     facts["sha256"]["trainer.pt"] = hashlib.sha256((folder / "trainer.pt").read_bytes()).hexdigest()
+    facts["sha256"]["manifest.json"] = _digest(facts)
     (folder / "manifest.json").write_text(json.dumps(facts))
     with pytest.raises(UserError, match="trainer.pt is damaged"):
         store.find("last").load_trainer()

@@ -1,0 +1,36 @@
+"""`rfwp doctor`: what a bug report needs, two quick self-tests, and what is wrong with this machine."""
+
+import json
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.table import Table
+
+from rfwp.runners.health import examine
+from rfwp.runners.options import parse
+
+
+def run(argv: Sequence[str]) -> int:
+    """From the words after `rfwp doctor` to the exit code: 1 if something is wrong that keeps rfwp from training."""
+    parser = ArgumentParser(
+        prog="rfwp doctor",
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="What a bug report needs, and what is wrong with this machine. Exit code 1: rfwp cannot train.",
+    )
+    parser.add_argument("--json", action="store_true", help="print an object instead of tables")
+    values = parse(parser, argv)
+    report = examine()
+    if values.json:
+        print(json.dumps(report.as_dict(), indent=2))
+        return report.exit_code
+    console, table = Console(), Table(show_header=False, title="this machine", title_justify="left")
+    for name, fact in report.facts.items():
+        table.add_row(name, "none" if fact is None else str(fact))
+    console.print(table)
+    for problem in report.problems:
+        console.print(f"{problem.severity}: {problem.what}; {problem.advice}", soft_wrap=True, markup=False)
+    if not report.problems:
+        console.print("nothing is wrong")
+    return report.exit_code

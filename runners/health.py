@@ -1,0 +1,158 @@
+"""Examines the machine for `rfwp doctor`: facts, self-tests, and problems with what to do about them."""
+
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import psutil
+import torch
+
+from rfwp.agents.actors import ActorPool, ActorsConfig
+from rfwp.cuda.available import available
+from rfwp.envs.worlds import atari
+from rfwp.models.core import Core
+from rfwp.models.cores import rdn
+from rfwp.runners import machine
+
+SELF_TEST_SECONDS = 2.0
+ENOUGH_FILES = 1024
+ENOUGH_SHARED_MEMORY = 64 * 10**6  # bytes; 48 games need 2 MB, a container has 64 MB by default
+ENOUGH_MEMORY = 2 * 10**9
+ENOUGH_DISK = 10**9
+TOLERANCE = 1e-3  # between kernel and loop, in float32
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong."""
+
+    severity: Literal["error", "warning"]  # an error keeps rfwp from training
+    what: str
+    advice: str
+
+
+@dataclass
+class Report:
+    """What was found."""
+
+    facts: dict[str, str | int | float | None] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """1 if there is an error."""
+        return int(any(problem.severity == "error" for problem in self.problems))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def warn_if_less(self, value: float | None, enough: float, what: str, advice: str) -> None:
+        """A problem if there is a value and it is below what is enough."""
+        if value is not None and value < enough:
+            self.problems.append(Problem("warning", what, advice))
+
+
+def examine() -> Report:
+    """Everything; takes a few seconds for the self-tests."""
+    report = Report(facts=dict(machine.versions()))
+    _examine_limits(report)
+    _examine_gpu(report)
+    _self_test(report, "emulator self-test", _play, "reinstall ale-py, and see which limits are named here")
+    _self_test(report, "kernel self-test", _compare_kernels, "set RFWP_KERNELS=off to train without, and report it")
+    return report
+
+
+def _examine_limits(report: Report) -> None:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shared = shutil.disk_usage(machine.SHARED_MEMORY).free if os.path.isdir(machine.SHARED_MEMORY) else None
+    memory, disk = psutil.virtual_memory().available, shutil.disk_usage(os.getcwd()).free
+    limit = machine.memory_limit()
+    report.facts |= {
+        "cores that may be used": machine.cores(),
+        "cores of the machine": os.cpu_count(),
+        "CPU limit of the container": machine.cpu_limit(),
+        "load in the last minute": round(os.getloadavg()[0], 1),
+        "memory free": machine.megabytes(memory),
+        "memory limit of the container": machine.megabytes(limit) if limit else None,
+        "shared memory free": machine.megabytes(shared) if shared is not None else None,
+        "disk free here": machine.megabytes(disk),
+        "open files allowed": files,
+    }
+    report.warn_if_less(
+        files, ENOUGH_FILES, f"only {files} files may be open", f"run `ulimit -n {ENOUGH_FILES}` before"
+    )
+    report.warn_if_less(
+        shared,
+        ENOUGH_SHARED_MEMORY,
+        f"{machine.SHARED_MEMORY} has little room",
+        "give the container more (docker run --shm-size=1g)",
+    )
+    least = min(memory, limit or memory)
+    report.warn_if_less(least, ENOUGH_MEMORY, f"there is {machine.megabytes(least)} of memory", "use fewer games")
+    report.warn_if_less(disk, ENOUGH_DISK, f"the disk has {machine.megabytes(disk)} free", "free some, for checkpoints")
+    report.warn_if_less(machine.cores(), 2, "there is one CPU core", "expect games and learning to take turns")
+    if os.getloadavg()[0] > 2 * machine.cores():
+        report.problems.append(Problem("warning", "the machine is busy with other work", "expect slow training"))
+
+
+def _examine_gpu(report: Report) -> None:
+    has_gpu = torch.cuda.is_available()
+    report.facts["CUDA of PyTorch"] = torch.version.cuda
+    report.facts["kernels in use"] = "fused" if has_gpu and available("cuda") else "none: PyTorch loops"
+    if has_gpu:
+        free, total = torch.cuda.mem_get_info()
+        report.facts["GPU memory free"] = f"{machine.megabytes(free)} of {machine.megabytes(total)}"
+        if not available("cuda"):
+            report.problems.append(
+                Problem("warning", "the fused kernels cannot be used", "see the warning above, and RFWP_KERNELS")
+            )
+    elif torch.version.cuda is None and shutil.which("nvidia-smi"):
+        report.problems.append(
+            Problem(
+                "warning", "there is an NVIDIA driver, but PyTorch is built without CUDA", "install PyTorch for CUDA"
+            )
+        )
+
+
+def _self_test(report: Report, name: str, test: Callable[[], str], advice: str) -> None:
+    try:
+        report.facts[name] = test()
+    except Exception as error:  # whatever fails here is what the user wants to know
+        report.facts[name] = "failed"
+        cause = str(error).partition("\n")[0]
+        report.problems.append(Problem("error", f"the {name} failed: {cause}", advice))
+
+
+def _play() -> str:
+    """Pong in two actor processes."""
+    games, steps = 8, 0
+    with ActorPool(ActorsConfig(games=games, processes=2, groups=1), atari.Config("pong"), 2, seed=(0,)) as pool:
+        pool.wait(0)
+        started = time.monotonic()
+        while (seconds := time.monotonic() - started) < SELF_TEST_SECONDS:
+            for actor in pool.groups[0]:
+                actor.slab.action[:] = 0
+                actor.request()
+            pool.wait(0)
+            steps += games
+    return f"passed: {steps / seconds:,.0f} agent steps/s of Pong in 2 processes"
+
+
+def _compare_kernels() -> str:
+    """One core on the device, in the loop that defines it and in whatever `forward` takes there."""
+    device = machine.pick_device("auto")
+    torch.manual_seed(0)
+    core = rdn.Config().build(16).to(device)
+    inputs, reset = torch.randn(20, 4, 16, device=device), torch.rand(20, 4, device=device) < 0.1
+    with torch.no_grad():
+        ours, _ = core(inputs, core.initial_state(4), reset)
+        expected, _ = Core.forward(core, inputs, core.initial_state(4), reset)
+    difference = float((ours - expected).abs().max())
+    if not difference < TOLERANCE:
+        raise RuntimeError(f"the Recurrent Delta Net differs by {difference:.1e} from the loop that defines it")
+    return f"passed on {device}: largest difference {difference:.0e}"

@@ -1,0 +1,48 @@
+"""A world whose process kills itself, now and then, in the middle of writing a row. Actor processes import it."""
+
+import os
+import random
+import signal
+from dataclasses import dataclass
+
+from rfwp.envs.world import Step, World
+from rfwp.envs.worlds import delayed_cue
+
+
+class DeadlyStep(Step):
+    """A step; whoever reads the field called `deadly` is killed."""
+
+    deadly = ""
+
+    def __getattribute__(self, name):
+        if name != "deadly" and name == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getattribute__(name)
+
+
+class Deadly(World):
+    """Another world, and one chance in 30 of such a step."""
+
+    def __init__(self, world):
+        self.spec, self._world = world.spec, world
+
+    def reset(self, seed):
+        self._random = random.Random(seed)
+        return self._world.reset(seed)
+
+    def step(self, action):
+        step = DeadlyStep(*self._world.step(action))
+        if self._random.random() < 1 / 30:
+            step.deadly = self._random.choice(Step._fields)
+        return step
+
+    def close(self):
+        self._world.close()
+
+
+@dataclass(frozen=True)
+class Config(delayed_cue.Config):
+    """delayed_cue, in processes that kill themselves."""
+
+    def build(self, num_envs, num_threads=1):
+        return Deadly(super().build(num_envs, num_threads))

@@ -1,0 +1,152 @@
+"""Damaged files are refused in one line that names them, and never executed; the next older checkpoint is offered."""
+
+import json
+import os
+import pickle
+import random
+import shutil
+
+import pytest
+
+from rfwp.runners.cli import main
+
+TRAIN = (
+    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
+    " --actors.games 8 --log_seconds 0.01"
+).split()
+
+
+class Bomb:
+    """A pickle that would make a folder when it is loaded."""
+
+    def __init__(self, mark):
+        self.mark = str(mark)
+
+    def __reduce__(self):
+        return (os.mkdir, (self.mark,))
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run with two checkpoints."""
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    for steps in ("400", "800"):
+        assert (
+            main([*TRAIN, "--total_steps", steps, "--run", str(path)] if steps == "400" else resume(path, steps)) == 0
+        )
+    return path
+
+
+def resume(path, steps="1200", *words):
+    return ["train", "--run", str(path), "--total_steps", steps, *words]
+
+
+@pytest.fixture
+def run(whole_run, tmp_path):
+    return shutil.copytree(whole_run, tmp_path / "run")
+
+
+def checkpoints(run):
+    return sorted((run / "checkpoints").glob("step-*"))
+
+
+FILES = {
+    "weights": lambda run: checkpoints(run)[-1] / "weights.safetensors",
+    "trainer": lambda run: checkpoints(run)[-1] / "trainer.pt",
+    "manifest": lambda run: checkpoints(run)[-1] / "manifest.json",
+    "config": lambda run: run / "config.yaml",
+    "metrics": lambda run: run / "metrics.jsonl",
+}
+
+
+def flip(path, mark):
+    data = bytearray(path.read_bytes())
+    data[random.Random(path.name).randrange(len(data) - 8)] ^= 1
+    path.write_bytes(data)
+
+
+def become_a_folder(path, mark):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE = {
+    "truncated": lambda path, mark: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "flipped": flip,
+    "empty": lambda path, mark: path.write_bytes(b""),
+    "folder": become_a_folder,
+    "pickle": lambda path, mark: path.write_bytes(pickle.dumps(Bomb(mark))),
+}
+
+
+def contents(run):
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_file_is_named_in_one_line_and_nothing_is_changed_or_run(run, tmp_path, capsys, file, damage):
+    path, mark = FILES[file](run), tmp_path / "was-here"
+    DAMAGE[damage](path, mark)
+    before, older = contents(run), int(checkpoints(run)[0].name.removeprefix("step-"))
+    capsys.readouterr()
+    assert main(resume(run)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert path.name in error
+    if file in ("weights", "trainer", "manifest"):
+        assert error.endswith(f"--resume_from {older}\n")
+    assert contents(run) == before
+    assert not mark.exists()
+
+
+def test_the_checkpoint_that_is_offered_is_gone_on_from_and_the_damaged_one_set_aside(run, capsys):
+    older, damaged = checkpoints(run)
+    flip(damaged / "trainer.pt", None)
+    steps = int(older.name.removeprefix("step-"))
+    assert main(resume(run, "1200", "--resume_from", str(steps))) == 0
+    assert f"Resuming at {steps}" in capsys.readouterr().out
+    assert (run / "checkpoints" / f"set-aside-{damaged.name}").is_dir()
+    assert main(resume(run, "1400")) == 0  # the newest one is whole again
+
+
+def test_evaluate_offers_the_older_checkpoint_too(run, capsys):
+    flip(FILES["weights"](run), None)
+    assert main(["evaluate", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert f"--checkpoint {int(checkpoints(run)[0].name.removeprefix('step-'))}" in error
+
+
+def test_a_newer_format_names_the_release_that_reads_it(run, capsys):
+    path = FILES["manifest"](run)
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3').replace("rfwp 0.1.0", "rfwp 7.0.0"))
+    assert main(resume(run)) == 2
+    assert "has format 3; this release reads 1 and 2: use rfwp 7.0.0" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_the_first_format_is_read(run):
+    path = FILES["manifest"](run)
+    facts = json.loads(path.read_text())
+    del facts["sha256"]["manifest.json"], facts["written_by"], facts["metrics_bytes"], facts["metrics_sha256"]
+    path.write_text(json.dumps(facts | {"format": 1}))
+    assert main(resume(run)) == 0
+
+
+def test_metrics_that_were_moved_away_begin_anew(run):
+    (run / "metrics.jsonl").unlink()
+    assert main(resume(run)) == 0
+    assert main(resume(run, "1600")) == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.parametrize("file", FILES)
+def test_an_unreadable_file_is_named(run, capsys, file):
+    FILES[file](run).chmod(0)
+    assert main(resume(run)) == 2
+    assert FILES[file](run).name in capsys.readouterr().err
+
+
+def test_resume_from_needs_a_run_that_exists(tmp_path, capsys):
+    assert main([*TRAIN, "--resume_from", "last", "--run", str(tmp_path / "new")]) == 2
+    assert "resume_from" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,94 @@
+"""Gradients that are not finite, and memory that runs out: what was learned is kept, and the cause is told."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rfwp.agents.learner import Learner
+from rfwp.models.cores import lstm
+from rfwp.runners.checkpoint import CheckpointStore
+from rfwp.runners.cli import main
+
+TRAIN = (
+    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
+    " --actors.games 8 --sync --total_steps 1_000_000"
+).split()
+GOOD = 7  # updates before it goes wrong
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Makes every update after the first GOOD ones learn from rewards that are not finite, or whatever is asked."""
+
+    def install(break_it):
+        learn = Learner.learn
+
+        def learn_or_break(self, batch):
+            return learn(self, break_it(self, batch) if self.version >= GOOD else batch)
+
+        monkeypatch.setattr(Learner, "learn", learn_or_break)
+
+    return install
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_ten_updates_in_a_row_that_are_not_finite_end_the_run_with_the_weights_from_before(
+    tmp_path, capsys, broken, value
+):
+    before = {}
+
+    def spoil(learner, batch):
+        before.setdefault("weights", {name: each.clone() for name, each in learner.agent.state_dict().items()})
+        batch.behaviour.fill_(value)  # in place: what is dumped is what was learned from
+        return batch
+
+    broken(spoil)
+    run = tmp_path / "run"
+    assert main([*TRAIN, "--run", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "10 updates in a row were not finite" in error
+    checkpoint = CheckpointStore(run / "checkpoints").find("last")
+    assert checkpoint.manifest.updates in range(GOOD + 10, GOOD + 20)
+    saved = load_file(checkpoint.folder / "weights.safetensors")
+    assert all(torch.equal(saved[name], weights) for name, weights in before["weights"].items())
+    (dump,) = run.glob("bad-batch-*.safetensors")
+    assert str(dump) in error
+    batch = load_file(dump)
+    assert not batch["behaviour"].isfinite().any()
+    assert {"frame", "reward", "reset", "action", "version", "state.0"} <= batch.keys()
+
+
+def test_single_updates_that_are_not_finite_are_skipped_and_counted(tmp_path, broken):
+    def spoil_every_other(learner, batch):
+        spoilt = batch._replace(behaviour=torch.full_like(batch.behaviour, float("nan")))
+        return spoilt if learner.version % 2 else batch
+
+    broken(spoil_every_other)
+    run = tmp_path / "run"
+    assert main([*TRAIN, "--total_steps", "3000", "--run", str(run)]) == 0
+    assert '"update_skipped": 0.0,' not in (run / "metrics.jsonl").read_text().splitlines()[-1]
+
+
+def test_memory_that_runs_out_later_names_the_sizes_and_keeps_a_checkpoint(tmp_path, capsys, broken):
+    def run_out(learner, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    broken(run_out)
+    run = tmp_path / "run"
+    assert main([*TRAIN, "--run", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    for size in ("actors.games 8", "learner.batch_size 4", "learner.unroll_length 16", "core lstm", "2.00 GiB"):
+        assert size in error
+    assert CheckpointStore(run / "checkpoints").find("last").manifest.updates == GOOD
+
+
+def test_memory_that_runs_out_at_the_start_names_the_sizes_and_creates_nothing(tmp_path, capsys, monkeypatch):
+    def run_out(self, input_size):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(lstm.Config, "build", run_out)
+    assert main([*TRAIN, "--run", str(tmp_path / "run")]) == 2
+    assert "learner.batch_size 4" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

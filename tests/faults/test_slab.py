@@ -1,0 +1,43 @@
+"""The learner never sees a row of the slab that was not wholly written, wherever in it an actor is killed."""
+
+import deadly
+import pytest
+import torch
+
+from rfwp.agents.actors import ActorPool, ActorsConfig
+from rfwp.agents.collector import Collector
+from rfwp.agents.weights import WeightBoard
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.cores import feedforward
+from rfwp.models.encoders import flat
+
+POISON, POISONED_PIXEL = -12345, 77  # neither of which the task ever gives
+
+
+class PoisonedCollector(Collector):
+    """Poisons the slabs of a group after each reading, before its actors write the next row into them."""
+
+    def _observe(self, group):
+        super()._observe(group)
+        for actor in self.pool.groups[group]:
+            slab = actor.slab
+            slab.frame[...], slab.reward[:], slab.game_length[:] = POISONED_PIXEL, POISON, POISON
+            slab.reset[:] = slab.game_over[:] = True  # a game that ends is looked at
+
+
+@pytest.mark.slow
+def test_no_row_that_was_not_wholly_written_reaches_the_learner():
+    config, world = ActorsConfig(games=8, processes=4, groups=2), deadly.Config(delay=1)
+    torch.manual_seed(0)
+    spec = world.spec()
+    agent = ActorCritic(flat.Config(4).build(spec.frame_shape), feedforward.Config(), len(spec.action_names))
+    weights = WeightBoard()
+    weights.publish(agent, 0)
+    with ActorPool(config, world, 4, seed=(0,)) as pool:
+        collector = PoisonedCollector(agent, pool, 5, weights, torch.Generator().manual_seed(0))
+        while pool.restarts < 12:
+            trajectory = collector.collect()
+            assert not (trajectory.reward == POISON).any()
+            assert not (trajectory.frame == POISONED_PIXEL).any()
+    assert collector.games
+    assert all(game.length == 3 for game in collector.games)

@@ -1,0 +1,75 @@
+"""`rfwp doctor` finds what is wrong, and the limits of containers count."""
+
+import json
+import os
+import resource
+
+import pytest
+import torch
+
+from rfwp.models.cores import rdn
+from rfwp.runners import health, machine
+from rfwp.runners.cli import main
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(health, "SELF_TEST_SECONDS", 0.2)
+
+
+def test_a_machine_that_works_gets_its_facts_and_exit_code_0(quick, capsys):
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    facts = report["facts"]
+    assert facts["torch"] == torch.__version__
+    assert facts["cores of the machine"] == os.cpu_count()
+    assert facts["open files allowed"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert "steps/s of Pong" in facts["emulator self-test"]
+    assert "passed on" in facts["kernel self-test"]
+    assert all(problem["severity"] == "warning" for problem in report["problems"])
+
+
+def test_a_kernel_that_computes_something_else_is_an_error(quick, capsys, monkeypatch):
+    forward = rdn.RecurrentDeltaNet.forward
+
+    def wrong(self, x, state, reset):
+        output, state = forward(self, x, state, reset)
+        return output + 0.01, state
+
+    monkeypatch.setattr(rdn.RecurrentDeltaNet, "forward", wrong)
+    assert main(["doctor"]) == 1
+    assert "error: the kernel self-test failed: the Recurrent Delta Net differs by" in capsys.readouterr().out
+
+
+def test_few_open_files_and_little_shared_memory_are_said_with_what_to_do(quick, capsys, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (64, 64))
+    monkeypatch.setattr(health, "ENOUGH_SHARED_MEMORY", 10**18)
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "warning: only 64 files may be open; run `ulimit -n 1024` before" in shown
+    assert "docker run --shm-size=1g" in shown
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"cpu.max": "200000 100000\n"}, 2.0),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_the_cpu_limit_of_a_container_is_read(tmp_path, files, limit):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine.cpu_limit(tmp_path) == limit
+
+
+@pytest.mark.parametrize(("limit", "cores"), [(None, 8), (0.5, 1), (1.5, 2), (64.0, 8)])
+def test_the_cores_are_those_of_affinity_and_limit(monkeypatch, limit, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(machine, "cpu_limit", lambda: limit)
+    assert machine.cores() == cores
