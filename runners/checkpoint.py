@@ -149,7 +149,7 @@ class CheckpointStore:
         """Renames newer checkpoints, which a run that goes on from an older one would otherwise run into."""
         for step in self.steps():
             if step > agent_steps:
-                aside = self.path(step).with_name(f"set-aside-{self._path(step).name}")
+                aside = self.path(step).with_name(f"set-aside-{self.path(step).name}")
                 while aside.exists():
                     aside = aside.with_name(f"{aside.name}x")
                 self.path(step).rename(aside)
