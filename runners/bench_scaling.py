@@ -126,9 +126,10 @@ def report(results: dict[str, list[Result]], command: str) -> str:
 
 
 def draw(results: dict[str, list[Result]], path: Path) -> None:
-    """Speed against each field, beside that of the emulator alone."""
-    figure, axes = bench_suite.new_figure(len(results))
-    for plot, (field, series) in zip(axes, results.items(), strict=True):
+    """Speed against each field that was measured, beside that of the emulator alone."""
+    measured = {field: series for field, series in results.items() if series}
+    figure, axes = bench_suite.new_figure(len(measured))
+    for plot, (field, series) in zip(axes, measured.items(), strict=True):
         points = [result["point"] for result in series]
         speeds = [result["agent_steps_per_second"] for result in series]
         plot.plot(points, [speed["median"] for speed in speeds], marker="o", label="training")

@@ -115,7 +115,7 @@ def report(results: Sequence[Result], command: str) -> str:
 
 def draw(results: Sequence[Result], path: Path) -> None:
     """A bar for each result, with the spread of its windows."""
-    figure, axes = new_figure()
+    figure, (axes,) = new_figure()
     speeds = [result["agent_steps_per_second"] for result in results]
     medians = [speed["median"] for speed in speeds]
     below = [speed["median"] - speed["p20"] for speed in speeds]
@@ -128,10 +128,10 @@ def draw(results: Sequence[Result], path: Path) -> None:
     save(figure, path)
 
 
-def new_figure(columns: int = 1) -> tuple[Figure, Any]:
-    """A figure with so many axes side by side, drawn without a screen."""
+def new_figure(columns: int = 1) -> tuple[Figure, Sequence[Any]]:
+    """A figure, drawn without a screen, and its axes, so many side by side."""
     figure = Figure(figsize=(max(6.4, 4 * columns), 4.2), layout="constrained")
-    return figure, figure.subplots(1, columns)
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def save(figure: Figure, path: Path) -> None:
