@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -47,22 +46,6 @@ def wait_for(condition, seconds: float = 90.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.1)
-
-
-@pytest.fixture
-def start():
-    """Starts the command line in a process of its own, which does not outlive the test, nor do its runs."""
-    started = []
-
-    def run(*words: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "rfwp.runners.cli", *words]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-        return started[-1]
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def test_a_run_that_fails_stops_no_other_and_the_same_folder_goes_on_with_what_is_missing(tmp_path, capfd):

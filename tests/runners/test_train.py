@@ -4,8 +4,6 @@ import gzip
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -46,23 +44,6 @@ def same(ours, theirs) -> bool:
     if isinstance(ours, list | tuple):
         return len(ours) == len(theirs) and all(map(same, ours, theirs))
     return ours == theirs
-
-
-@pytest.fixture
-def start():
-    """Starts the command line in a process of its own; whatever happens, the process does not outlive the test."""
-    started = []
-
-    def run(*words: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "rfwp.runners.cli", *words]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-        return started[-1]
-
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def wait_for(condition, seconds: float = 60.0) -> None:

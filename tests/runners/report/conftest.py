@@ -7,14 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from rfwp.runners.checkpoint import Manifest
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.metrics import METRICS
 from rfwp.runners.options import build_config, parse_train
 from rfwp.runners.run_folder import RunFolder
-from rfwp.runners.train import build_agent
 
 
 @functools.cache
@@ -65,17 +62,3 @@ def make_run() -> Callable[..., RunFolder]:
 @pytest.fixture(scope="session")
 def add_evaluation() -> Callable[..., None]:
     return write_evaluation
-
-
-@pytest.fixture(scope="session")
-def atari_run(tmp_path_factory):
-    """The folder of a run on Breakout with an untrained agent as its only checkpoint; to be read only."""
-    folder = RunFolder(tmp_path_factory.mktemp("atari") / "run")
-    words = "--preset=cpu --env=atari --env.game=breakout --core=rdn --core.hidden_size=16 --core.head_size=4"
-    config = config_of(words)
-    torch.manual_seed(0)
-    folder.create()
-    folder.write_config(config)
-    manifest = Manifest(agent_steps=0, updates=0, games=0, return_mean=None)
-    folder.checkpoints.save(build_agent(config, torch.device("cpu")), {}, manifest)
-    return folder.path

@@ -1,0 +1,42 @@
+"""What tests of the command line share: a run that nobody had to wait for, and processes."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from rfwp.runners.checkpoint import Manifest
+from rfwp.runners.options import build_config, parse_train
+from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.train import build_agent
+
+
+@pytest.fixture(scope="session")
+def atari_run(tmp_path_factory):
+    """The folder of a run on Breakout with an untrained agent as its only checkpoint; to be read only."""
+    folder = RunFolder(tmp_path_factory.mktemp("atari") / "run")
+    words = "--preset=cpu --env=atari --env.game=breakout --core=rdn --core.hidden_size=16 --core.head_size=4".split()
+    config = build_config(parse_train(words, {}))
+    torch.manual_seed(0)
+    folder.create()
+    folder.write_config(config)
+    manifest = Manifest(agent_steps=0, updates=0, games=0, return_mean=None)
+    folder.checkpoints.save(build_agent(config, torch.device("cpu")), {}, manifest)
+    return folder.path
+
+
+@pytest.fixture
+def start():
+    """Starts the command line in a process of its own, which does not outlive the test, nor do its children."""
+    started = []
+
+    def run(*words: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "rfwp.runners.cli", *words]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
