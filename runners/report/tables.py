@@ -132,7 +132,6 @@ def _run_row(study: Study, run: Run) -> list[Cell]:
         study.agent_of(run),
         int(run.settings["seed"]),
         run.agent_steps,
-        run.total_steps,
         _known(float(np.nanmax(seconds)) / 3600) if np.isfinite(seconds).any() else None,
         final.score if final else None,
         _known(100 * normalise(run.task, final.score)) if final else None,
