@@ -12,6 +12,7 @@ from rich.console import Console
 
 from rfwp.agents.actors import ActorFailure
 from rfwp.agents.collector import Diverged
+from rfwp.envs.worlds import atari
 from rfwp.runners import components, machine
 from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, differences, to_dict
 from rfwp.runners.display import command, open_display, say
@@ -117,11 +118,11 @@ def _conclude(trainer: Trainer, folder: RunFolder, console: Console) -> None:
         result.write(folder.evaluations / f"step-{steps:012d}-final.json")
         print_evaluation(result, console)
     path = shlex.quote(str(folder.path))
-    hints = {
-        "score it again": f"{command('rfwp')} evaluate {path}",
-        "watch a game": f"{command('rfwp')} evaluate {path} --video",
-        "see its curves": f"{command('tensorboard')} --logdir {path}",
-    }
+    hints = {"score it again": f"{command('rfwp')} evaluate {path}"}
+    if isinstance(config.env, atari.Config):  # which has a screen
+        hints["watch it play"] = f"{command('rfwp')} watch {path}"
+        hints["film a game"] = f"{command('rfwp')} evaluate {path} --video"
+    hints["see its curves"] = f"{command('tensorboard')} --logdir {path}"
     lines = [f"  {what + ':':16} {words}" for what, words in hints.items()]
     say(console, "\n".join([f"Run folder: {path}", *lines]))
 
