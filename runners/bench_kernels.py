@@ -1,5 +1,6 @@
 """`rfwp bench kernels`: the fused kernels, after a check that they are right, beside other ways to compute the same."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -107,7 +108,11 @@ def launches(function: Callable[[], object], device: torch.device, way: str) -> 
     """The function as it is, and as a graph where there are graphs and nothing in it looks at a tensor."""
     if device.type != "cuda" or way in ("cudnn", "paper"):
         return {"eager": function}
-    return {"eager": function, "graph": graphed(function)}
+    try:
+        return {"eager": function, "graph": graphed(function)}
+    except RuntimeError as error:  # what PyTorch compiled may do something that no graph can hold
+        warnings.warn(f"{way}: not timed as a CUDA graph: {str(error).partition(chr(10))[0]}", stacklevel=2)
+        return {"eager": function}
 
 
 def time_unroll(name: str, way_name: str, ways: dict[str, Way], problem: Problem, values: Namespace) -> list[Row]:
