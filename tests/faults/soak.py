@@ -8,6 +8,7 @@ import argparse
 import json
 import random
 import signal
+import sys
 import statistics
 import tempfile
 import time
@@ -256,6 +257,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("build/soak"), help="folder for the summary and the log")
     values = parser.parse_args()
     values.results.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run and its disk do not stay behind
     record = soak(values.minutes, values.seed, values.results, values.pause)
     print(record.summary())
     return 1 if record.problems else 0
