@@ -8,8 +8,8 @@ import argparse
 import json
 import random
 import signal
-import sys
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
