@@ -1,5 +1,7 @@
 """Writes films: frames go to ffmpeg as they come, and a file appears whole or not at all."""
 
+import errno
+import os
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -21,6 +23,7 @@ class Mp4:
     While entered it takes frames. Left in peace it finishes the film, and left with an error it drops it.
     """
 
+    option = "video"  # that asks for such a film
     rate = FRAMES_PER_SECOND
     suffix = ".mp4"  # of what is written while frames come
     options: tuple[str, ...] = (
@@ -98,7 +101,8 @@ class Mp4:
 
     def _error(self, log: str, code: int) -> UserError:
         lines = log.strip().splitlines() or [f"ffmpeg ended with exit code {code}"]
-        return UserError(f"cannot write {str(self.path)!r}: {lines[-1].rpartition(': ')[2]}")
+        cause = next((line for line in lines if os.strerror(errno.ENOSPC) in line), lines[-1])
+        return UserError(f"{self.option}: cannot write {str(self.path)!r}: {cause.rpartition(': ')[2]}")
 
     def _hidden(self, suffix: str) -> Path:
         return self.path.with_name(f".unfinished-{self.path.name}{suffix}")
@@ -112,6 +116,7 @@ class Gif(Mp4):
     disk, lossless, rather than in memory.
     """
 
+    option = "gif"
     rate = FRAMES_PER_SECOND // 2
     suffix = ".mkv"
     options = ("-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast")
