@@ -97,7 +97,9 @@ def test_a_disk_that_is_full_gets_one_line_and_leaves_nothing(atari_run, tmp_pat
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_film_that_is_broken_off_leaves_nothing(atari_run, tmp_path, number):
     run = shutil.copytree(atari_run, tmp_path / "run")
-    process = evaluate(run, "--video", "--overlay", "memory")
+    # Ctrl-C means something to the program even where these tests run in the background, which ignores it.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = evaluate(run, "--video", "--overlay", "memory", **heeding)
     while not list(run.glob("videos/.unfinished*")):
         assert process.poll() is None
         time.sleep(0.1)
