@@ -39,4 +39,5 @@ def start():
     yield run
     for process in started:
         process.kill()
-        process.communicate()
+        if not process.stdout.closed:  # by the test
+            process.communicate()
