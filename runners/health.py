@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import psutil
 import torch
 
 from rfwp.agents.actors import ActorPool, ActorsConfig
@@ -70,7 +69,7 @@ def examine() -> Report:
 def _examine_limits(report: Report) -> None:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     shared = shutil.disk_usage(machine.SHARED_MEMORY).free if os.path.isdir(machine.SHARED_MEMORY) else None
-    memory, disk = psutil.virtual_memory().available, shutil.disk_usage(os.getcwd()).free
+    memory, disk = machine.free_memory(), shutil.disk_usage(os.getcwd()).free
     limit = machine.memory_limit()
     report.facts |= {
         "cores that may be used": machine.cores(),
