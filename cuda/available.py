@@ -9,7 +9,6 @@ import torch
 from rfwp.cuda.launch import HEAD_SIZES, runs_on
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available(device_type: str, dtype: torch.dtype, head_size: int | None = None) -> bool:
     """Whether kernels run on that type of device, for states of that data type and head size (None: size is no matter).
 
@@ -21,6 +20,10 @@ def available(device_type: str, dtype: torch.dtype, head_size: int | None = None
     if device_type == "cuda":
         return dtype == torch.float32 and _problem() is None
     return runs_on(device_type) and dtype in (torch.float32, torch.float64)
+
+
+# What torch.compiler.assume_constant_result does, without its import of the whole compiler: seconds at every start.
+available._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import trim_mean
 
 Array = NDArray[np.float64]
 Strata = Sequence[Array]
@@ -29,6 +28,8 @@ class Estimate(NamedTuple):
 
 def iqm(strata: Strata) -> Array:
     """Interquartile mean [...]: the mean of the middle half of all runs of all games."""
+    from scipy.stats import trim_mean  # here, because it takes half a second, and every training imports this module
+
     return np.asarray(trim_mean(np.concatenate(strata, axis=-1), 0.25, axis=-1))
 
 

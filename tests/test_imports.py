@@ -102,3 +102,13 @@ def test_a_package_file_holds_its_docstring_only(path: Path) -> None:
 def test_the_command_line_starts_without_torch() -> None:
     check = "import sys, rfwp.runners.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
+
+
+def test_commands_start_without_what_takes_seconds_to_load() -> None:
+    check = (
+        "import sys, rfwp.runners.commands.train, rfwp.runners.options as options;"
+        "options.parse_train(['--core', 'rdn'], {});"
+        "print([name for name in ('torch._dynamo', 'scipy.stats') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", check], timeout=120, capture_output=True, text=True)
+    assert (result.stdout, result.returncode) == ("[]\n", 0), result.stderr
