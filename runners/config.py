@@ -81,7 +81,7 @@ _CPU = {
     "env": {"name": "atari"},
     "encoder": {"name": "shallow"},
     "core": {"name": "rdn"},
-    "learner": {"unroll_length": 20, "batch_size": 16},
+    "learner": {"unroll_length": 20, "batch_size": 16, "learning_rate": 3e-4},
     "actors": {"games": 64},
     "total_steps": 5_000_000,
     "initialisation": "orthogonal",
