@@ -135,7 +135,7 @@ class Dashboard:
             ("entropy, nats", number(get("entropy"), 3)),
             ("value explained", number(get("value_explained_variance"), 2)),
             ("learning rate", f"{get('learning_rate') or 0:.2e}"),
-            ("memory", f"{number(get('memory_megabytes'))} MB"),
+            ("memory", memory(self._line)),
         ]
         for start in range(0, len(cells), 4):
             table.add_row(*(f"[dim]{name}[/dim]\n[bold]{value}[/bold]" for name, value in cells[start : start + 4]))
@@ -160,6 +160,12 @@ def number(value: float | None, digits: int = 0) -> str:
 def percent(value: float | None) -> str:
     """A share for people; a dash where there is none yet."""
     return "–" if value is None else f"{value:.0%}"
+
+
+def memory(line: Line) -> str:
+    """Memory of the main process, and of the GPU where there is one."""
+    gpu = line.get("gpu_memory_megabytes")
+    return f"{number(line.get('memory_megabytes'))} MB" + ("" if gpu is None else f", GPU {number(gpu)} MB")
 
 
 def remaining(line: Line, total_steps: int) -> str:

@@ -102,11 +102,12 @@ def _examine_limits(report: Report) -> None:
 def _examine_gpu(report: Report) -> None:
     has_gpu = torch.cuda.is_available()
     report.facts["CUDA of PyTorch"] = torch.version.cuda
-    report.facts["kernels in use"] = "fused" if has_gpu and available("cuda") else "none: PyTorch loops"
+    fused = has_gpu and available("cuda", torch.float32)
+    report.facts["kernels in use"] = "fused" if fused else "none: PyTorch loops"
     if has_gpu:
         free, total = torch.cuda.mem_get_info()
         report.facts["GPU memory free"] = f"{machine.megabytes(free)} of {machine.megabytes(total)}"
-        if not available("cuda"):
+        if not fused:
             report.problems.append(
                 Problem("warning", "the fused kernels cannot be used", "see the warning above, and RFWP_KERNELS")
             )

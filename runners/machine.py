@@ -151,6 +151,11 @@ def check_memory(needed: int, sizes: str, device: torch.device) -> None:
         )
 
 
+def gpu_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU that PyTorch holds, in use or kept for reuse; None for the CPU."""
+    return torch.cuda.memory_reserved(device) if device.type == "cuda" else None
+
+
 def gpu_busy(device: torch.device) -> float | None:
     """Share of the last moment in which a GPU did something, by nvidia-smi; None where that cannot tell."""
     if device.type != "cuda":

@@ -54,6 +54,7 @@ METRICS = {
     "queue_fill": ("time", "share of the queue that is full; 1: acting waits for the learner"),
     "actor_restarts": ("time", "actor processes replaced since the process started"),
     "memory_megabytes": ("time", "resident memory of the main process"),
+    "gpu_memory_megabytes": ("time", "memory of the GPU that PyTorch holds; null without one"),
 }
 
 

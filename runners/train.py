@@ -74,7 +74,7 @@ class Trainer:
         torch.set_num_threads(machine.learner_threads())
         torch.manual_seed(config.seed)
         self.agent = build_agent(config, self.device)
-        check_sizes(config, self.agent, self.num_processes, self.device)
+        self.expected_bytes = check_sizes(config, self.agent, self.num_processes, self.device)
         initialise(self.agent, config.initialisation)
         self.learner = Learner(self.agent, config.learner, config.total_steps)
         self.weights = WeightBoard()
@@ -194,6 +194,7 @@ class Trainer:
         self._logged_steps = steps
         now = self.meter.read()
         self.wall_seconds += now.pop("seconds")
+        gpu_bytes = machine.gpu_memory(self.device)
         line: dict[str, float | None] = {
             "agent_steps": steps,
             "frames": steps * self.frames_per_step,
@@ -203,6 +204,7 @@ class Trainer:
             **self.games.metrics(),
             **self.averages.take(),
             **now,
+            "gpu_memory_megabytes": None if gpu_bytes is None else gpu_bytes / 1e6,
         }
         self._disk["metrics"].attempt(partial(log.write, line))
         self.display.update(line)

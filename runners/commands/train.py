@@ -131,11 +131,13 @@ def _announce(trainer: Trainer, console: Console) -> None:
     config, steps = trainer.config, trainer.learner.agent_steps
     parameters = sum(parameter.numel() for parameter in trainer.agent.parameters())
     precision = str(trainer.agent.encoder_precision).removeprefix("torch.")
+    threads = torch.get_num_threads()
     say(
         console,
         f"{config.env.title}, core {components.name_of(config.core)}, {parameters:,} parameters, on {trainer.device}"
-        f" ({precision} encoder, {torch.get_num_threads()} threads); {config.actors.games} games in"
-        f" {trainer.num_processes} processes on {machine.cores()} cores",
+        f" ({precision} encoder, {threads} thread{'s' if threads > 1 else ''}); {config.actors.games} games in"
+        f" {trainer.num_processes} processes on {machine.cores()} cores; unrolls, activations and weights take about"
+        f" {machine.megabytes(trainer.expected_bytes)}",
     )
     if trainer.done:
         say(console, f"The run is complete: {steps:,} steps. A larger --total_steps goes on.")

@@ -50,6 +50,17 @@ def test_few_open_files_and_little_shared_memory_are_said_with_what_to_do(quick,
     assert "docker run --shm-size=1g" in shown
 
 
+@pytest.mark.parametrize(("problem", "kernels"), [(None, "fused"), ("no driver", "none: PyTorch loops")])
+def test_a_gpu_is_described_with_the_kernels_that_it_will_run(monkeypatch, problem, kernels):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3_000_000, 8_000_000))
+    monkeypatch.setattr("rfwp.cuda.available._problem", lambda: problem)
+    report = health.Report()
+    health._examine_gpu(report)
+    assert (report.facts["kernels in use"], report.facts["GPU memory free"]) == (kernels, "3 MB of 8 MB")
+    assert [found.what for found in report.problems] == ["the fused kernels cannot be used"] * (problem is not None)
+
+
 @pytest.mark.parametrize(
     ("files", "limit"),
     [
