@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -229,8 +229,8 @@ SURVIVED_BY_ONE_PROCESS: list[Callable[[Soak], int]] = [kill_actor, kill_actor, 
 ALL = [*SURVIVED_BY_ONE_PROCESS, kill_main, kill_main, terminate_main, damage_checkpoint]
 
 
-def soak(minutes: float, seed: int, results: Path, pause: float) -> Soak:
-    """Both halves."""
+def soak(minutes: float, seed: int, results: Path, pause: float, only: Sequence[str] = ()) -> Soak:
+    """Both halves, or the one that has any of the faults named in `only`."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rfwp-soak-")))
         disk = stack.enter_context(small_disk(folder / "disk", megabytes=96))
@@ -238,7 +238,10 @@ def soak(minutes: float, seed: int, results: Path, pause: float) -> Soak:
         run.log = results / "soak.log"
         stack.callback(run.end)
         record = Soak(run, seed, results)
-        for faults in (ALL, SURVIVED_BY_ONE_PROCESS):
+        for half in (ALL, SURVIVED_BY_ONE_PROCESS):
+            faults = [fault for fault in half if not only or fault.__name__ in only]
+            if not faults:
+                continue
             deadline = time.monotonic() + 30 * minutes
             if not run.running:
                 run.start()
@@ -255,10 +258,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pause", type=float, default=8, help="mean seconds between two faults")
     parser.add_argument("--results", type=Path, default=Path("build/soak"), help="folder for the summary and the log")
+    names = sorted({fault.__name__ for fault in ALL})
+    parser.add_argument("--only", nargs="+", choices=names, default=(), help="the faults to inject; default: all")
     values = parser.parse_args()
     values.results.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run and its disk do not stay behind
-    record = soak(values.minutes, values.seed, values.results, values.pause)
+    record = soak(values.minutes, values.seed, values.results, values.pause, values.only)
     print(record.summary())
     return 1 if record.problems else 0
 
