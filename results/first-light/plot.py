@@ -19,7 +19,9 @@ def main(folders: list[Path]) -> None:
     for row, game in zip(axes, games, strict=True):
         for config, lines in runs:
             if config["env"]["game"] == game:
-                label = f"{config['core']['name']}, rate {config['learner']['learning_rate']:.0e}, seed {config['seed']}"
+                label = (
+                    f"{config['core']['name']}, rate {config['learner']['learning_rate']:.0e}, seed {config['seed']}"
+                )
                 scores = [line["return_mean"] for line in lines]
                 row[0].plot([line["agent_steps"] / 1e6 for line in lines], scores, label=label)
                 row[1].plot([line["wall_seconds"] / 60 for line in lines], scores, label=label)
