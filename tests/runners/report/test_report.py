@@ -177,7 +177,7 @@ def test_games_and_protocols_are_never_mixed(make_run, tmp_path):
 
 
 def test_runs_of_one_core_with_other_settings_are_another_agent(make_run, tmp_path):
-    make_run(tmp_path / "a", "breakout", "lstm", 1, score=1.0)
+    make_run(tmp_path / "a", "breakout", "lstm", 1, score=1.0, words="--learner.learning_rate 0.0006")
     make_run(tmp_path / "b", "breakout", "lstm", 1, score=2.0, words="--learner.learning_rate 0.001")
     agents = study(tmp_path).agents
     assert list(agents) == ["lstm (learning_rate 0.0006)", "lstm (learning_rate 0.001)"]
