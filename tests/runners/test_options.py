@@ -1,5 +1,8 @@
 """Command lines and config files: what wins, what is refused, and that every refusal is one line that helps."""
 
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -8,14 +11,31 @@ from rfwp.models.encoders import impala, shallow
 from rfwp.runners import components
 from rfwp.runners.config import to_dict
 from rfwp.runners.errors import UserError
-from rfwp.runners.options import build_config, config_from_values, parse_train, read_config_file
+from rfwp.runners.options import build_config, config_from_values, config_from_words, parse_train, read_config_file
+from rfwp.runners.run_folder import RunFolder
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def config(words: str = "", base: dict | None = None):
     return build_config(parse_train(["--preset", "cpu", *words.split()], base or {}))
 
 
-def test_the_command_line_of_the_readme_is_understood():
+def commands_of_the_readme() -> list[str]:
+    """The complete words after `rfwp train`."""
+    return re.findall(r"`rfwp train (--[^`]*[^`.])`", (REPOSITORY / "README.md").read_text())
+
+
+@pytest.mark.parametrize("words", commands_of_the_readme())
+def test_the_command_lines_of_the_readme_are_understood(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(tmp_path / "runs" / "pong")
+    run.create()
+    run.write_config(config())
+    config_from_words([word for word in words.split() if word != "--help"])
+
+
+def test_a_long_command_line_is_understood():
     made = config(
         "--env.game pong --env.protocol dqn --core rdn --core.num_heads 4 --preset cpu --total_steps 2_000_000"
         " --learner.learning_rate 6e-4 --learner.unroll_length 50 --learner.batch_size 32 --seed 1"
