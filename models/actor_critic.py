@@ -48,12 +48,12 @@ class ActorCritic(nn.Module):
         frame: uint8 [T, B, C, H, W]; reward: float32 [T, B], unclipped, received on the way into frame; reset: bool
         [T, B], frame opens an episode; state: before frame[0].
         """
-        features = self._encode(frame.flatten(0, 1)).view(*reward.shape, -1)  # [T, B, D]
+        features = self.encode(frame.flatten(0, 1)).view(*reward.shape, -1)  # [T, B, D]
         core_input = torch.cat([features, reward.clamp(-1, 1).unsqueeze(-1)], -1)  # [T, B, D + 1]
         memory, state = self.core(core_input, state, reset)
         return AgentOutput(self.policy(memory), self.value(memory).squeeze(-1)), state
 
-    def _encode(self, frame: Tensor) -> Tensor:
+    def encode(self, frame: Tensor) -> Tensor:
         """Encode frame [N, C, H, W] -> float32 [N, D] in the chosen precision."""
         autocast = self.encoder_precision != torch.float32
         with torch.autocast(frame.device.type, dtype=self.encoder_precision, enabled=autocast):

@@ -91,8 +91,7 @@ def _examine_limits(report: Report) -> None:
         f"{machine.SHARED_MEMORY} has little room",
         "give the container more (docker run --shm-size=1g)",
     )
-    least = min(memory, limit or memory)
-    report.warn_if_less(least, ENOUGH_MEMORY, f"there is {machine.megabytes(least)} of memory", "use fewer games")
+    report.warn_if_less(memory, ENOUGH_MEMORY, f"there is {machine.megabytes(memory)} of memory", "use fewer games")
     report.warn_if_less(disk, ENOUGH_DISK, f"the disk has {machine.megabytes(disk)} free", "free some, for checkpoints")
     report.warn_if_less(machine.cores(), 2, "there is one CPU core", "expect games and learning to take turns")
     if os.getloadavg()[0] > 2 * machine.cores():

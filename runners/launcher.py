@@ -72,14 +72,16 @@ def find_runs(comparison: Comparison, out: Path) -> list[Run]:
 
 
 def largest_run(comparison: Comparison) -> int:
-    """Bytes of memory that the largest of the runs needs; UserError if one cannot be built or does not fit."""
+    """Bytes of the machine's memory that the largest run needs; UserError if one cannot be built or does not fit."""
     return max(_memory_of(config) for cell, config in comparison.configs() if cell.seed == 1)
 
 
 def _memory_of(config: TrainConfig) -> int:
-    machine.pick_device(config.device)
     cpu, processes = torch.device("cpu"), config.actors.num_processes(1)
-    return check_sizes(config, build_agent(config, cpu), processes, cpu) + MAIN_BYTES + processes * ACTOR_BYTES
+    agent, own = build_agent(config, cpu), MAIN_BYTES + processes * ACTOR_BYTES
+    if machine.pick_device(config.device).type == "cuda":  # each run looks at its GPU by itself
+        return own
+    return check_sizes(config, agent, processes, cpu) + own
 
 
 def gpus_to_share(device: str) -> list[str]:

@@ -69,9 +69,22 @@ def memory_limit(cgroup: Path = CGROUP) -> int | None:
     return None
 
 
+def _memory_used(cgroup: Path) -> int:
+    """Bytes that the container uses, without the cached files that it would give up first."""
+    for used, statistics, given_up in (
+        ("memory.current", "memory.stat", "inactive_file"),  # version 2
+        ("memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    ):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            lines = dict(line.split() for line in (cgroup / statistics).read_text().splitlines())
+            return int((cgroup / used).read_text()) - int(lines[given_up])
+    return 0
+
+
 def share_cores(processes: int) -> list[list[int]]:
     """The cores that this process may use, shared out among so many processes: evenly, and one at least for each."""
-    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(cores()))
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    mine = allowed[: cores()]
     starts = [number * len(mine) // processes for number in range(processes + 1)]
     return [mine[start : max(end, start + 1)] for start, end in itertools.pairwise(starts)]
 
@@ -95,9 +108,10 @@ def gpus() -> list[str]:
     return named.split(",")[: torch.cuda.device_count()] if named else list(map(str, range(torch.cuda.device_count())))
 
 
-def free_memory() -> int:
-    """Bytes of memory that programs can still have."""
-    return int(psutil.virtual_memory().available)
+def free_memory(cgroup: Path = CGROUP) -> int:
+    """Bytes of memory that programs can still have, on the machine and in the container."""
+    available, limit = int(psutil.virtual_memory().available), memory_limit(cgroup)
+    return available if limit is None else max(0, min(available, limit - _memory_used(cgroup)))
 
 
 def learner_threads() -> int:

@@ -5,7 +5,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -265,24 +265,51 @@ def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, dev
     machine.check_shared_memory(shared, f"actors.games: {frames}")
     # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
     unrolls = games * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
-    frame = math.prod(shape)
-    learning = batch * activation_bytes(agent, shape)
-    needed = int((length + 1) * (unrolls * frame + learning)) + 5 * num_bytes(agent.parameters())
-    sizes = f"actors.games, learner.batch_size, learner.unroll_length: {frames}, {batch} unrolls of {length} steps"
+    needed = int((length + 1) * unrolls * math.prod(shape)) + batch * unroll_bytes(agent, shape, length + 1)
+    needed += 5 * num_bytes(agent.parameters())
+    sizes = (
+        f"actors.games, learner.batch_size, learner.unroll_length: {frames}, {batch} unrolls of {length} steps,"
+        f" core {name_of(config.core)}"
+    )
     machine.check_memory(needed, sizes, device)
     return needed
 
 
-def activation_bytes(agent: ActorCritic, frame_shape: tuple[int, int, int]) -> int:
-    """Bytes that the encoder keeps for the backward pass of one frame: the outputs of all its layers."""
-    kept: list[Tensor] = []
-    layers = [layer for layer in agent.encoder.modules() if not any(layer.children())]
-    hooks = [layer.register_forward_hook(lambda layer, inputs, output: kept.append(output)) for layer in layers]
-    with torch.no_grad():
-        agent.encoder(torch.zeros(1, *frame_shape, dtype=torch.uint8, device=next(agent.parameters()).device))
-    for hook in hooks:
-        hook.remove()
-    return num_bytes(kept)
+def unroll_bytes(agent: ActorCritic, frame_shape: tuple[int, int, int], length: int) -> int:
+    """Bytes that encoder and core keep of an unroll of `length` frames for its backward pass.
+
+    Measured, the core's over at most 32 steps, which is as many as any core takes at once.
+    """
+    device, sample = next(agent.parameters()).device, min(length, 32)
+
+    def encode(frames: int) -> None:
+        agent.encode(torch.zeros(frames, *frame_shape, dtype=torch.uint8, device=device))
+
+    def remember(games: int) -> None:
+        features = torch.zeros(sample, games, agent.encoder.output_size + 1, device=device)
+        reset = torch.zeros(sample, games, dtype=torch.bool, device=device)
+        agent.core(features, agent.initial_state(games, device), reset)
+
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout draws
+        return length * further_bytes(encode) + length * further_bytes(remember) // sample
+
+
+def further_bytes(forward: Callable[[int], object]) -> int:
+    """Bytes that a forward pass over two keeps for its backward pass beyond one over one: weights count in neither."""
+    return kept_bytes(partial(forward, 2)) - kept_bytes(partial(forward, 1))
+
+
+def kept_bytes(forward: Callable[[], object]) -> int:
+    """Bytes that autograd keeps of a forward pass for its backward pass, each piece of memory once."""
+    kept: dict[int, torch.UntypedStorage] = {}  # all alive until they are counted: no two share an address
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward()
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 @contextlib.contextmanager

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from rich.console import Console
 
 from rfwp.runners import machine
 from rfwp.runners.cli import main
 from rfwp.runners.comparison import Cell, make_comparison, read_record
-from rfwp.runners.launcher import Launcher, find_runs
+from rfwp.runners.errors import UserError
+from rfwp.runners.launcher import Launcher, find_runs, largest_run
 from rfwp.runners.launcher_display import GridDashboard, GridLines, open_launcher_display, score_table
 from rfwp.runners.progress import newest_metrics, tail
 from rfwp.runners.run_folder import RunFolder
@@ -269,6 +271,21 @@ def test_cores_are_shared_out_whole_and_evenly(monkeypatch, processes):
     assert max(sizes) - min(sizes) <= 1
     if processes <= 7:
         assert sum(map(len, shares)) == 7  # no core twice
+
+
+def test_no_more_cores_are_shared_out_than_the_container_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    monkeypatch.setattr(machine, "cpu_limit", lambda: 4.0)
+    assert machine.share_cores(4) == [[0], [1], [2], [3]]
+
+
+def test_a_run_on_a_gpu_is_not_measured_by_the_memory_of_the_machine(monkeypatch):
+    monkeypatch.setattr(machine, "free_memory", lambda: 100_000_000)
+    comparison = asked(games=["pong"], cores=["lstm"], settings=["--learner.batch_size", "512"], presets=["cpu"])
+    with pytest.raises(UserError, match="need .* of memory"):
+        largest_run(comparison)
+    monkeypatch.setattr(machine, "pick_device", lambda name: torch.device("cuda"))
+    assert largest_run(comparison) < 1_000_000_000
 
 
 def test_half_a_line_of_metrics_is_not_read(tmp_path):

@@ -3,7 +3,9 @@
 import json
 import os
 import resource
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -77,6 +79,31 @@ def test_the_cpu_limit_of_a_container_is_read(tmp_path, files, limit):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert machine.cpu_limit(tmp_path) == limit
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"memory.max": "9000\n", "memory.current": "7000\n", "memory.stat": "file 500\ninactive_file 400\n"}, 2400),
+        (
+            {
+                "memory/memory.limit_in_bytes": "9000\n",
+                "memory/memory.usage_in_bytes": "9500\n",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 200\n",
+            },
+            0,
+        ),
+        ({"memory.max": "9000000\n", "memory.current": "0\n", "memory.stat": "inactive_file 0\n"}, 1_000_000),
+        ({"memory.max": "max\n", "memory.current": "7000\n"}, 1_000_000),
+        ({}, 1_000_000),
+    ],
+)
+def test_the_memory_that_is_free_is_that_of_machine_and_container(tmp_path, monkeypatch, files, free):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=10**9, available=1_000_000))
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine.free_memory(tmp_path) == free
 
 
 @pytest.mark.parametrize(("limit", "cores"), [(None, 8), (0.5, 1), (1.5, 2), (64.0, 8)])
