@@ -175,7 +175,7 @@ class Collector:
         fields.behaviour[row] = output.logits[0]
         fields.version[row] = self._version
         unroll.row += 1
-        # The one moment at which the host waits for a GPU.
+        # Here, and in `_check_finite` once an unroll, the host waits for a GPU.
         shares = torch.split(action.cpu(), self.pool.games_per_actor)
         for actor, chosen in zip(self.pool.groups[group], shares, strict=True):
             actor.slab.action[:] = chosen.numpy()

@@ -145,14 +145,19 @@ class CheckpointStore:
             shutil.rmtree(temporary, ignore_errors=True)
         return target
 
-    def set_aside_after(self, agent_steps: int) -> None:
-        """Renames newer checkpoints, which a run that goes on from an older one would otherwise run into."""
-        for step in self.steps():
-            if step > agent_steps:
-                aside = self.path(step).with_name(f"set-aside-{self.path(step).name}")
-                while aside.exists():
-                    aside = aside.with_name(f"{aside.name}x")
-                self.path(step).rename(aside)
+    def set_aside_after(self, agent_steps: int, metrics_file: Path) -> None:
+        """Renames newer checkpoints, which a run that goes on from an older one would otherwise run into.
+
+        The newest takes a copy of the metrics with it, for they go on from the older one, too.
+        """
+        newer = [self.path(step) for step in self.steps() if step > agent_steps]
+        if newer and metrics_file.exists():
+            shutil.copy(metrics_file, newer[-1])
+        for path in newer:
+            aside = path.with_name(f"set-aside-{path.name}")
+            while aside.exists():
+                aside = aside.with_name(f"{aside.name}x")
+            path.rename(aside)
 
     @contextlib.contextmanager
     def whole_one_offered(self, option: str) -> Iterator[None]:

@@ -71,8 +71,9 @@ SECTIONS = ("env", "encoder", "core", "learner", "actors", "checkpoint")
 COMPONENTS = tuple(components.PACKAGES)  # sections whose settings depend on a name
 FINAL_POLICY: Literal["sampled"] = "sampled"  # of the evaluation at the end of a run
 FINAL_SEED = 0
-# What cannot change when a run is resumed: the weights, or what they have learned, would not fit.
-FIXED = ("env", "encoder", "core")
+# What cannot change when a run is resumed: the weights, or what they have learned, would not fit, or the setting came
+# before the first step and would only be told of.
+FIXED = ("env", "encoder", "core", "seed", "initialisation")
 
 # The published settings; the defaults of the settings classes, but for these.
 _PAPER = {"encoder": {"name": "impala"}, "core": {"name": "rdn"}, "env": {"name": "atari"}}

@@ -170,15 +170,25 @@ def gpu_memory(device: torch.device) -> int | None:
     return torch.cuda.memory_reserved(device) if device.type == "cuda" else None
 
 
-def gpu_busy(device: torch.device) -> float | None:
-    """Share of the last moment in which a GPU did something, by nvidia-smi; None where that cannot tell."""
+def ask_gpu_busy(device: torch.device) -> subprocess.Popen[str] | None:
+    """Asks nvidia-smi for the share of this moment in which a GPU does something, without waiting for the answer."""
     if device.type != "cuda":
         return None
     name = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     command = ["nvidia-smi", f"--id={name}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    with contextlib.suppress(OSError):
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return None
+
+
+def gpu_busy(question: subprocess.Popen[str] | None) -> float | None:
+    """The answer to `ask_gpu_busy`, 0 to 1; None without a GPU, or where nvidia-smi cannot tell."""
+    if question is None:
+        return None
     try:
-        return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout) / 100
-    except (OSError, ValueError, subprocess.SubprocessError):
+        return int(question.communicate(timeout=10)[0]) / 100
+    except (ValueError, subprocess.TimeoutExpired):
+        question.kill()
         return None
 
 
@@ -197,7 +207,7 @@ def versions() -> dict[str, str]:
             found[package] = "not installed"
     found["platform"] = f"{sys.platform} {platform.machine()}, {cores()} cores, {_processor()}"
     if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
+        found["gpu"] = ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
     return found
 
 

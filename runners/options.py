@@ -183,7 +183,7 @@ def _add_run_options(parser: ArgumentParser) -> None:
         "--resume_from",
         type=str | None,
         metavar="best|last|STEP",
-        help="checkpoint of the run to go on from; newer ones are set aside, not deleted",
+        help="checkpoint of the run to go on from; newer ones are set aside with the metrics, not deleted",
     )
     parser.add_argument(
         "--profile",

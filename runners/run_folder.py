@@ -126,12 +126,26 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     return [str(path.relative_to(top)) for path in paths]
 
 
-def new_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolder:
-    """runs/GAME-CORE-NUMBER with the lowest number that is free."""
+def create_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolder:
+    """Makes runs/GAME-CORE-NUMBER with the lowest number that is free, also of runs that start at the same moment."""
+    name = f"{config.env.title}-{name_of(config.core)}"
     number = 1
-    while (path := parent / f"{config.env.title}-{name_of(config.core)}-{number}").exists():
-        number += 1
+    try:
+        parent.mkdir(exist_ok=True)
+        while not _made(path := parent / f"{name}-{number}"):
+            number += 1
+    except OSError as error:
+        raise UserError(f"run: cannot create {parent / name!s}-{number}: {error.strerror}") from None
     return RunFolder(path)
+
+
+def _made(path: Path) -> bool:
+    """Whether a folder could be made at this place; False if there is something."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _sha256(text: str) -> str:

@@ -1,5 +1,6 @@
 """Agent steps a second of a running system, over windows after a warm-up, and what they cost."""
 
+import subprocess
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -25,7 +26,7 @@ class Reading(NamedTuple):
     actors_cpu: float  # the same of its children
     main_memory: int  # bytes that are resident
     actors_memory: int
-    gpu_busy: float | None  # share of the last moment in which the GPU did something; None without one
+    gpu_busy: float | None  # share of the time at the reading before in which the GPU did something; None without one
 
 
 class Recorder:
@@ -37,6 +38,7 @@ class Recorder:
         self._seconds = seconds
         self._due: float | None = None  # None: the warm-up has not begun
         self._process = psutil.Process()
+        self._gpu_question: subprocess.Popen[str] | None = None
 
     def tick(self, steps: int, phases: Callable[[], dict[str, float]]) -> bool:
         """To be called after each piece of work, with the agent steps so far; True when enough has been seen."""
@@ -52,6 +54,8 @@ class Recorder:
 
     def _read(self, now: float, steps: int, phases: dict[str, float]) -> Reading:
         children = self._process.children(recursive=True)
+        gpu_busy = machine.gpu_busy(self._gpu_question)
+        self._gpu_question = machine.ask_gpu_busy(self.device)
         return Reading(
             time=now,
             steps=steps,
@@ -60,7 +64,7 @@ class Recorder:
             actors_cpu=sum(self._process.cpu_times()[2:4]) + sum(sum(child.cpu_times()[:2]) for child in children),
             main_memory=self._process.memory_info().rss,
             actors_memory=sum(child.memory_info().rss for child in children),
-            gpu_busy=machine.gpu_busy(self.device),
+            gpu_busy=gpu_busy,
         )
 
     def summary(self, frames_per_step: int) -> dict[str, Any]:
@@ -87,7 +91,7 @@ class Recorder:
             "peak_memory_megabytes": {
                 "main": max(reading.main_memory for reading in self.readings) / 1e6,
                 "actors": max(reading.actors_memory for reading in self.readings) / 1e6,
-                "gpu": torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else None,
+                "gpu": torch.cuda.max_memory_reserved(self.device) / 1e6 if self.device.type == "cuda" else None,
             },
         }
 
@@ -102,7 +106,8 @@ KEYS = {
     "cpu_milliseconds_per_step": "CPU time, user and system, an agent step",
     "cpu_cores_busy": "CPU cores that were kept busy",
     "gpu_busy": "share of the time in which the GPU did something; null without one",
-    "peak_memory_megabytes": "resident memory of the main process and of all actor processes; of the GPU, PyTorch's",
+    "peak_memory_megabytes": "resident memory of the main process and of all actor processes, the most at the ends of"
+    " the windows; of the GPU, what PyTorch held at most, in use or kept for reuse",
 }
 
 

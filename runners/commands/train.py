@@ -19,7 +19,7 @@ from rfwp.runners.display import command, open_display, say
 from rfwp.runners.errors import UserError
 from rfwp.runners.metrics import check_metrics
 from rfwp.runners.options import build_config, config_from_words, parse_train, peek
-from rfwp.runners.run_folder import RunFolder, new_run_folder
+from rfwp.runners.run_folder import RunFolder, create_run_folder
 from rfwp.runners.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.signals import StopSignals
 from rfwp.runners.train import Stuck, Trainer, sizes_named
@@ -38,10 +38,12 @@ def run(argv: Sequence[str]) -> int:
         return 0
     profiled = _profiled_updates(early["profile"])
     machine.keep_freed_memory()
-    folder = folder or new_run_folder(config)
-    folder.check_free()
+    if folder is not None:
+        folder.check_free()
     with sizes_named(config):
         trainer = Trainer(config)  # refuses what does not fit before anything is written
+    if folder is None:
+        folder = create_run_folder(config)
     folder.create()
     with folder.locked(), sizes_named(config):
         code = _train(trainer, folder, Console(), early["resume_from"] or "last", profiled)
@@ -85,7 +87,7 @@ def _train(trainer: Trainer, folder: RunFolder, console: Console, which: str, pr
             checkpoint = folder.checkpoints.find(which)
             trainer.resume(checkpoint)
         check_metrics(folder.metrics_file, checkpoint.manifest.metrics_bytes, checkpoint.manifest.metrics_sha256)
-        folder.checkpoints.set_aside_after(checkpoint.manifest.agent_steps)
+        folder.checkpoints.set_aside_after(checkpoint.manifest.agent_steps, folder.metrics_file)
     folder.write_config(config)
     _announce(trainer, console)
     if trainer.done:

@@ -103,10 +103,12 @@ def test_a_damaged_file_is_named_in_one_line_and_nothing_is_changed_or_run(run, 
 def test_the_checkpoint_that_is_offered_is_gone_on_from_and_the_damaged_one_set_aside(run, capsys):
     older, damaged = checkpoints(run)
     flip(damaged / "trainer.pt", None)
-    steps = int(older.name.removeprefix("step-"))
+    steps, metrics = int(older.name.removeprefix("step-")), (run / "metrics.jsonl").read_bytes()
     assert main(resume(run, "1200", "--resume_from", str(steps))) == 0
     assert f"Resuming at {steps}" in capsys.readouterr().out
-    assert (run / "checkpoints" / f"set-aside-{damaged.name}").is_dir()
+    aside = run / "checkpoints" / f"set-aside-{damaged.name}"
+    assert (aside / "metrics.jsonl").read_bytes() == metrics  # nothing that was told is lost
+    assert not (run / "metrics.jsonl").read_bytes().startswith(metrics)
     assert main(resume(run, "1400")) == 0  # the newest one is whole again
 
 

@@ -34,7 +34,7 @@ def test_training_goes_on_with_a_warning_and_saves_again_when_there_is_space(dis
             run.wait(lambda: "checkpoints cannot be written: No space left" in run.log.read_text())
             run.wait(lambda: "metrics cannot be written: No space left" in run.log.read_text())
             assert run.saved()[-1] == newest
-            assert run.refused("--seed", "3").count("in use") == 1
+            assert run.refused("--log_seconds", "3").count("in use") == 1
             assert sum(run.main.cpu_times()[:2]) > cpu
         run.wait(lambda: run.saved()[-1] > newest)
         run.wait(lambda: "checkpoints cannot be written: over after" in run.log.read_text())

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from rfwp.runners.cli import main
 from rfwp.runners.display import Dashboard, PlainLines, open_display
 from rfwp.runners.errors import UserError
 from rfwp.runners.metrics import METRICS
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.options import config_from_words
+from rfwp.runners.run_folder import RunFolder, create_run_folder
 from rfwp.runners.train import Trainer
 
 TRAIN = "train --env delayed_cue --final_games 0 --encoder.size 8 --learner.batch_size 4 --actors.games 8".split()
@@ -84,6 +86,21 @@ def test_a_run_without_a_name_gets_game_core_and_number(tmp_path, monkeypatch):
     for _ in range(2):
         assert main([*TRAIN, "--core", "gru", "--total_steps", "20"]) == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["delayed_cue-gru-1", "delayed_cue-gru-2"]
+
+
+def test_runs_without_a_name_that_start_at_once_get_folders_of_their_own(tmp_path):
+    config = config_from_words("--env recall --core gru".split())
+    with ThreadPoolExecutor(16) as threads:
+        folders = list(threads.map(lambda _: create_run_folder(config, tmp_path).path.name, range(64)))
+    assert sorted(folders) == sorted(f"recall-gru-{number}" for number in range(1, 65))
+
+
+@pytest.mark.parametrize(("option", "value"), [("seed", "9"), ("initialisation", "default"), ("core", "gru")])
+def test_what_came_before_the_first_step_cannot_change_in_a_resumed_run(run, capsys, option, value):
+    before = contents(run)
+    assert main(["train", "--run", str(run), f"--{option}", value]) == 2
+    assert "that cannot change in a resumed run" in capsys.readouterr().err
+    assert contents(run) == before
 
 
 def test_the_config_of_one_run_begins_another(whole_run, tmp_path):
