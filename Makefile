@@ -44,8 +44,8 @@ test: $(VENV)/installed-dev  ## run the tests; ARGS="..." is passed to pytest
 test-slow: $(VENV)/installed-dev  ## run the tests that take longer than a few seconds each
 	$(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
 
-test-gpu: $(VENV)/installed-dev  ## test the kernels on a GPU, and with compute-sanitizer where it is installed
-	$(BIN)/python -m pytest -m gpu $(ARGS) tests/cuda
+test-gpu: $(VENV)/installed-dev  ## test kernels and runs on a GPU, the kernels with compute-sanitizer where there is one
+	$(BIN)/python -m pytest -m gpu $(ARGS)
 	@if command -v compute-sanitizer >/dev/null; then \
 	  for tool in memcheck racecheck; do \
 	    compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/python -m pytest -m gpu -k any_order tests/cuda || exit; \
@@ -54,11 +54,12 @@ test-gpu: $(VENV)/installed-dev  ## test the kernels on a GPU, and with compute-
 	  echo 'compute-sanitizer is not installed: no memcheck, no racecheck. It comes with the CUDA toolkit.'; \
 	fi
 
-bench-gpu: $(VENV)/installed-dev  ## time the kernels on a GPU; OUT=dir gets the results, PAPER=checkout is timed beside
+bench-gpu: $(VENV)/installed-dev  ## time kernels and training on a GPU; OUT=dir gets the results, PAPER=checkout is timed beside
 	@mkdir -p '$(OUT)'
 	-@{ nvidia-smi; git describe --always --dirty; } >'$(OUT)/machine.txt'
 	$(BIN)/rfwp bench kernels --device cuda --json '$(OUT)/kernels.json' --markdown '$(OUT)/kernels.md' \
 	  $(if $(PAPER),--paper '$(PAPER)') $(ARGS)
+	$(BIN)/rfwp bench suite --preset paper --core rdn --device cuda --out '$(OUT)/paper-rdn'
 
 soak: export OMP_NUM_THREADS ?= 1
 soak: export OMP_WAIT_POLICY ?= passive

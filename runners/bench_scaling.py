@@ -90,6 +90,8 @@ def limit(result: Result) -> str:
     cores, used = machine.cores(), sum(result["cpu_cores_busy"].values())
     if used > 0.9 * cores:
         return f"limited by the CPU: {used:.1f} of {cores} cores are busy"
+    if result["gpu_busy"] is not None:  # threads that wait for the GPU would pass for busy
+        return f"the GPU is {result['gpu_busy']:.0%} busy; {used:.1f} of {cores} cores are"
     shares = busy_shares(result)
     busiest = max(shares, key=lambda name: shares[name])
     return f"limited by the {busiest}, {shares[busiest]:.0%} busy; {used:.1f} of {cores} cores are"

@@ -49,8 +49,11 @@ METRICS = {
     "policy_lag": ("off_policy", "age of the policy that acted, in learner updates"),
     "steps_per_second": ("time", "agent steps learned from per second"),
     "emulator_share": ("time", "share of the actor processes' time that the emulator takes"),
-    "acting_share": ("time", "share of the collector's time that policy and copies take"),
-    "learning_share": ("time", "share of the learner's time that updates take"),
+    "acting_share": (
+        "time",
+        "share of the collector's time that policy and copies take; on a GPU, with the wait for it",
+    ),
+    "learning_share": ("time", "share of the learner's time that updates take; on a GPU, only what launches them"),
     "queue_fill": ("time", "share of the queue that is full; 1: acting waits for the learner"),
     "actor_restarts": ("time", "actor processes replaced since the process started"),
     "memory_megabytes": ("time", "resident memory of the main process"),

@@ -130,6 +130,12 @@ def test_the_limit_of_a_training_is_what_is_busiest(monkeypatch):
     assert bench_scaling.limit(result) == "limited by the CPU: 3.8 of 4 cores are busy"
 
 
+def test_a_gpu_that_is_waited_for_does_not_pass_for_a_busy_thread(monkeypatch):
+    monkeypatch.setattr(bench_scaling.machine, "cores", lambda: 16)
+    result = {"gpu_busy": 0.93, "cpu_cores_busy": {"main": 2.0, "actors": 6.0}}
+    assert bench_scaling.limit(result) == "the GPU is 93% busy; 8.0 of 16 cores are"
+
+
 WRONG = [
     ("bench scaling", "out: allowed: the folder"),
     ("bench env --seconds 0", "seconds: got 0.0; allowed: a number above 0"),

@@ -1,0 +1,50 @@
+"""A whole run on a GPU: trained, stopped, resumed and evaluated there."""
+
+import json
+
+import pytest
+import torch
+
+from rfwp.runners.cli import main
+from rfwp.runners.options import config_from_words
+from rfwp.runners.train import Trainer
+from rfwp.runners.workloads import synthetic_batch
+
+pytestmark = pytest.mark.gpu
+
+PONG = (
+    "--env.game pong --preset paper --device cuda --actors.games 8 --learner.batch_size 4 --log_seconds 0.5"
+    " --final_games 0"
+).split()
+
+
+@pytest.mark.parametrize("core", ["rdn", "lstm", "srwm"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_is_trained_resumed_and_evaluated_on_a_gpu(tmp_path, core, precision):
+    run = tmp_path / "run"
+    assert (
+        main(["train", *PONG, "--core", core, "--precision", precision, "--total_steps", "4000", "--run", str(run)])
+        == 0
+    )
+    assert main(["train", "--run", str(run), "--total_steps", "8000"]) == 0
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["agent_steps"] >= 8000
+    assert lines[-1]["update_skipped"] == 0
+    assert lines[-1]["gpu_memory_megabytes"] > 0
+    assert main(["evaluate", str(run), "--episodes", "2", "--json", str(tmp_path / "scores.json")]) == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["episodes"] == 2
+
+
+def test_a_run_begun_on_a_gpu_goes_on_without_one(tmp_path):
+    run = tmp_path / "run"
+    assert main(["train", *PONG, "--core", "rdn", "--total_steps", "2000", "--run", str(run)]) == 0
+    assert main(["train", "--run", str(run), "--total_steps", "2400", "--device", "cpu"]) == 0
+
+
+def test_the_predicted_memory_is_about_what_training_takes(tmp_path):
+    trainer = Trainer(config_from_words("--preset paper --device cuda --core rdn".split()))
+    torch.cuda.reset_peak_memory_stats()
+    batch = synthetic_batch(trainer)
+    for _ in range(3):
+        trainer.update(batch)
+    assert trainer.expected_bytes / 2 < torch.cuda.max_memory_allocated() < 2 * trainer.expected_bytes
