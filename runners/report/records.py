@@ -46,9 +46,14 @@ class Run:
     notes: list[str] = field(default_factory=list)  # what could not be read
 
     @property
+    def world(self) -> str:
+        """Atari, or the toy task."""
+        return str(self.settings["env.name"])
+
+    @property
     def task(self) -> str:
         """The game, or the toy task."""
-        return str(self.settings["env.game" if self.protocol else "env.name"])
+        return str(self.settings["env.game"]) if self.protocol else self.world
 
     @property
     def protocol(self) -> str | None:

@@ -36,7 +36,7 @@ def write_report(folders: Sequence[Path], out: Path, baseline: str | None = None
     chosen = study.baseline(baseline)
     warnings = [*(f"{line}." for line in left_out), *evidence.warnings(study)]
     # A single run of each agent would come out as better or worse for certain.
-    comparable = len(study.protocols) < 2 and any(len(result.finals) > 1 for result in study.results)
+    comparable = study.comparable and any(len(result.finals) > 1 for result in study.results)
     shared = study.shared_tasks(study.agents, normalised=False) if comparable else []
     games = study.shared_tasks(study.agents, normalised=True) if comparable else []
     drawn, numbers = _figures(study, chosen, shared, games), _tables(study, shared, games)
@@ -62,7 +62,7 @@ def _figures(study: Study, baseline: str, shared: Sequence[str], games: Sequence
         drawn["profiles"] = figures.profiles(study, games)
     if len(study.agents) > 1 and shared:
         drawn["improvement_chances"] = figures.improvement_chances(study, shared, baseline)
-    if len(study.agents) > 1 and len(study.protocols) < 2 and (bars := figures.relative_improvements(study, baseline)):
+    if len(study.agents) > 1 and study.comparable and (bars := figures.relative_improvements(study, baseline)):
         drawn["relative_improvements"] = bars
     return drawn
 

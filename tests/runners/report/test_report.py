@@ -168,12 +168,34 @@ def test_games_and_protocols_are_never_mixed(make_run, tmp_path):
     make_run(tmp_path, "pong", "lstm", 2, score=0.0, words="--env.protocol machado")
     rows, warned = report(tmp_path, tmp_path / "report")
     assert [(row["task"], row["score"]) for row in rows] == [
-        ("breakout (dqn)", "10.0"),
-        ("pong (dqn)", "-20.0"),
-        ("pong (machado)", "0.0"),
+        ("breakout (protocol dqn)", "10.0"),
+        ("pong (protocol dqn)", "-20.0"),
+        ("pong (protocol machado)", "0.0"),
     ]
-    assert "different protocols (dqn, machado)" in warned
+    assert "Runs on Atari differ in env.protocol (dqn, machado)" in warned
     assert not (tmp_path / "report" / "figures" / "aggregates.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("game", "setting", "names"),
+    [
+        ("delayed_cue", "delay", {2: "delay 2", 50: "delay 50"}),
+        ("breakout", "max_frames", {1000: "max_frames 1,000", 108_000: "max_frames 108,000"}),
+    ],
+)
+def test_a_game_in_worlds_of_other_settings_is_several_tasks(make_run, tmp_path, game, setting, names):
+    for score, (value, name) in enumerate(names.items(), start=1):
+        make_run(tmp_path / name, game, "lstm", 1, score=score, words=f"--env.{setting} {value}")
+    found = {row["task"]: (row["seeds"], row["score"]) for row in scores(tmp_path)}
+    assert found == {f"{game} ({name})": (1, score) for score, name in enumerate(names.values(), start=1)}
+    assert "seed 1 more than once" not in said(tmp_path)
+    assert ("Runs on Atari differ in env.max_frames (1,000, 108,000)" in said(tmp_path)) == (game == "breakout")
+
+
+def test_an_agent_whose_memory_is_another_on_another_task_is_named(make_run, tmp_path):
+    make_run(tmp_path, "breakout", "lstm", 1, score=1.0, words="--core.hidden_size 16")
+    make_run(tmp_path, "pong", "lstm", 1, score=1.0, words="--core.hidden_size 512")
+    assert "lstm has not the same memory on all tasks: core.hidden_size is 16, 512." in said(tmp_path)
 
 
 def test_runs_of_one_core_with_other_settings_are_another_agent(make_run, tmp_path):
