@@ -104,7 +104,7 @@ class Run:
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """All runs in some folders and what had to be left out; UserError if there is none that can be read."""
+    """All runs in some folders, each once, and what had to be left out; UserError if there is none that can be read."""
     runs, left_out = [], []
     for folder in find_run_folders(folders, "report"):
         try:
@@ -113,7 +113,21 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
             left_out.append(f"{folder.path} was left out: {error}")
     if not runs:
         raise UserError(f"report: no run can be read; {left_out[0]}")
-    return runs, left_out
+    copies = _copies(runs)
+    left_out += [f"{copy} was left out: it is a copy of {original}" for copy, original in copies.items()]
+    return [run for run in runs if run.folder not in copies], left_out
+
+
+def _copies(runs: Iterable[Run]) -> dict[Path, Path]:
+    """Runs with the settings and the record, times and all, of another; and that other, with no fewer evaluations."""
+    originals: dict[tuple[str, bytes], Path] = {}
+    copies = {}
+    for run in sorted(runs, key=lambda run: -len(run.evaluations)):
+        record = b"".join(column.tobytes() for column in run.metrics.values())
+        original = originals.setdefault((repr(run.settings), record), run.folder) if record else run.folder
+        if original != run.folder:
+            copies[run.folder] = original
+    return copies
 
 
 def read_run(folder: RunFolder) -> Run:

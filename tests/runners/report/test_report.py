@@ -16,6 +16,7 @@ from rfwp.runners.report.palette import CORES, marks
 from rfwp.runners.report.records import read_runs
 from rfwp.runners.report.study import Study, common_grid
 from rfwp.runners.report.writer import write_report
+from rfwp.runners.run_folder import RunFolder
 
 
 def study(folder, policy="sampled") -> Study:
@@ -232,9 +233,19 @@ def test_unequal_training_is_said(make_run, tmp_path):
     assert "trained for 2,000 to 3,000 agent steps" in said(tmp_path)
 
 
-def test_a_copy_of_a_run_is_no_second_seed(make_run, tmp_path):
+def test_a_copy_of_a_run_is_no_second_seed(make_run, add_evaluation, tmp_path):
     run = make_run(tmp_path / "a", "breakout", "lstm", 1, score=1.0)
     shutil.copytree(run.path, tmp_path / "b" / run.path.name)
+    add_evaluation(RunFolder(tmp_path / "b" / run.path.name), 2.0, agent_steps=3000, episodes=100)
+    (row,), warned = report(tmp_path, tmp_path / "report")
+    assert (row["seeds"], row["score"], row["95 % low"]) == ("1", "2.0", "")
+    assert f"{run.path} was left out: it is a copy of {tmp_path / 'b' / run.path.name}." in warned
+
+
+def test_a_seed_that_was_run_again_is_said_to_be(make_run, tmp_path):
+    make_run(tmp_path / "a", "breakout", "lstm", 1, score=1.0)
+    make_run(tmp_path / "b", "breakout", "lstm", 1, score=1.0, returns=(None, 1.0, 3.0))
+    assert [row["seeds"] for row in scores(tmp_path)] == [2]
     assert "has seed 1 more than once" in said(tmp_path)
 
 
