@@ -14,6 +14,7 @@ def warnings(study: Study) -> list[str]:
     """One sentence for each reason to doubt, the weightiest first."""
     return [
         *_about_seeds(study),
+        *_about_chances(study),
         *_about_worlds(study),
         *_about_lengths(study),
         *_about_scores(study),
@@ -27,7 +28,7 @@ def _about_seeds(study: Study) -> Iterator[str]:
     counts = Counter(len(result.runs) for result in study.results)
     fewest = min(counts)
     if fewest == 1:
-        yield f"{_some(study, 1)} 1 seed only: no interval can be given, and a difference may be luck."
+        yield f"{_some(study, 1)} 1 seed only: no interval can be given, nor over games, and a difference may be luck."
     if 1 < fewest < FEW_SEEDS or (fewest == 1 and 2 in counts):
         yield f"{_some(study, 2)} 2 seeds: intervals mean little."
     elif FEW_SEEDS <= fewest < ENOUGH_SEEDS:
@@ -50,6 +51,15 @@ def _some(study: Study, seeds: int) -> str:
         return "Every agent has"
     listed = ", ".join(concerned[:3]) + (f" and {len(concerned) - 3} more" if len(concerned) > 3 else "")
     return f"{listed} {'has' if len(concerned) == 1 else 'have'}"
+
+
+def _about_chances(study: Study) -> Iterator[str]:
+    single = [agent for agent in study.agents if agent not in study.repeated]
+    if study.comparable and len(study.agents) > 1 and single:
+        yield (
+            f"Probabilities of improvement leave out {', '.join(single)}: a single run on a task would come out as"
+            " better or worse for certain."
+        )
 
 
 def _about_worlds(study: Study) -> Iterator[str]:

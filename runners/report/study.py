@@ -13,7 +13,7 @@ from rfwp.envs.games import GAMES, human_normalised
 from rfwp.runners.errors import UserError
 from rfwp.runners.report.records import Array, Final, Run
 from rfwp.runners.run_folder import short_names
-from rfwp.runners.statistics import Estimate, Strata, estimate, mean
+from rfwp.runners.statistics import Estimate, Strata, estimate, mean, repeated
 
 # What may differ between runs of one agent: it bears on how long, how fast or where they ran.
 CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_games", "checkpoint.", "actors.")
@@ -141,6 +141,12 @@ class Study:
             if result.finals and (not normalised or result.runs[0].task in GAMES):
                 scored[result.task].add(result.agent)
         return [task for task in self.tasks if wanted <= scored[task]]
+
+    @cached_property
+    def repeated(self) -> list[str]:
+        """The agents that have several runs on each of the tasks that all agents have scores on."""
+        tasks = self.shared_tasks(self.agents, normalised=False)
+        return [agent for agent in self.agents if repeated(self.strata(agent, tasks, normalised=False))]
 
     def strata(self, agent: str, tasks: Sequence[str], normalised: bool) -> Strata:
         """The scores [runs] of an agent on each of these tasks; `normalised` makes random play 0 and the human 1."""

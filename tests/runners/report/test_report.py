@@ -259,12 +259,30 @@ def test_toy_tasks_have_curves_and_chances_but_no_human(make_run, tmp_path):
     assert not (tmp_path / "report" / "figures" / "aggregates.svg").exists()
 
 
-def test_single_runs_are_not_made_into_chances(make_run, tmp_path):
-    for core, score in (("lstm", 1.0), ("rdn", 2.0)):
-        make_run(tmp_path / "runs", "breakout", core, 1, score)
-    write_report([tmp_path / "runs"], tmp_path / "report")
+def test_single_runs_have_aggregates_but_are_not_made_into_chances(make_run, tmp_path):
+    for game in ("breakout", "pong"):
+        for core, score in (("lstm", 1.0), ("rdn", 2.0)):
+            make_run(tmp_path / "runs", game, core, 1, score)
+    made = write_report([tmp_path / "runs"], tmp_path / "report")
     drawn = {path.stem for path in (tmp_path / "report" / "figures").iterdir()}
-    assert drawn == {"curves", "relative-improvements", "throughput"}
+    assert drawn == {"curves", "aggregates", "profiles", "relative-improvements", "throughput"}
+    assert "Probabilities of improvement leave out lstm, rdn" in "\n".join(made.warnings)
+    table = tables.aggregates(made.study, ["breakout", "pong"])
+    assert all("[" not in str(cell) for row in table.rows for cell in row)
+
+
+def test_chances_leave_out_an_agent_with_a_single_run(make_run, tmp_path):
+    for core, seeds in (("lstm", 2), ("gru", 1), ("rdn", 2)):
+        for seed in range(1, seeds + 1):
+            make_run(tmp_path / "runs", "recall", core, seed, score=1.0 * seed)
+    made = write_report([tmp_path / "runs"], tmp_path / "report")
+    assert tables.chances(made.study, ["recall"]).columns == ["", "over lstm", "over rdn"]
+    assert "Probabilities of improvement leave out gru:" in "\n".join(made.warnings)
+    drawn = tmp_path / "report" / "figures" / "improvement-chances.svg"
+    assert "rdn" in drawn.read_text()
+    assert "gru" not in drawn.read_text()
+    write_report([tmp_path / "runs"], tmp_path / "against-gru", baseline="gru")
+    assert not (tmp_path / "against-gru" / "figures" / drawn.name).exists()
 
 
 def test_curves_are_averaged_only_where_all_runs_have_come():
