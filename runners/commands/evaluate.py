@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
         with contender.folder.checkpoints.whole_one_offered("--checkpoint"):
             contender.checkpoint.load_weights(agent)
         results = {kind: _score(agent, config, contender, values, kind, policies[kind], console) for kind in kinds}
-        lines.append(Line(name, contender.core, results.get("game"), results.get("life")))
+        lines.append(Line(name, contender.config, results.get("game"), results.get("life")))
         if len(contenders) > 1:
             what = f"{name}, {contender.agent_steps:,} agent steps"
             console.print(f"{len(lines)} of {len(contenders)} scored: {what}", markup=False, highlight=False)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from rfwp.agents.collector import Game
 from rfwp.envs.world import GameTracker, World, WorldConfig, WorldSpec
 from rfwp.envs.worlds import atari, counting
 from rfwp.models.actor_critic import ActorCritic
@@ -14,7 +15,9 @@ from rfwp.models.cores import lstm
 from rfwp.models.encoders import flat, shallow
 from rfwp.runners.cli import main
 from rfwp.runners.errors import UserError
-from rfwp.runners.evaluate import NotNegative, evaluate, play
+from rfwp.runners.evaluate import Evaluation, NotNegative, evaluate, play
+from rfwp.runners.options import build_config, parse_train
+from rfwp.runners.scoreboard import Line, aggregate_lines
 
 
 def toy_agent(world) -> ActorCritic:
@@ -211,6 +214,27 @@ def test_several_runs_stand_in_one_table_with_reference_scores_and_aggregates(ru
     assert "pong, dqn: random -20.7; human 14.6; IMPALA shallow (50M) 20.4; IMPALA deep (50M) 21.0" in shown
     human = [each["human_normalised"] for each in facts if each["score"] == "game"]
     assert f"human-normalised over 2 games: mean {sum(human) / 2:,.1f} %" in shown
+
+
+def line(game: str, steps: int, score: float, words: str = "") -> Line:
+    config = build_config(parse_train(f"--preset cpu --env.game {game} --core gru {words}".split(), {}))
+    games = Evaluation(game, "dqn", "sampled", "game", 0, steps, 4 * steps, [Game(score, 9)])
+    return Line(f"{game}-{steps}", config, games, None)
+
+
+def test_scores_are_taken_together_over_games_only_after_the_same_steps_by_the_same_settings():
+    # Random play scores 1.7 in Breakout and -20.7 in Pong: 0 %; the human 30.5 and 14.6: 100 %.
+    young = [line("breakout", 0, 1.7, "--seed 2"), line("pong", 0, -20.7)]
+    trained = [line("breakout", 9000, 30.5), line("pong", 9000, 14.6)]
+    larger = [line("breakout", 9000, 30.5, "--core.hidden_size 9"), line("pong", 9000, 14.6, "--core.hidden_size 9")]
+    none, all_of_it = (f"mean {x} %, median {x} %, interquartile mean {x} %." for x in ("0.0", "100.0"))
+    assert aggregate_lines([*young, *trained]) == [
+        f"gru after 0 agent steps, human-normalised over 2 games: {none}",
+        f"gru after 9,000 agent steps, human-normalised over 2 games: {all_of_it}",
+    ]
+    for mixed in ([*trained, *larger], [young[0], trained[1]]):
+        (said,) = aggregate_lines(mixed)
+        assert said.startswith("Scores of a core are taken together over games only for runs of the same agent steps")
 
 
 def test_mixed_protocols_are_refused_unless_asked_for_and_then_marked(runs, capsys):
