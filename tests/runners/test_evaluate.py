@@ -1,6 +1,7 @@
 """Scores: every game that was started is finished, none is counted twice, and the state is carried as in training."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -268,12 +269,24 @@ def test_checkpoints_are_scored_one_by_one_or_all(runs, capsys):
         assert "pong: 1 full games" in capsys.readouterr().out
 
 
-def test_a_damaged_run_among_several_is_left_out_and_named(runs, tmp_path, capsys):
+@pytest.mark.parametrize("file", ["manifest.json", "weights.safetensors"])
+def test_a_damaged_run_among_several_is_left_out_and_named(runs, tmp_path, capsys, file):
     shutil.copytree(runs / "pong", tmp_path / "whole")
     shutil.copytree(runs / "pong", tmp_path / "damaged")
-    next((tmp_path / "damaged").glob("checkpoints/*/manifest.json")).unlink()
+    next((tmp_path / "damaged").glob(f"checkpoints/*/{file}")).unlink()
     assert main(["evaluate", str(tmp_path), "--episodes", "1"]) == 1
     shown = capsys.readouterr()
     assert "pong: 1 full games" in shown.out
     assert "rfwp evaluate: left out: checkpoint: " in shown.err
     assert shown.err.count("\n") == 1
+
+
+def test_an_agent_that_cannot_be_scored_as_asked_is_left_out_and_named(runs, tmp_path, capsys, monkeypatch):
+    shutil.copytree(runs / "pong", tmp_path / "pong")
+    shutil.copytree(runs / "breakout", tmp_path / "breakout")
+    monkeypatch.setattr("rfwp.runners.evaluate.PATIENCE", 0)  # lives of Pong are lost by negative scores
+    assert main(["evaluate", str(tmp_path), "--episodes", "1", "--score", "life", "--drop_negative"]) == 1
+    shown = capsys.readouterr()
+    assert "breakout: 5 single lives" in shown.out
+    assert re.search("left out: drop_negative: .* \\(in pong\\)\n", shown.err)
+    assert main(["evaluate", str(tmp_path / "pong"), "--episodes", "1", "--score", "life", "--drop_negative"]) == 2
