@@ -103,7 +103,7 @@ def _score(
     if not values.json:
         other = f"-{result.protocol}" if result.trained_protocol else ""
         dropped = "-not-negative" if drop else ""
-        name = f"step-{steps:012d}-{policy}-{kind}{other}{dropped}-seed{seed}.json"
+        name = f"step-{steps:012d}-{policy}-{kind}-x{values.episodes}{other}{dropped}-seed{seed}.json"
         result.write(contender.folder.evaluations / name)
     return result
 

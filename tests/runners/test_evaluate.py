@@ -269,6 +269,14 @@ def test_checkpoints_are_scored_one_by_one_or_all(runs, capsys):
         assert "pong: 1 full games" in capsys.readouterr().out
 
 
+def test_an_evaluation_of_fewer_games_takes_the_place_of_no_other(runs, tmp_path):
+    shutil.copytree(runs / "pong", tmp_path / "pong", ignore=shutil.ignore_patterns("eval"))
+    for episodes in ("2", "1"):
+        assert main(["evaluate", str(tmp_path / "pong"), "--episodes", episodes]) == 0
+    written = [json.loads(path.read_text()) for path in (tmp_path / "pong" / "eval").iterdir()]
+    assert sorted(facts["episodes"] for facts in written) == [1, 2]
+
+
 @pytest.mark.parametrize("file", ["manifest.json", "weights.safetensors"])
 def test_a_damaged_run_among_several_is_left_out_and_named(runs, tmp_path, capsys, file):
     shutil.copytree(runs / "pong", tmp_path / "whole")
