@@ -149,6 +149,7 @@ WRONG = [
     ("--games recall --cores gru --steps 9 --jobs 0", "jobs: got 0"),
     ("--games recall --cores gru --steps 9 --preset gpu", "preset: got 'gpu'; allowed: paper, cpu, toy"),
     ("--games recall --cores gru --steps 9 --seed 3", "seed: .*write --seeds"),
+    ("--games recall --cores gru --steps 9 --resume_from best", "resume_from: .*write rfwp train --run RUN"),
     ("--games recall --cores gru --steps 9 --core=lstm", "core: .*write --cores"),
     ("--games recall --cores gru --steps 9 --final_games 0", "final_games: got 0"),
     ("--games recall --cores gru --steps 9 --learner.batch_size 0", "learner.batch_size: got 0"),
