@@ -166,11 +166,9 @@ def _read_line(line: str) -> dict[str, float] | None:
     """The numbers of one line; None if it is no line of metrics."""
     try:
         values = json.loads(line)
-    except ValueError:
+        row = {name: float(value) for name, value in values.items() if _is_number(value)}
+    except (ValueError, AttributeError, OverflowError, RecursionError):
         return None
-    if not isinstance(values, dict):
-        return None
-    row = {name: float(value) for name, value in values.items() if _is_number(value)}
     return row if row.get("agent_steps", -1) >= 0 else None
 
 
@@ -185,7 +183,7 @@ def _read_score(path: Path, notes: list[str]) -> dict[str, Any] | None:
         whole = all(_is_number(facts[name]) for name in ("mean", "agent_steps", "episodes", "seed"))
         if whole and facts["episodes"] > 0 and {"game", "protocol", "score", "policy"} <= facts.keys():
             return dict(facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         pass
     notes.append(f"{path.name} in eval/ is no evaluation that can be read, and was skipped")
     return None

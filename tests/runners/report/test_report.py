@@ -141,6 +141,16 @@ def test_unreadable_lines_are_skipped_and_counted(make_run, tmp_path):
     assert "3 of 6 lines of metrics.jsonl cannot be read and were skipped" in said(tmp_path)
 
 
+@pytest.mark.parametrize("odd", ["[" * 100_000, f'{{"agent_steps": {10**400}}}'], ids=["deep", "large"])
+def test_what_python_cannot_hold_is_unreadable_like_any_other_line(make_run, tmp_path, odd):
+    run = make_run(tmp_path, "breakout", "lstm", 1, score=5.0)
+    run.metrics_file.write_text(run.metrics_file.read_text() + odd + "\n")
+    (run.evaluations / "odd.json").write_text(odd.replace("agent_steps", "mean"))
+    assert scores(tmp_path)[0]["score"] == 5.0
+    assert "1 of 4 lines of metrics.jsonl cannot be read" in said(tmp_path)
+    assert said(tmp_path).count("is no evaluation that can be read") == 1
+
+
 def test_a_run_that_is_being_written_is_said_to_be(make_run, tmp_path):
     make_run(tmp_path, "breakout", "lstm", 1, total_steps=9000)
     assert "breakout-lstm-1 is still being written: 3,000 of 9,000 agent steps" in said(tmp_path)
