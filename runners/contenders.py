@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rfwp.envs.worlds import atari
 from rfwp.runners.checkpoint import MANIFEST, Checkpoint, CheckpointStore
-from rfwp.runners.components import name_of
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.errors import UserError
 from rfwp.runners.run_folder import RunFolder, find_run_folders
@@ -24,11 +23,6 @@ class Contender:
     def agent_steps(self) -> int:
         """That it was trained for."""
         return self.checkpoint.manifest.agent_steps
-
-    @property
-    def core(self) -> str:
-        """Name of its memory core."""
-        return name_of(self.config.core)
 
     @property
     def protocol(self) -> str | None:

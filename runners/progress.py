@@ -15,7 +15,7 @@ def newest_metrics(folder: RunFolder) -> dict[str, Any]:
     for line in reversed(tail(folder.metrics_file)):
         try:
             metrics = json.loads(line)
-        except ValueError:  # a line that is being written, or that a crash cut short
+        except (ValueError, RecursionError):  # a line that is being written, or that is damaged
             continue
         if isinstance(metrics, dict):
             return metrics
@@ -28,7 +28,14 @@ def final_evaluation(folder: RunFolder) -> dict[str, Any] | None:
         try:
             summary = json.loads(path.read_text())
             return {**summary, "mean": float(summary["mean"])}
-        except (OSError, ValueError, KeyError, TypeError):  # damaged: it has to be made again
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            OverflowError,
+            RecursionError,
+        ):  # damaged: it has to be made again
             continue
     return None
 

@@ -14,9 +14,11 @@ from rfwp.envs import published
 from rfwp.envs.games import GAMES
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import machine, statistics
-from rfwp.runners.config import TrainConfig
+from rfwp.runners.components import name_of
+from rfwp.runners.config import TrainConfig, differences
 from rfwp.runners.evaluate import BATCHES, Evaluation, Score, evaluate
 from rfwp.runners.play import Policy
+from rfwp.runners.report.study import CIRCUMSTANCES
 
 
 def run_evaluation(
@@ -87,9 +89,14 @@ class Line(NamedTuple):
     """One agent's scores in a table of several."""
 
     run: str
-    core: str
+    config: TrainConfig  # that it was trained by
     games: Evaluation | None
     lives: Evaluation | None
+
+    @property
+    def core(self) -> str:
+        """Name of its memory core."""
+        return name_of(self.config.core)
 
     @property
     def either(self) -> Evaluation:
@@ -161,21 +168,35 @@ def _circumstances(result: Evaluation) -> str:
 
 
 def aggregate_lines(lines: Sequence[Line]) -> list[str]:
-    """For each core the mean, median and interquartile mean of its human-normalised scores over games."""
-    by_core: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """For each core the mean, median and interquartile mean of its human-normalised scores over games.
+
+    Only of runs that were trained for the same agent steps by the same settings; it is said where there are others.
+    """
+    trained_alike: dict[tuple[str, int], list[Line]] = defaultdict(list)
     for line in lines:
-        if line.games and (human := line.games.summary()["human_normalised"]) is not None:
-            by_core[line.core][line.games.game].append(human)
+        if line.games and line.games.protocol:
+            trained_alike[line.core, line.games.agent_steps].append(line)
     found = []
-    for core, games in by_core.items():
-        strata = [np.array(scores) for scores in games.values()]
-        values = ", ".join(
-            f"{statistics.AGGREGATES[name][0]} {float(statistics.AGGREGATES[name][1](strata)):,.1f} %"
-            for name in ("mean", "median", "iqm")
+    for (core, steps), members in trained_alike.items():
+        by_game: dict[str, list[float]] = defaultdict(list)
+        for game in (line.games for line in members if line.games):
+            by_game[game.game].append(game.summary()["human_normalised"])
+        if len(by_game) > 1 and not _unlike(members):
+            strata = [np.array(scores) for scores in by_game.values()]
+            values = ", ".join(
+                f"{statistics.AGGREGATES[name][0]} {float(statistics.AGGREGATES[name][1](strata)):,.1f} %"
+                for name in ("mean", "median", "iqm")
+            )
+            after = f"{core} after {steps:,} agent steps"
+            found.append(f"{after}, human-normalised over {len(strata)} games: {values}.")
+    if len(found) < len(trained_alike):
+        found.append(
+            "Scores of a core are taken together over games only for runs of the same agent steps and settings."
         )
-        found.append(f"{core}, human-normalised over {_count(len(strata), 'game')}: {values}.")
     return found
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _unlike(lines: Sequence[Line]) -> bool:
+    """Whether runs differ in more than the game, and what bears on how long, how fast or where they ran."""
+    names = (name for line in lines for name in differences(lines[0].config, line.config))
+    return any(name != "env.game" and not name.startswith(CIRCUMSTANCES) for name in names)

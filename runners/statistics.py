@@ -78,15 +78,20 @@ def bootstrap(
 ) -> tuple[Array, Array, Array]:
     """A statistic of one or more agents with both ends of its percentile interval; runs are drawn within each game.
 
-    NaN at both ends where no game has two runs of an agent: one run says nothing of others.
+    NaN at both ends where an agent has a single run of a game: it says nothing of others, and would pass for exact.
     """
     generator = np.random.default_rng(seed)
     value = statistic(*agents)
-    if not all(any(len(runs) > 1 for runs in strata) for strata in agents):
+    if not all(repeated(strata) for strata in agents):
         return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
     drawn = statistic(*([_draw(runs, samples, generator) for runs in strata] for strata in agents))
     low, high = percentile_interval(drawn)
     return value, low, high
+
+
+def repeated(strata: Strata) -> bool:
+    """Whether there are several runs of every game."""
+    return all(len(runs) > 1 for runs in strata)
 
 
 def estimate(statistic: Callable[..., Array], *agents: Strata, samples: int = SAMPLES, seed: int = 0) -> Estimate:

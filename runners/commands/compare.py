@@ -29,6 +29,7 @@ INSTEAD = {
     "seed": "--seeds",
     "total_steps": "--steps",
     "run": "--out",
+    "resume_from": "rfwp train --run RUN --resume_from",
     "config": "the settings as options",
     "print_config": "rfwp train --print_config",
 }

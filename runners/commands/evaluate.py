@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
@@ -28,39 +29,61 @@ from rfwp.runners.train import build_agent
 from rfwp.runners.video import film
 
 KINDS: dict[str, tuple[Score, ...]] = {"game": ("game",), "life": ("life",), "both": ("game", "life")}
+POLICIES: dict[Score, Policy] = {"game": "sampled", "life": "greedy"}  # unless asked for; of lives that of the paper
 
 
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp evaluate` to the exit code: 1 if one of several runs had to be left out."""
     values = parse(_parser(), argv)
-    kinds = KINDS[values.score]
-    # Lives are scored as the paper does, greedily, unless a policy is asked for.
-    policies: dict[Score, Policy] = {"game": values.policy or "sampled", "life": values.policy or "greedy"}
-    values.policy = policies[kinds[0]]
+    policies = {kind: values.policy or POLICIES[kind] for kind in KINDS[values.score]}
+    values.policy = next(iter(policies.values()))  # of films
     contenders, left_out = find_contenders([Path(name) for name in values.runs], values.checkpoint)
     worlds = [_world(contender, values.protocol) for contender in contenders]
     for contender, world in zip(contenders, worlds, strict=True):
         _check(values, dataclasses.replace(contender.config, env=world))
     _check_protocols(contenders, worlds, values.mixed)
+    device = machine.pick_device(values.device)
     machine.keep_freed_memory()
-    console, lines = Console(stderr=values.json == "-"), []
+    console = Console(stderr=values.json == "-")
+    lines: list[Line] = []
     names = short_names([contender.folder.path for contender in contenders])
     for name, contender, world in zip(names, contenders, worlds, strict=True):
-        config = dataclasses.replace(contender.config, env=world)
-        agent = build_agent(config, machine.pick_device(values.device))
-        with contender.folder.checkpoints.whole_one_offered("--checkpoint"):
-            contender.checkpoint.load_weights(agent)
-        results = {kind: _score(agent, config, contender, values, kind, policies[kind], console) for kind in kinds}
-        lines.append(Line(name, contender.core, results.get("game"), results.get("life")))
+        try:
+            lines.append(_score_all(name, contender, world, device, values, policies, console))
+        except UserError as error:  # of this agent, which is no reason to lose the scores of the others
+            left_out.append(f"{error} (in {name})")
+            continue
         if len(contenders) > 1:
             what = f"{name}, {contender.agent_steps:,} agent steps"
             console.print(f"{len(lines)} of {len(contenders)} scored: {what}", markup=False, highlight=False)
-        if values.video or values.gif:
-            _film(agent, config, contender.folder, contender.agent_steps, values, console)
+    if not lines:
+        raise UserError(left_out[0])
     _show(lines, values.json, console)
     for reason in left_out:
         print(f"rfwp evaluate: left out: {reason}", file=sys.stderr)
     return 1 if left_out else 0
+
+
+def _score_all(
+    name: str,
+    contender: Contender,
+    world: WorldConfig,
+    device: torch.device,
+    values: Namespace,
+    policies: dict[Score, Policy],
+    console: Console,
+) -> Line:
+    """All evaluations of an agent, and its films; UserError if its weights are damaged or it cannot be scored so."""
+    config = dataclasses.replace(contender.config, env=world)
+    agent = build_agent(config, device)
+    with contender.folder.checkpoints.whole_one_offered("--checkpoint"):
+        contender.checkpoint.load_weights(agent)
+    results = {
+        kind: _score(agent, config, contender, values, kind, policy, console) for kind, policy in policies.items()
+    }
+    if values.video or values.gif:
+        _film(agent, config, contender.folder, contender.agent_steps, values, console)
+    return Line(name, contender.config, results.get("game"), results.get("life"))
 
 
 def _score(
@@ -80,7 +103,7 @@ def _score(
     if not values.json:
         other = f"-{result.protocol}" if result.trained_protocol else ""
         dropped = "-not-negative" if drop else ""
-        name = f"step-{steps:012d}-{policy}-{kind}{other}{dropped}-seed{seed}.json"
+        name = f"step-{steps:012d}-{policy}-{kind}-x{values.episodes}{other}{dropped}-seed{seed}.json"
         result.write(contender.folder.evaluations / name)
     return result
 

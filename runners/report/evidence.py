@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from rfwp.runners.report.records import Run
-from rfwp.runners.report.study import CIRCUMSTANCES, Study, differing, show
+from rfwp.runners.report.study import CIRCUMSTANCES, Study, differing, show_all
 
 ENOUGH_SEEDS = 5
 FEW_SEEDS = 3
@@ -14,7 +14,8 @@ def warnings(study: Study) -> list[str]:
     """One sentence for each reason to doubt, the weightiest first."""
     return [
         *_about_seeds(study),
-        *_about_protocols(study),
+        *_about_chances(study),
+        *_about_worlds(study),
         *_about_lengths(study),
         *_about_scores(study),
         *_about_settings(study),
@@ -27,7 +28,7 @@ def _about_seeds(study: Study) -> Iterator[str]:
     counts = Counter(len(result.runs) for result in study.results)
     fewest = min(counts)
     if fewest == 1:
-        yield f"{_some(study, 1)} 1 seed only: no interval can be given, and a difference may be luck."
+        yield f"{_some(study, 1)} 1 seed only: no interval can be given, nor over games, and a difference may be luck."
     if 1 < fewest < FEW_SEEDS or (fewest == 1 and 2 in counts):
         yield f"{_some(study, 2)} 2 seeds: intervals mean little."
     elif FEW_SEEDS <= fewest < ENOUGH_SEEDS:
@@ -52,11 +53,22 @@ def _some(study: Study, seeds: int) -> str:
     return f"{listed} {'has' if len(concerned) == 1 else 'have'}"
 
 
-def _about_protocols(study: Study) -> Iterator[str]:
-    if len(study.protocols) > 1:
+def _about_chances(study: Study) -> Iterator[str]:
+    single = [agent for agent in study.agents if agent not in study.repeated]
+    if study.comparable and len(study.agents) > 1 and single:
         yield (
-            f"Runs were made under different protocols ({', '.join(study.protocols)}): these do not compare, so each"
-            " is a task of its own, and aggregates over games are left out."
+            f"Probabilities of improvement leave out {', '.join(single)}: a single run on a task would come out as"
+            " better or worse for certain."
+        )
+
+
+def _about_worlds(study: Study) -> Iterator[str]:
+    if not study.comparable:
+        variants = study.variants["atari"].items()
+        differences = ", ".join(f"{name} ({show_all(values)})" for name, values in variants)
+        yield (
+            f"Runs on Atari differ in {differences}: their scores do not compare, so each is a task of its own, and"
+            " comparisons over games are left out."
         )
 
 
@@ -98,13 +110,16 @@ def _about_scores(study: Study) -> Iterator[str]:
 
 
 def _about_settings(study: Study) -> Iterator[str]:
-    """Settings beside the core and its own that differ between the agents of a task."""
+    """Settings beside the core and its own that differ on a task; those of the core that differ between tasks."""
     for task in study.tasks:
         runs = [run for run in study.runs if study.task_of(run) == task]
         for name, values in differing(runs).items():
             if not name.startswith((*CIRCUMSTANCES, "core.")):
-                shown = ", ".join(sorted({show(value) for value in values}))
-                yield f"Agents on {task} differ in more than the core: {name} is {shown}."
+                yield f"Agents on {task} differ in more than the core: {name} is {show_all(values)}."
+    for agent in study.agents:
+        for name, values in differing([run for run in study.runs if study.agent_of(run) == agent]).items():
+            if name.startswith("core."):
+                yield f"{agent} has not the same memory on all tasks: {name} is {show_all(values)}."
     machines = {_machine(run) for run in study.runs}
     if len(machines) > 1:
         yield f"Runs come from {len(machines)} kinds of machine: curves against time do not compare."

@@ -140,8 +140,8 @@ def profiles(study: Study, tasks: Sequence[str]) -> str:
 
 
 def improvement_chances(study: Study, tasks: Sequence[str], baseline: str) -> str:
-    """Probability that a run of each agent beats one of the baseline's on the same task."""
-    others, look = [agent for agent in study.agents if agent != baseline], marks(study.agents)
+    """Probability that a run of each agent beats one of the baseline's on the same task; of agents with several."""
+    others, look = [agent for agent in study.repeated if agent != baseline], marks(study.agents)
     theirs = study.strata(baseline, tasks, normalised=False)
     with Drawing(0.36 * len(others) + 0.8) as drawing:
         (axes,) = drawing.grid(1, 1)

@@ -46,9 +46,14 @@ class Run:
     notes: list[str] = field(default_factory=list)  # what could not be read
 
     @property
+    def world(self) -> str:
+        """Atari, or the toy task."""
+        return str(self.settings["env.name"])
+
+    @property
     def task(self) -> str:
         """The game, or the toy task."""
-        return str(self.settings["env.game" if self.protocol else "env.name"])
+        return str(self.settings["env.game"]) if self.protocol else self.world
 
     @property
     def protocol(self) -> str | None:
@@ -99,7 +104,7 @@ class Run:
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """All runs in some folders and what had to be left out; UserError if there is none that can be read."""
+    """All runs in some folders, each once, and what had to be left out; UserError if there is none that can be read."""
     runs, left_out = [], []
     for folder in find_run_folders(folders, "report"):
         try:
@@ -108,7 +113,21 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
             left_out.append(f"{folder.path} was left out: {error}")
     if not runs:
         raise UserError(f"report: no run can be read; {left_out[0]}")
-    return runs, left_out
+    copies = _copies(runs)
+    left_out += [f"{copy} was left out: it is a copy of {original}" for copy, original in copies.items()]
+    return [run for run in runs if run.folder not in copies], left_out
+
+
+def _copies(runs: Iterable[Run]) -> dict[Path, Path]:
+    """Runs with the settings and the record, times and all, of another; and that other, with no fewer evaluations."""
+    originals: dict[tuple[str, bytes], Path] = {}
+    copies = {}
+    for run in sorted(runs, key=lambda run: -len(run.evaluations)):
+        record = b"".join(column.tobytes() for column in run.metrics.values())
+        original = originals.setdefault((repr(run.settings), record), run.folder) if record else run.folder
+        if original != run.folder:
+            copies[run.folder] = original
+    return copies
 
 
 def read_run(folder: RunFolder) -> Run:
@@ -147,11 +166,9 @@ def _read_line(line: str) -> dict[str, float] | None:
     """The numbers of one line; None if it is no line of metrics."""
     try:
         values = json.loads(line)
-    except ValueError:
+        row = {name: float(value) for name, value in values.items() if _is_number(value)}
+    except (ValueError, AttributeError, OverflowError, RecursionError):
         return None
-    if not isinstance(values, dict):
-        return None
-    row = {name: float(value) for name, value in values.items() if _is_number(value)}
     return row if row.get("agent_steps", -1) >= 0 else None
 
 
@@ -166,7 +183,7 @@ def _read_score(path: Path, notes: list[str]) -> dict[str, Any] | None:
         whole = all(_is_number(facts[name]) for name in ("mean", "agent_steps", "episodes", "seed"))
         if whole and facts["episodes"] > 0 and {"game", "protocol", "score", "policy"} <= facts.keys():
             return dict(facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         pass
     notes.append(f"{path.name} in eval/ is no evaluation that can be read, and was skipped")
     return None

@@ -13,10 +13,10 @@ from rfwp.envs.games import GAMES, human_normalised
 from rfwp.runners.errors import UserError
 from rfwp.runners.report.records import Array, Final, Run
 from rfwp.runners.run_folder import short_names
-from rfwp.runners.statistics import Estimate, Strata, estimate, mean
+from rfwp.runners.statistics import Estimate, Strata, estimate, mean, repeated
 
 # What may differ between runs of one agent: it bears on how long, how fast or where they ran.
-CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_games", "checkpoint.", "actors.", "env.")
+CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_games", "checkpoint.", "actors.")
 USUAL_BASELINES = ("lstm", "gru", "feedforward")
 
 
@@ -42,7 +42,7 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """All runs of a report. A task is a game, or a game and its protocol where there are several."""
+    """All runs of a report. A task is a game in a world of certain settings, such as the protocol."""
 
     runs: list[Run]
     policy: str  # of the evaluations that count
@@ -62,9 +62,29 @@ class Study:
         """The protocols of the Atari runs."""
         return sorted({run.protocol for run in self.runs if run.protocol})
 
+    @cached_property
+    def variants(self) -> dict[str, dict[str, list[Any]]]:
+        """For each world the settings beside the game by which its runs differ, and so its tasks, with their values."""
+        by_world: dict[str, list[Run]] = defaultdict(list)
+        for run in self.runs:
+            by_world[run.world].append(run)
+        return {
+            world: {
+                name: values
+                for name, values in differing(runs).items()
+                if name.startswith("env.") and name != "env.game"
+            }
+            for world, runs in by_world.items()
+        }
+
+    @property
+    def comparable(self) -> bool:
+        """Whether all Atari games were played in the same world, so that scores can be taken together over games."""
+        return not self.variants.get("atari")
+
     def task_of(self, run: Run) -> str:
-        """The name of what a run has learned."""
-        return f"{run.task} ({run.protocol})" if run.protocol and len(self.protocols) > 1 else run.task
+        """The game, with the values of those settings by which the tasks of its world differ."""
+        return _distinguished(run.task, run, self.variants[run.world])
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -91,8 +111,7 @@ class Study:
 
     def agent_of(self, run: Run) -> str:
         """The core, with the values of those settings by which its agents differ."""
-        values = [f"{name.rpartition('.')[2]} {show(run.settings.get(name))}" for name in self._distinctions[run.core]]
-        return f"{run.core} ({', '.join(values)})" if values else run.core
+        return _distinguished(run.core, run, self._distinctions[run.core])
 
     @cached_property
     def results(self) -> list[Result]:
@@ -123,6 +142,12 @@ class Study:
                 scored[result.task].add(result.agent)
         return [task for task in self.tasks if wanted <= scored[task]]
 
+    @cached_property
+    def repeated(self) -> list[str]:
+        """The agents that have several runs on each of the tasks that all agents have scores on."""
+        tasks = self.shared_tasks(self.agents, normalised=False)
+        return [agent for agent in self.agents if repeated(self.strata(agent, tasks, normalised=False))]
+
     def strata(self, agent: str, tasks: Sequence[str], normalised: bool) -> Strata:
         """The scores [runs] of an agent on each of these tasks; `normalised` makes random play 0 and the human 1."""
         found = []
@@ -149,11 +174,22 @@ def normalise(task: str, score: float) -> float:
     return human_normalised(task, score) / 100 if task in GAMES else np.nan
 
 
+def _distinguished(name: str, run: Run, settings: Iterable[str]) -> str:
+    """A name with the values of some settings of a run."""
+    values = [f"{setting.rpartition('.')[2]} {show(run.settings.get(setting))}" for setting in settings]
+    return f"{name} ({', '.join(values)})" if values else name
+
+
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Settings that differ among the runs that have them, with their values in the order of the runs."""
     names = dict.fromkeys(name for run in runs for name in run.settings)
     values = {name: [run.settings[name] for run in runs if name in run.settings] for name in names}
     return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def show_all(values: Iterable[Any]) -> str:
+    """The values of a setting for people, each once."""
+    return ", ".join(sorted({show(value) for value in values}))
 
 
 def show(value: Any) -> str:

@@ -90,8 +90,8 @@ def aggregates(study: Study, tasks: Sequence[str]) -> Table:
 
 
 def chances(study: Study, tasks: Sequence[str]) -> Table:
-    """Probability that a run of the row's agent beats one of the column's on the same task."""
-    strata = {agent: study.strata(agent, tasks, normalised=False) for agent in study.agents}
+    """Probability that a run of the row's agent beats one of the column's on the same task; of agents with several."""
+    strata = {agent: study.strata(agent, tasks, normalised=False) for agent in study.repeated}
 
     def chance(one: str, other: str) -> Cell:
         if one == other:

@@ -35,10 +35,8 @@ def write_report(folders: Sequence[Path], out: Path, baseline: str | None = None
     study = Study(runs, policy)
     chosen = study.baseline(baseline)
     warnings = [*(f"{line}." for line in left_out), *evidence.warnings(study)]
-    # A single run of each agent would come out as better or worse for certain.
-    comparable = len(study.protocols) < 2 and any(len(result.finals) > 1 for result in study.results)
-    shared = study.shared_tasks(study.agents, normalised=False) if comparable else []
-    games = study.shared_tasks(study.agents, normalised=True) if comparable else []
+    shared = study.shared_tasks(study.agents, normalised=False) if study.comparable else []
+    games = study.shared_tasks(study.agents, normalised=True) if study.comparable else []
     drawn, numbers = _figures(study, chosen, shared, games), _tables(study, shared, games)
     out.mkdir(parents=True, exist_ok=True)
     (out / "figures").mkdir(exist_ok=True)
@@ -60,9 +58,9 @@ def _figures(study: Study, baseline: str, shared: Sequence[str], games: Sequence
     if games:
         drawn["aggregates"] = figures.aggregates(study, games)
         drawn["profiles"] = figures.profiles(study, games)
-    if len(study.agents) > 1 and shared:
+    if shared and len(study.repeated) > 1 and baseline in study.repeated:
         drawn["improvement_chances"] = figures.improvement_chances(study, shared, baseline)
-    if len(study.agents) > 1 and len(study.protocols) < 2 and (bars := figures.relative_improvements(study, baseline)):
+    if len(study.agents) > 1 and study.comparable and (bars := figures.relative_improvements(study, baseline)):
         drawn["relative_improvements"] = bars
     return drawn
 
@@ -74,7 +72,7 @@ def _tables(study: Study, shared: Sequence[str], games: Sequence[str]) -> dict[s
         found["references"] = tables.references(study)
     if games:
         found["aggregates"] = tables.aggregates(study, games)
-    if len(study.agents) > 1 and shared:
+    if shared and len(study.repeated) > 1:
         found["chances"] = tables.chances(study, shared)
     return found
 

@@ -19,7 +19,7 @@ from rfwp.runners.comparison import Cell, make_comparison, read_record
 from rfwp.runners.errors import UserError
 from rfwp.runners.launcher import Launcher, find_runs, largest_run
 from rfwp.runners.launcher_display import GridDashboard, GridLines, open_launcher_display, score_table
-from rfwp.runners.progress import newest_metrics, tail
+from rfwp.runners.progress import final_evaluation, newest_metrics, tail
 from rfwp.runners.run_folder import RunFolder
 
 SMALL = (
@@ -151,6 +151,7 @@ WRONG = [
     ("--games recall --cores gru --steps 9 --jobs 0", "jobs: got 0"),
     ("--games recall --cores gru --steps 9 --preset gpu", "preset: got 'gpu'; allowed: paper, cpu, toy"),
     ("--games recall --cores gru --steps 9 --seed 3", "seed: .*write --seeds"),
+    ("--games recall --cores gru --steps 9 --resume_from best", "resume_from: .*write rfwp train --run RUN"),
     ("--games recall --cores gru --steps 9 --core=lstm", "core: .*write --cores"),
     ("--games recall --cores gru --steps 9 --final_games 0", "final_games: got 0"),
     ("--games recall --cores gru --steps 9 --learner.batch_size 0", "learner.batch_size: got 0"),
@@ -293,6 +294,16 @@ def test_half_a_line_of_metrics_is_not_read(tmp_path):
     assert newest_metrics(folder) == {}
     folder.metrics_file.write_text('{"agent_steps": 1}\n' * 2000 + '{"agent_steps": 2}\n{"agent_st')
     assert newest_metrics(folder) == {"agent_steps": 2}
+
+
+@pytest.mark.parametrize("odd", ["[" * 5000, f'{{"mean": {10**400}}}'], ids=["deep", "large"])
+def test_a_run_whose_evaluation_python_cannot_hold_is_not_done(tmp_path, odd):
+    folder = RunFolder(tmp_path)
+    folder.evaluations.mkdir()
+    (folder.evaluations / "step-000000000009-final.json").write_text(odd)
+    folder.metrics_file.write_text('{"agent_steps": 1}\n' + "[" * 5000 + "\n")
+    assert final_evaluation(folder) is None
+    assert newest_metrics(folder) == {"agent_steps": 1}
 
 
 def test_the_end_of_a_long_file_is_whole_lines(tmp_path):

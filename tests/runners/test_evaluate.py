@@ -1,12 +1,14 @@
 """Scores: every game that was started is finished, none is counted twice, and the state is carried as in training."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from rfwp.agents.collector import Game
 from rfwp.envs.world import GameTracker, World, WorldConfig, WorldSpec
 from rfwp.envs.worlds import atari, counting
 from rfwp.models.actor_critic import ActorCritic
@@ -14,7 +16,9 @@ from rfwp.models.cores import lstm
 from rfwp.models.encoders import flat, shallow
 from rfwp.runners.cli import main
 from rfwp.runners.errors import UserError
-from rfwp.runners.evaluate import NotNegative, evaluate, play
+from rfwp.runners.evaluate import Evaluation, NotNegative, evaluate, play
+from rfwp.runners.options import build_config, parse_train
+from rfwp.runners.scoreboard import Line, aggregate_lines
 
 
 def toy_agent(world) -> ActorCritic:
@@ -213,6 +217,27 @@ def test_several_runs_stand_in_one_table_with_reference_scores_and_aggregates(ru
     assert f"human-normalised over 2 games: mean {sum(human) / 2:,.1f} %" in shown
 
 
+def line(game: str, steps: int, score: float, words: str = "") -> Line:
+    config = build_config(parse_train(f"--preset cpu --env.game {game} --core gru {words}".split(), {}))
+    games = Evaluation(game, "dqn", "sampled", "game", 0, steps, 4 * steps, [Game(score, 9)])
+    return Line(f"{game}-{steps}", config, games, None)
+
+
+def test_scores_are_taken_together_over_games_only_after_the_same_steps_by_the_same_settings():
+    # Random play scores 1.7 in Breakout and -20.7 in Pong: 0 %; the human 30.5 and 14.6: 100 %.
+    young = [line("breakout", 0, 1.7, "--seed 2"), line("pong", 0, -20.7)]
+    trained = [line("breakout", 9000, 30.5), line("pong", 9000, 14.6)]
+    larger = [line("breakout", 9000, 30.5, "--core.hidden_size 9"), line("pong", 9000, 14.6, "--core.hidden_size 9")]
+    none, all_of_it = (f"mean {x} %, median {x} %, interquartile mean {x} %." for x in ("0.0", "100.0"))
+    assert aggregate_lines([*young, *trained]) == [
+        f"gru after 0 agent steps, human-normalised over 2 games: {none}",
+        f"gru after 9,000 agent steps, human-normalised over 2 games: {all_of_it}",
+    ]
+    for mixed in ([*trained, *larger], [young[0], trained[1]]):
+        (said,) = aggregate_lines(mixed)
+        assert said.startswith("Scores of a core are taken together over games only for runs of the same agent steps")
+
+
 def test_mixed_protocols_are_refused_unless_asked_for_and_then_marked(runs, capsys):
     words = ["evaluate", str(runs), "--episodes", "1"]
     assert main(words) == 2
@@ -244,12 +269,32 @@ def test_checkpoints_are_scored_one_by_one_or_all(runs, capsys):
         assert "pong: 1 full games" in capsys.readouterr().out
 
 
-def test_a_damaged_run_among_several_is_left_out_and_named(runs, tmp_path, capsys):
+def test_an_evaluation_of_fewer_games_takes_the_place_of_no_other(runs, tmp_path):
+    shutil.copytree(runs / "pong", tmp_path / "pong", ignore=shutil.ignore_patterns("eval"))
+    for episodes in ("2", "1"):
+        assert main(["evaluate", str(tmp_path / "pong"), "--episodes", episodes]) == 0
+    written = [json.loads(path.read_text()) for path in (tmp_path / "pong" / "eval").iterdir()]
+    assert sorted(facts["episodes"] for facts in written) == [1, 2]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "weights.safetensors"])
+def test_a_damaged_run_among_several_is_left_out_and_named(runs, tmp_path, capsys, file):
     shutil.copytree(runs / "pong", tmp_path / "whole")
     shutil.copytree(runs / "pong", tmp_path / "damaged")
-    next((tmp_path / "damaged").glob("checkpoints/*/manifest.json")).unlink()
+    next((tmp_path / "damaged").glob(f"checkpoints/*/{file}")).unlink()
     assert main(["evaluate", str(tmp_path), "--episodes", "1"]) == 1
     shown = capsys.readouterr()
     assert "pong: 1 full games" in shown.out
     assert "rfwp evaluate: left out: checkpoint: " in shown.err
     assert shown.err.count("\n") == 1
+
+
+def test_an_agent_that_cannot_be_scored_as_asked_is_left_out_and_named(runs, tmp_path, capsys, monkeypatch):
+    shutil.copytree(runs / "pong", tmp_path / "pong")
+    shutil.copytree(runs / "breakout", tmp_path / "breakout")
+    monkeypatch.setattr("rfwp.runners.evaluate.PATIENCE", 0)  # lives of Pong are lost by negative scores
+    assert main(["evaluate", str(tmp_path), "--episodes", "1", "--score", "life", "--drop_negative"]) == 1
+    shown = capsys.readouterr()
+    assert "breakout: 5 single lives" in shown.out
+    assert re.search("left out: drop_negative: .* \\(in pong\\)\n", shown.err)
+    assert main(["evaluate", str(tmp_path / "pong"), "--episodes", "1", "--score", "life", "--drop_negative"]) == 2

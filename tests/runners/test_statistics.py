@@ -97,6 +97,14 @@ def test_single_runs_have_no_interval():
     assert np.isnan(statistics.mean_curve(np.ones((1, 5)))[1:]).all()
 
 
+def test_a_single_run_of_one_game_passes_for_exact_in_no_interval():
+    several, one = [1.0, 2.0, 3.0], [2.0]
+    assert np.isfinite(statistics.estimate(statistics.mean, strata([several, several]))).all()
+    assert np.isnan(statistics.estimate(statistics.mean, strata([several, one]))[1:]).all()
+    chance = statistics.probability_of_improvement
+    assert np.isnan(statistics.estimate(chance, strata([several]), strata([one]))[1:]).all()
+
+
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     generator = np.random.default_rng(0)
     hits = 0
