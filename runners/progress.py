@@ -28,15 +28,8 @@ def final_evaluation(folder: RunFolder) -> dict[str, Any] | None:
         try:
             summary = json.loads(path.read_text())
             return {**summary, "mean": float(summary["mean"])}
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            OverflowError,
-            RecursionError,
-        ):  # damaged: it has to be made again
-            continue
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            continue  # damaged: it has to be made again
     return None
 
 
