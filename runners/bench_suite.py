@@ -102,6 +102,8 @@ def report(results: Sequence[Result], command: str) -> str:
             f"| {result['what']} | {row['agent steps/s']} | {row['frames/s']} | {cores} | {row['peak memory, MB']} |"
         )
     lines += ["", f"Training reaches {results[-1]['share_of_ceiling']:.0%} of the emulator alone.", ""]
+    busy_gpu = [f"{result['what']} {result['gpu_busy']:.0%}" for result in results if result["gpu_busy"] is not None]
+    lines += [f"The GPU was busy: {', '.join(busy_gpu)}.", ""] if busy_gpu else []
     lines += [f"- {result['what']}: {summary(result['what'])}" for result in results]
     lines += ["", "Milliseconds an agent step, by thread and phase:", "", "| | phase | ms |", "| --- | --- | --- |"]
     for result in results:

@@ -7,7 +7,7 @@ from rfwp.agents.learner import Learner, LearnerConfig, actor_critic_loss
 from rfwp.agents.trajectory import Trajectory
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm
-from rfwp.models.encoders import flat
+from rfwp.models.encoders import flat, nature, shallow
 
 LENGTH, GAMES, ACTIONS, SHAPE = 6, 4, 3, (1, 1, 5)
 CONFIG = LearnerConfig(unroll_length=LENGTH, batch_size=GAMES)
@@ -18,10 +18,10 @@ def make_agent(seed=0) -> ActorCritic:
     return ActorCritic(flat.Config(8).build(SHAPE), lstm.Config(hidden_size=8), ACTIONS)
 
 
-def random_batch(agent: ActorCritic, seed=0, length=LENGTH) -> Trajectory:
+def random_batch(agent: ActorCritic, seed=0, length=LENGTH, shape=SHAPE) -> Trajectory:
     random = torch.Generator().manual_seed(seed)
     return Trajectory(
-        frame=torch.randint(256, (length + 1, GAMES, *SHAPE), dtype=torch.uint8, generator=random),
+        frame=torch.randint(256, (length + 1, GAMES, *shape), dtype=torch.uint8, generator=random),
         reward=5 * torch.randn(length + 1, GAMES, generator=random),
         reset=torch.rand(length + 1, GAMES, generator=random) < 0.2,
         action=torch.randint(ACTIONS, (length, GAMES), generator=random),
@@ -143,3 +143,18 @@ def test_a_wrong_setting_is_named(wrong):
     ((field, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{field}: got {value}; allowed: "):
         LearnerConfig(**wrong)
+
+
+@pytest.mark.parametrize("module", [shallow, nature])
+def test_the_memory_layout_of_frames_changes_no_update_beyond_rounding(module, monkeypatch):
+    learned = []
+    for layout in (module.laid_out, lambda frame, training: frame):
+        monkeypatch.setattr(module, "laid_out", layout)
+        torch.manual_seed(0)
+        agent = ActorCritic(module.Config(16).build((4, 84, 84)), lstm.Config(hidden_size=8), ACTIONS)
+        before, learner = weights(agent), Learner(agent, CONFIG, total_steps=1000)
+        for seed in range(3):
+            learner.learn(random_batch(agent, seed, shape=(4, 84, 84)))
+        learned.append(weights(agent) - before)
+    assert learned[0].abs().max() > 1e-4
+    torch.testing.assert_close(*learned, rtol=1e-3, atol=1e-6)
