@@ -98,6 +98,9 @@ def test_a_suite_writes_markdown_json_and_a_chart(tmp_path):
     text = (out / "throughput.md").read_text()
     assert f"{results[-1]['share_of_ceiling']:.0%} of the emulator alone" in text
     assert (out / "throughput.png").read_bytes().startswith(b"\x89PNG")
+    assert "The GPU" not in text
+    on_gpu = bench_suite.report([{**result, "gpu_busy": 0.5} for result in results], "")
+    assert "The GPU was busy: env 50%, act 50%, learn 50%, train 50%." in on_gpu
 
 
 @pytest.mark.slow
