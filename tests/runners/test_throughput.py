@@ -125,6 +125,7 @@ def test_the_limit_of_a_training_is_what_is_busiest(monkeypatch):
         "milliseconds_per_step": {"actors: emulator": 8.0, "collector: wait": 9.0, "collector: act": 1.0},
         "processes": 2,
         "cpu_cores_busy": {"main": 0.6, "actors": 0.8},
+        "gpu_busy": None,
     }
     result["milliseconds_per_step"] |= {"learner: forward": 3.0, "learner: backward": 4.0}
     assert bench_scaling.busy_shares(result) == pytest.approx({"actors": 0.4, "collector": 0.1, "learner": 0.7})
