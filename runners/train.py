@@ -84,6 +84,7 @@ class Trainer:
         self.wall_seconds = 0.0
         self.frames_per_step = config.env.spec().frames_per_step
         self._logged_steps = 0
+        self._told: set[str] = set()  # damaged checkpoints that the user knows of
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Takes up a checkpoint of the same run."""
@@ -220,7 +221,10 @@ class Trainer:
             metrics_sha256=sha256,
         )
         self.folder.checkpoints.save(self.agent, self.state_dict(), manifest)
-        self.folder.checkpoints.prune(self.config.checkpoint.keep)
+        for problem in self.folder.checkpoints.prune(self.config.checkpoint.keep):
+            if problem not in self._told:
+                self._told.add(problem)
+                self.display.note(f"{problem}; it is left as it is")
 
     def _report_failure(self, failure: ActorFailure) -> None:
         reason = str(failure).partition("\n")[0]

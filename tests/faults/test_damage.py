@@ -110,6 +110,19 @@ def test_the_checkpoint_that_is_offered_is_gone_on_from_and_the_damaged_one_set_
     assert main(resume(run, "1400")) == 0  # the newest one is whole again
 
 
+def test_old_checkpoints_are_deleted_beside_a_damaged_one_which_is_left_and_told_of_once(run, capsys):
+    damaged = FILES["manifest"](run)
+    damaged.unlink()
+    older = int(checkpoints(run)[0].name.removeprefix("step-"))
+    words = ["--resume_from", str(older), "--checkpoint.minutes", "1e-5", "--checkpoint.keep", "2"]
+    aside = damaged.parent.with_name("step-000000000001")  # older than what is resumed: it is not set aside
+    damaged.parent.rename(aside)
+    capsys.readouterr()
+    assert main(resume(run, "1200", *words)) == 0
+    assert capsys.readouterr().out.count(f"{aside / 'manifest.json'} is missing") == 1
+    assert len(checkpoints(run)) <= 4  # that one, the newest two, and the best
+
+
 def test_evaluate_offers_the_older_checkpoint_too(run, capsys):
     flip(FILES["weights"](run), None)
     assert main(["evaluate", str(run)]) == 2
