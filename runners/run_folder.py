@@ -94,11 +94,15 @@ class RunFolder:
         write_whole(self.config_file, f"{body}{_CHECKSUM}{_sha256(body)}\n{_END}")
 
     def dump_batch(self, batch: Trajectory, agent_steps: int) -> Path:
-        """Keeps a batch that cannot be learned from, for whoever looks for the cause."""
+        """Keeps a batch that cannot be learned from, for whoever looks for the cause; OSError if the disk is full."""
         tensors = {f"state.{index}": leaf for index, leaf in enumerate(batch.state)}
         tensors |= dict(zip(batch._fields[:-1], batch[:-1], strict=True))
         path = self.path / f"bad-batch-{agent_steps:012d}.safetensors"
-        path.write_bytes(safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        try:
+            path.write_bytes(safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         return path
 
     def locked(self) -> AbstractContextManager[None]:

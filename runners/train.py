@@ -65,6 +65,7 @@ class Trainer:
     """One training run in one process."""
 
     RETRY_SECONDS = 20.0  # after a checkpoint that could not be written
+    LAST_SECONDS = 4.0  # for saving when the run was told to stop, or failed: whoever sent SIGTERM will not wait long
 
     def __init__(self, config: TrainConfig) -> None:
         """Builds agent and learner, and checks that the run fits the machine; creates no files and no processes."""
@@ -104,6 +105,7 @@ class Trainer:
             ActorFailure: actors fail over and over. A checkpoint is saved before.
             Diverged: the weights have become useless. They are not saved: the newest checkpoint is from before.
             Stuck: no gradient is finite any more, of weights that are. These are saved, and the batch beside them.
+            SystemExit: a signal arrived, and the disk did not take the checkpoint. Has the signal's exit code.
         """
         self.folder, self.display = folder, display
         self.profile = Profile(folder.profile, profile_updates, display.note)
@@ -122,7 +124,7 @@ class Trainer:
                 self.profile.finish()
             finally:
                 if not isinstance(sys.exception(), Diverged):
-                    self._save()
+                    self._save_at_the_end(stop)
 
     def start_actors(self) -> ActorPool:
         """Starts the processes that play the games; to be closed."""
@@ -161,10 +163,9 @@ class Trainer:
         for batch in batches:
             self.update(batch)
             if self.learner.stuck:
-                path = self.folder.dump_batch(batch, self.learner.agent_steps)
                 raise Stuck(
                     f"the gradients of {self.learner.PATIENCE} updates in a row were not finite;"
-                    f" the weights from before them are saved, and the newest batch is in {path}"
+                    f" the weights are those from before them, and the newest batch {self._dump(batch)}"
                 )
             self.profile.step()
             while collector.games:
@@ -175,6 +176,13 @@ class Trainer:
                 checkpoint.again_in(self.RETRY_SECONDS)
             self.display.advance(self.learner.agent_steps)
         self._write_line(log)
+
+    def _dump(self, batch: Trajectory) -> str:
+        """Keeps a batch; says where it is, or why it is not."""
+        try:
+            return f"is in {self.folder.dump_batch(batch, self.learner.agent_steps)}"
+        except OSError as error:
+            return f"cannot be written: {error.strerror or error}"
 
     def update(self, batch: Trajectory) -> None:
         """Learns from a batch and hands the new weights to the collector."""
@@ -209,6 +217,23 @@ class Trainer:
         }
         self._disk["metrics"].attempt(partial(log.write, line))
         self.display.update(line)
+
+    def _save_at_the_end(self, stop: StopSignals) -> None:
+        """Saves once the disk takes it: after a complete run however long that is, else within LAST_SECONDS.
+
+        That it does not is reported, and hides nothing: neither why the run failed nor which signal ended it.
+        """
+        failed, deadline = sys.exception() is not None, math.inf
+        while not self._disk["checkpoints"].attempt(self._save):
+            if failed or stop.wanted:
+                deadline = min(deadline, time.monotonic() + self.LAST_SECONDS)
+            if time.monotonic() >= deadline:
+                saved, now = max(self.folder.checkpoints.steps(), default=0), self.learner.agent_steps
+                self.display.note(f"not saved: what was learned from agent step {saved:,} to {now:,} is lost")
+                if stop.received is not None and not failed:
+                    sys.exit(stop.exit_code)
+                return
+            time.sleep(self.LAST_SECONDS / 8)
 
     def _save(self) -> None:
         size, sha256 = self._log.position()
