@@ -85,6 +85,7 @@ class Trainer:
         self.wall_seconds = 0.0
         self.frames_per_step = config.env.spec().frames_per_step
         self._logged_steps = 0
+        self._newest_batch: Trajectory | None = None
         self._told: set[str] = set()  # damaged checkpoints that the user knows of
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -103,7 +104,7 @@ class Trainer:
 
         Raises:
             ActorFailure: actors fail over and over. A checkpoint is saved before.
-            Diverged: the weights have become useless. They are not saved: the newest checkpoint is from before.
+            Diverged: the weights have become useless. They are never saved: the newest checkpoint is from before.
             Stuck: no gradient is finite any more, of weights that are. These are saved, and the batch beside them.
             SystemExit: a signal arrived, and the disk did not take the checkpoint. Has the signal's exit code.
         """
@@ -186,6 +187,7 @@ class Trainer:
 
     def update(self, batch: Trajectory) -> None:
         """Learns from a batch and hands the new weights to the collector."""
+        self._newest_batch = batch
         metrics = self.learner.learn(batch)
         with self.learner.phases("publish"):
             self.averages.add(metrics)
@@ -235,7 +237,20 @@ class Trainer:
                 return
             time.sleep(self.LAST_SECONDS / 8)
 
+    @torch.no_grad()
+    def _check_agent(self) -> None:
+        """Raises Diverged. The newest weights may be useless before anything acts with them, so they are asked here."""
+        if self._newest_batch is None:
+            return
+        game = self._newest_batch.columns(0, 1)
+        self.agent.eval()  # dropout would draw from the generator
+        output, _ = self.agent(game.frame, game.reward, game.reset, game.state)
+        self.agent.train()
+        if not all(each.isfinite().all() for each in output):
+            raise Diverged("the policy's logits and values are not finite any more")
+
     def _save(self) -> None:
+        self._check_agent()
         size, sha256 = self._log.position()
         manifest = Manifest(
             agent_steps=self.learner.agent_steps,

@@ -1,5 +1,8 @@
 """Gradients that are not finite, and memory that runs out: what was learned is kept, and the cause is told."""
 
+import os
+import signal
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,6 +15,9 @@ from rfwp.runners.cli import main
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
     " --actors.games 8 --sync --total_steps 1_000_000"
+).split()
+USELESS = (  # weights of 1e37 and more after the first update
+    "--core linear_transformer --core.num_heads 2 --core.head_size 4 --learner.learning_rate 1e37"
 ).split()
 GOOD = 7  # updates before it goes wrong
 
@@ -68,6 +74,28 @@ def test_single_updates_that_are_not_finite_are_skipped_and_counted(tmp_path, br
     run = tmp_path / "run"
     assert main([*TRAIN, "--total_steps", "3000", "--run", str(run)]) == 0
     assert '"update_skipped": 0.0,' not in (run / "metrics.jsonl").read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("when", ["--total_steps 64", "--total_steps 2048 --checkpoint.minutes 1e-9"])
+def test_weights_that_became_useless_in_the_newest_update_are_not_saved(tmp_path, capsys, when):
+    assert main([*TRAIN, *USELESS, *when.split(), "--run", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "lower learner.learning_rate" in error
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_useless_weights_are_not_saved_when_the_run_is_told_to_stop(tmp_path, capsys, monkeypatch):
+    learn = Learner.learn
+
+    def learn_and_stop(self, batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return learn(self, batch)
+
+    monkeypatch.setattr(Learner, "learn", learn_and_stop)
+    assert main([*TRAIN, *USELESS, "--run", str(tmp_path / "run")]) == 1
+    assert "lower learner.learning_rate" in capsys.readouterr().err
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
 def test_memory_that_runs_out_later_names_the_sizes_and_keeps_a_checkpoint(tmp_path, capsys, broken):
