@@ -1,5 +1,6 @@
 """Gradients that are not finite, and memory that runs out: what was learned is kept, and the cause is told."""
 
+import json
 import os
 import signal
 
@@ -73,7 +74,7 @@ def test_single_updates_that_are_not_finite_are_skipped_and_counted(tmp_path, br
     broken(spoil_every_other)
     run = tmp_path / "run"
     assert main([*TRAIN, "--total_steps", "3000", "--run", str(run)]) == 0
-    assert '"update_skipped": 0.0,' not in (run / "metrics.jsonl").read_text().splitlines()[-1]
+    assert 0 < json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["update_skipped"] < 1
 
 
 @pytest.mark.parametrize("when", ["--total_steps 64", "--total_steps 2048 --checkpoint.minutes 1e-9"])
