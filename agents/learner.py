@@ -136,12 +136,18 @@ class Learner:
         torch._foreach_add_(squares, kept)
 
     @property
-    def stuck(self) -> bool:
-        """Whether at least PATIENCE updates in a row were skipped.
+    def skipped_in_a_row(self) -> int:
+        """Updates since the newest one with a finite gradient; the host waits for the device."""
+        return int(self._skipped_in_a_row)
 
-        Looked at after every PATIENCE updates only, for the answer is on the device and costs a wait.
+    @property
+    def stuck(self) -> bool:
+        """Whether PATIENCE updates in a row were skipped.
+
+        On a GPU the answer costs a wait: it is looked for after every PATIENCE updates only, so there may be more.
         """
-        return self.version % self.PATIENCE == 0 and int(self._skipped_in_a_row) >= self.PATIENCE
+        look = self._skipped_in_a_row.device.type == "cpu" or self.version % self.PATIENCE == 0
+        return look and self.skipped_in_a_row >= self.PATIENCE
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the agent's weights; tensors and plain values only."""

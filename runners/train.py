@@ -165,7 +165,7 @@ class Trainer:
             self.update(batch)
             if self.learner.stuck:
                 raise Stuck(
-                    f"the gradients of {self.learner.PATIENCE} updates in a row were not finite;"
+                    f"the gradients of {self.learner.skipped_in_a_row} updates in a row were not finite;"
                     f" the weights are those from before them, and the newest batch {self._dump(batch)}"
                 )
             self.profile.step()

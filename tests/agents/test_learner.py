@@ -134,6 +134,17 @@ def test_whether_a_gradient_is_finite_is_decided_without_a_look_at_it_where_that
         learner._step_if(torch.empty((), dtype=torch.bool, device="meta"))
 
 
+def test_a_learner_is_stuck_after_ten_skipped_updates_in_a_row_wherever_they_begin():
+    agent = make_agent()
+    learner = Learner(agent, CONFIG, total_steps=10**6)
+    for broken in [False] * 3 + [True] * 9 + [False] * 2 + [True] * 9:
+        learner.learn(spoilt(random_batch(agent)) if broken else random_batch(agent))
+        assert not learner.stuck
+    learner.learn(spoilt(random_batch(agent)))
+    assert learner.stuck
+    assert learner.skipped_in_a_row == 10
+
+
 def test_the_policy_lag_is_the_age_of_the_policy_in_updates():
     agent = make_agent()
     batch = random_batch(agent)._replace(version=torch.full((LENGTH, GAMES), 3))

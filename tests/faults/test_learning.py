@@ -56,7 +56,7 @@ def test_ten_updates_in_a_row_that_are_not_finite_end_the_run_with_the_weights_f
     assert error.count("\n") == 1
     assert "10 updates in a row were not finite" in error
     checkpoint = CheckpointStore(run / "checkpoints").find("last")
-    assert checkpoint.manifest.updates in range(GOOD + 10, GOOD + 20)
+    assert checkpoint.manifest.updates == GOOD + 10
     saved = load_file(checkpoint.folder / "weights.safetensors")
     assert all(torch.equal(saved[name], weights) for name, weights in before["weights"].items())
     (dump,) = run.glob("bad-batch-*.safetensors")
