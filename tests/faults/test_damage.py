@@ -5,10 +5,13 @@ import os
 import pickle
 import random
 import shutil
+from itertools import product
 
 import pytest
 
 from rfwp.runners.cli import main
+from rfwp.runners.errors import UserError
+from rfwp.runners.run_folder import RunFolder
 
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
@@ -98,6 +101,31 @@ def test_a_damaged_file_is_named_in_one_line_and_nothing_is_changed_or_run(run, 
         assert error.endswith(f"--resume_from {older}\n")
     assert contents(run) == before
     assert not mark.exists()
+
+
+def test_one_bit_flipped_anywhere_in_the_last_lines_of_a_config_is_refused(run):
+    folder, path = RunFolder(run), FILES["config"](run)
+    whole = path.read_bytes()
+    folder.read_values()
+    for index, bit in product(range(len(whole) - 130, len(whole)), (0, 5)):
+        data = bytearray(whole)
+        data[index] ^= 1 << bit
+        path.write_bytes(data)
+        with pytest.raises(UserError, match="config"):
+            folder.read_values()
+
+
+def test_a_config_without_a_checksum_is_read(run):
+    path = FILES["config"](run)
+    path.write_text(path.read_text().rpartition("# sha256")[0] + "...\n")
+    assert RunFolder(run).read_values()["total_steps"] == 800
+
+
+def test_a_config_that_goes_on_after_its_checksum_is_refused(run):
+    path = FILES["config"](run)
+    path.write_text(path.read_text().removesuffix("...\n") + "seed: 3\n...\n")
+    with pytest.raises(UserError, match="does not match its checksum"):
+        RunFolder(run).read_values()
 
 
 def test_the_checkpoint_that_is_offered_is_gone_on_from_and_the_damaged_one_set_aside(run, capsys):
