@@ -244,8 +244,14 @@ class Trainer:
             return
         game = self._newest_batch.columns(0, 1)
         self.agent.eval()  # dropout would draw from the generator
-        output, _ = self.agent(game.frame, game.reward, game.reset, game.state)
-        self.agent.train()
+        try:
+            output, _ = self.agent(game.frame, game.reward, game.reset, game.state)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return  # to save is worth more than to ask
+        finally:
+            self.agent.train()
         if not all(each.isfinite().all() for each in output):
             raise Diverged("the policy's logits and values are not finite any more")
 
@@ -329,14 +335,19 @@ def activation_bytes(agent: ActorCritic, frame_shape: tuple[int, int, int]) -> i
     return num_bytes(kept)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error is of an allocator: PyTorch's, CUDA's own (a context, pinned memory), cuBLAS's or cuDNN's."""
+    words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # the last ones are the CPU's
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in str(error) for each in words)
+
+
 @contextlib.contextmanager
 def sizes_named(config: TrainConfig) -> Iterator[None]:
     """Turns running out of the device's memory into a UserError with the sizes that did not fit."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # PyTorch's own for a GPU, and a plain one for the CPU
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and "can't allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         learner, games = config.learner, config.actors.games
         raise UserError(

@@ -99,18 +99,43 @@ def test_useless_weights_are_not_saved_when_the_run_is_told_to_stop(tmp_path, ca
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
-def test_memory_that_runs_out_later_names_the_sizes_and_keeps_a_checkpoint(tmp_path, capsys, broken):
-    def run_out(learner, batch):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+OUT_OF_MEMORY = {
+    "allocator": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "context": RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported asynchronously."),
+    "pinned": torch.AcceleratorError("CUDA error: out of memory"),
+    "cublas": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+    "python": MemoryError(),
+}
 
-    broken(run_out)
+
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
+def test_memory_that_runs_out_later_names_the_sizes_and_keeps_a_checkpoint(tmp_path, capsys, broken, kind):
+    def run_out(*words):
+        raise OUT_OF_MEMORY[kind]
+
+    def run_out_for_good(learner, batch):
+        learner.agent.forward = run_out  # whatever else it is asked
+        run_out()
+
+    broken(run_out_for_good)
     run = tmp_path / "run"
     assert main([*TRAIN, "--run", str(run)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    for size in ("actors.games 8", "learner.batch_size 4", "learner.unroll_length 16", "core lstm", "2.00 GiB"):
+    cause = str(OUT_OF_MEMORY[kind]).partition("\n")[0]
+    for size in ("actors.games 8", "learner.batch_size 4", "learner.unroll_length 16", "core lstm", cause):
         assert size in error
     assert CheckpointStore(run / "checkpoints").find("last").manifest.updates == GOOD
+
+
+def test_an_error_that_is_not_of_memory_is_not_taken_for_one(tmp_path, broken):
+    def fail(learner, batch):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    broken(fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        main([*TRAIN, "--run", str(tmp_path / "run")])
 
 
 def test_memory_that_runs_out_at_the_start_names_the_sizes_and_creates_nothing(tmp_path, capsys, monkeypatch):
