@@ -8,6 +8,7 @@ import shutil
 from itertools import product
 
 import pytest
+from harness import permissions_count
 
 from rfwp.runners.cli import main
 from rfwp.runners.errors import UserError
@@ -179,12 +180,19 @@ def test_metrics_that_were_moved_away_begin_anew(run):
     assert main(resume(run, "1600")) == 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 @pytest.mark.parametrize("file", FILES)
-def test_an_unreadable_file_is_named(run, capsys, file):
-    FILES[file](run).chmod(0)
-    assert main(resume(run)) == 2
-    assert FILES[file](run).name in capsys.readouterr().err
+def test_an_unreadable_file_is_named_and_nothing_is_changed(run, capsys, file):
+    path = FILES[file](run)
+    before = contents(run)
+    path.chmod(0)
+    capsys.readouterr()
+    with permissions_count():
+        assert main(resume(run)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert path.name in error
+    path.chmod(0o600)
+    assert contents(run) == before
 
 
 def test_resume_from_needs_a_run_that_exists(tmp_path, capsys):
