@@ -1,5 +1,6 @@
 """Whole runs through the command line's own functions and processes: real games, real signals, real files."""
 
+import copy
 import gzip
 import json
 import os
@@ -14,6 +15,10 @@ from safetensors.torch import load_file
 
 from rfwp.runners import components
 from rfwp.runners.cli import main
+from rfwp.runners.options import config_from_words
+from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.signals import StopSignals
+from rfwp.runners.train import Trainer
 
 SMALL = "--encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
 TOY = ["--env", "delayed_cue", "--final_games", "0", *SMALL]
@@ -92,6 +97,54 @@ def test_a_resumed_run_goes_on_where_it_was(tmp_path):
     assert {400, 800} <= set(steps)
     versions = [line["updates"] for line in lines(tmp_path / "run")]
     assert versions == [step // 20 for step in steps]
+
+
+class Watcher:
+    """A display that shows nothing and asks for a stop once the run has got so far."""
+
+    def __init__(self, stop, at):
+        self.stop, self.at = stop, at
+
+    def advance(self, agent_steps):
+        if agent_steps >= self.at:
+            self.stop.ask()
+
+    def update(self, line): ...
+
+    def note(self, message): ...
+
+
+@pytest.mark.parametrize("core", ["lstm", "rdn --core.dropout 0.1"])
+def test_a_run_taken_up_from_its_files_equals_the_one_that_was_stopped_bit_for_bit(tmp_path, monkeypatch, core):
+    words = [*TOY, "--core", *core.split(), "--sync", "--seed", "3", "--total_steps", "2_000"]
+    config, folder, stop = config_from_words(words), RunFolder(tmp_path / "run"), StopSignals()
+    folder.create()
+    batches = []
+    update = Trainer.update
+    monkeypatch.setattr(Trainer, "update", lambda self, batch: [batches.append(batch), update(self, batch)])
+    stopped = Trainer(config)
+    stopped.run(folder, Watcher(stop, at=400), stop)
+    assert stopped.learner.version == len(batches) == 20
+    state = copy.deepcopy(stopped.state_dict())
+
+    resumed = Trainer(config)
+    assert not same(resumed.agent.state_dict(), stopped.agent.state_dict())
+    resumed.resume(folder.checkpoints.find("last"))
+    assert same(resumed.agent.state_dict(), stopped.agent.state_dict())
+    assert same(resumed.state_dict(), state)  # with the generators, of which one is of the whole process
+    assert resumed.learner.learning_rate == stopped.learner.learning_rate
+
+    for batch in batches:
+        learned = []
+        for trainer in (stopped, resumed):
+            torch.set_rng_state(state["random"])
+            learned.append(trainer.learner.learn(batch))
+        assert same(*learned)
+        assert same(stopped.agent.state_dict(), resumed.agent.state_dict())
+    torch.set_rng_state(state["random"])
+    after = stopped.state_dict()
+    assert same(resumed.state_dict(), after)
+    assert not same(after["learner"], state["learner"])
 
 
 def test_a_complete_run_is_left_as_it_is(tmp_path, capsys):
