@@ -186,6 +186,23 @@ def test_a_signal_saves_and_ends_every_process(start, tmp_path, number, code):
     assert steps == lines(run)[-1]["agent_steps"]
 
 
+def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(start, tmp_path):
+    run = tmp_path / "run"
+    process = start("train", *TOY, "--total_steps", "1_000_000_000", "--run", str(run))
+    wait_for(lambda: has_trained(run))
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    (run / "checkpoints").rmdir()
+    (run / "checkpoints").touch()  # what a clean stop tries for some seconds to write to
+    process.send_signal(signal.SIGINT)
+    assert any("checkpoints cannot be written" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert output == ""  # not even what is lost
+    assert not alive(children)
+
+
 def test_killing_the_main_process_leaves_no_actor_behind(start, tmp_path):
     run, shared = tmp_path / "run", set(os.listdir("/dev/shm"))
     process = start("train", *PONG, "--run", str(run))
