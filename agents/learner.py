@@ -104,28 +104,50 @@ class Learner:
             loss.backward()  # type: ignore[no-untyped-call]
         with self.phases("optimise"):
             norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.config.gradient_clip)
-            self._drop_gradient_unless(norm.isfinite())
-            self.optimiser.step()
+            self._step_if(norm.isfinite())
         self._skipped_in_a_row = torch.where(norm.isfinite(), 0, self._skipped_in_a_row + 1)
         self.version += 1
         self.agent_steps += batch.unroll_length * batch.batch_size
         return metrics._replace(gradient_norm=norm.detach(), update_skipped=1.0 - norm.isfinite().float())
 
-    def _drop_gradient_unless(self, finite: Tensor) -> None:
-        """One infinity would make every weight NaN for good. Decided on the device: nothing waits for the answer."""
-        if finite.device.type == "cpu" and finite:  # there a look costs nothing, and saves a copy of the gradient
-            return
+    def _step_if(self, finite: Tensor) -> None:
+        """One step of the optimiser, or none: one infinity would make every weight and mean square NaN for good."""
+        if finite.device.type == "cpu":  # where a look costs nothing
+            if finite:
+                self.optimiser.step()
+        else:
+            self._step_and_undo_unless(finite)
+
+    def _step_and_undo_unless(self, finite: Tensor) -> None:
+        """The same, decided on the device: nothing waits for the answer. Only the optimiser's count of steps goes on.
+
+        A gradient of zeros changes no weight, but RMSProp's mean squares decay with it: they are put back.
+        """
         for parameter in self.agent.parameters():
             if parameter.grad is not None:
                 parameter.grad = torch.where(finite, parameter.grad, 0.0)
+        squares = [state["square_avg"] for state in self.optimiser.state.values()]
+        if not squares:  # the first step: they begin at 0
+            self.optimiser.step()
+            return
+        kept = torch._foreach_mul(squares, 1.0 - finite.float())
+        self.optimiser.step()
+        torch._foreach_mul_(squares, finite.float())
+        torch._foreach_add_(squares, kept)
+
+    @property
+    def skipped_in_a_row(self) -> int:
+        """Updates since the newest one with a finite gradient; the host waits for the device."""
+        return int(self._skipped_in_a_row)
 
     @property
     def stuck(self) -> bool:
-        """Whether at least PATIENCE updates in a row were skipped.
+        """Whether PATIENCE updates in a row were skipped.
 
-        Looked at after every PATIENCE updates only, for the answer is on the device and costs a wait.
+        On a GPU the answer costs a wait: it is looked for after every PATIENCE updates only, so there may be more.
         """
-        return self.version % self.PATIENCE == 0 and int(self._skipped_in_a_row) >= self.PATIENCE
+        look = self._skipped_in_a_row.device.type == "cpu" or self.version % self.PATIENCE == 0
+        return look and self.skipped_in_a_row >= self.PATIENCE
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the agent's weights; tensors and plain values only."""

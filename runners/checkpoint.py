@@ -121,7 +121,7 @@ class CheckpointStore:
         target = self.path(manifest.agent_steps)
         if target.exists():  # stopped again before any further update: the same weights
             return target
-        temporary = self.folder / f".{target.name}.tmp-{os.getpid()}"
+        temporary = self._temporary(target)
         for leftover in self.folder.glob(".step-*.tmp-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -180,18 +180,30 @@ class CheckpointStore:
             return False
         return True
 
-    def prune(self, keep: int) -> None:
-        """Deletes all but the newest `keep` checkpoints and the best one."""
-        steps = self.steps()
-        if len(steps) <= keep:
-            return
-        try:
-            best = self.find("best").manifest.agent_steps
-        except UserError:  # one of them is damaged: whoever runs this should look before anything is deleted
-            return
-        for step in steps[:-keep]:
-            if step != best:
-                shutil.rmtree(self.path(step), ignore_errors=True)
+    def prune(self, keep: int) -> list[str]:
+        """Deletes all but the newest `keep` checkpoints and the best one.
+
+        One whose manifest cannot be read is left and not counted; what is wrong with each of those is returned.
+        """
+        readable, problems = [], []
+        for step in self.steps():
+            try:
+                readable.append(self._open(step))
+            except UserError as error:
+                problems.append(str(error))
+        best = max(readable, key=_merit, default=None)
+        for checkpoint in readable[:-keep]:
+            if checkpoint is not best:
+                self._delete(checkpoint.folder)
+        return problems
+
+    def _delete(self, folder: Path) -> None:
+        """By way of a temporary name: a kill in the middle leaves no half of a checkpoint, but what `save` sweeps."""
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder.rename(self._temporary(folder)))
+
+    def _temporary(self, folder: Path) -> Path:
+        return self.folder / f".{folder.name}.tmp-{os.getpid()}"
 
     def path(self, agent_steps: int) -> Path:
         """Where the checkpoint after so many agent steps is, or would be."""

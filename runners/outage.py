@@ -36,4 +36,4 @@ class Outage:
         self._wait = min(max(self.FIRST_WAIT, 2 * self._wait), self.LONGEST_WAIT)
         self._next_report = time.monotonic() + self._wait
         cause = " ".join(filter(None, [error.strerror or str(error), error.filename and f"({error.filename})"]))
-        self._report(f"{self._what}: {cause}; training goes on")
+        self._report(f"{self._what}: {cause}; it is tried again")

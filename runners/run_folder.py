@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +22,7 @@ from rfwp.runners.options import Values, config_from_values, read_config_file
 
 _END = "...\n"  # YAML's end of a document: shows that nothing is missing
 _CHECKSUM = "# sha256 of the lines above: "
+_LIKE_A_CHECKSUM = re.compile(r"^#.*sha256|[0-9a-f]{64}$", re.MULTILINE)  # a damaged one; old files have none
 
 
 class RunFolder:
@@ -68,10 +70,10 @@ class RunFolder:
             raise UserError(f"run: {str(self.path)!r} is no run folder: it has no config.yaml")
         values = read_config_file(self.config_file)
         text = self.config_file.read_text()
-        if not text.endswith(_END):
+        if not text.endswith(f"\n{_END}"):
             raise UserError(f"run: {str(self.config_file)!r} is cut short: it must end with the line `...`")
-        body, found, sha256 = text.removesuffix(_END).rpartition(_CHECKSUM)
-        if found and sha256.strip() != _sha256(body):
+        body, _, _ = text.rpartition(_CHECKSUM)
+        if _LIKE_A_CHECKSUM.search(text) and text != f"{body}{_CHECKSUM}{_sha256(body)}\n{_END}":
             raise UserError(
                 f"run: {str(self.config_file)!r} is damaged: it does not match its checksum (to change settings,"
                 " use the options; if you edited it on purpose, delete the line with the checksum)"
@@ -94,11 +96,15 @@ class RunFolder:
         write_whole(self.config_file, f"{body}{_CHECKSUM}{_sha256(body)}\n{_END}")
 
     def dump_batch(self, batch: Trajectory, agent_steps: int) -> Path:
-        """Keeps a batch that cannot be learned from, for whoever looks for the cause."""
+        """Keeps a batch that cannot be learned from, for whoever looks for the cause; OSError if the disk is full."""
         tensors = {f"state.{index}": leaf for index, leaf in enumerate(batch.state)}
         tensors |= dict(zip(batch._fields[:-1], batch[:-1], strict=True))
         path = self.path / f"bad-batch-{agent_steps:012d}.safetensors"
-        path.write_bytes(safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        try:
+            path.write_bytes(safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         return path
 
     def locked(self) -> AbstractContextManager[None]:

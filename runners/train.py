@@ -65,6 +65,7 @@ class Trainer:
     """One training run in one process."""
 
     RETRY_SECONDS = 20.0  # after a checkpoint that could not be written
+    LAST_SECONDS = 4.0  # for saving when the run was told to stop, or failed: whoever sent SIGTERM will not wait long
 
     def __init__(self, config: TrainConfig) -> None:
         """Builds agent and learner, and checks that the run fits the machine; creates no files and no processes."""
@@ -84,6 +85,8 @@ class Trainer:
         self.wall_seconds = 0.0
         self.frames_per_step = config.env.spec().frames_per_step
         self._logged_steps = 0
+        self._newest_batch: Trajectory | None = None
+        self._told: set[str] = set()  # damaged checkpoints that the user knows of
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Takes up a checkpoint of the same run."""
@@ -101,8 +104,9 @@ class Trainer:
 
         Raises:
             ActorFailure: actors fail over and over. A checkpoint is saved before.
-            Diverged: the weights have become useless. They are not saved: the newest checkpoint is from before.
+            Diverged: the weights have become useless. They are never saved: the newest checkpoint is from before.
             Stuck: no gradient is finite any more, of weights that are. These are saved, and the batch beside them.
+            SystemExit: a signal arrived, and the disk did not take the checkpoint. Has the signal's exit code.
         """
         self.folder, self.display = folder, display
         self.profile = Profile(folder.profile, profile_updates, display.note)
@@ -121,7 +125,7 @@ class Trainer:
                 self.profile.finish()
             finally:
                 if not isinstance(sys.exception(), Diverged):
-                    self._save()
+                    self._save_at_the_end(stop)
 
     def start_actors(self) -> ActorPool:
         """Starts the processes that play the games; to be closed."""
@@ -160,10 +164,9 @@ class Trainer:
         for batch in batches:
             self.update(batch)
             if self.learner.stuck:
-                path = self.folder.dump_batch(batch, self.learner.agent_steps)
                 raise Stuck(
-                    f"the gradients of {self.learner.PATIENCE} updates in a row were not finite;"
-                    f" the weights from before them are saved, and the newest batch is in {path}"
+                    f"the gradients of {self.learner.skipped_in_a_row} updates in a row were not finite;"
+                    f" the weights are those from before them, and the newest batch {self._dump(batch)}"
                 )
             self.profile.step()
             while collector.games:
@@ -175,8 +178,16 @@ class Trainer:
             self.display.advance(self.learner.agent_steps)
         self._write_line(log)
 
+    def _dump(self, batch: Trajectory) -> str:
+        """Keeps a batch; says where it is, or why it is not."""
+        try:
+            return f"is in {self.folder.dump_batch(batch, self.learner.agent_steps)}"
+        except OSError as error:
+            return f"cannot be written: {error.strerror or error}"
+
     def update(self, batch: Trajectory) -> None:
         """Learns from a batch and hands the new weights to the collector."""
+        self._newest_batch = batch
         metrics = self.learner.learn(batch)
         with self.learner.phases("publish"):
             self.averages.add(metrics)
@@ -209,7 +220,43 @@ class Trainer:
         self._disk["metrics"].attempt(partial(log.write, line))
         self.display.update(line)
 
+    def _save_at_the_end(self, stop: StopSignals) -> None:
+        """Saves once the disk takes it: after a complete run however long that is, else within LAST_SECONDS.
+
+        That it does not is reported, and hides nothing: neither why the run failed nor which signal ended it.
+        """
+        failed, deadline = sys.exception() is not None, math.inf
+        while not self._disk["checkpoints"].attempt(self._save):
+            if failed or stop.wanted:
+                deadline = min(deadline, time.monotonic() + self.LAST_SECONDS)
+            if time.monotonic() >= deadline:
+                saved, now = max(self.folder.checkpoints.steps(), default=0), self.learner.agent_steps
+                self.display.note(f"not saved: what was learned from agent step {saved:,} to {now:,} is lost")
+                if stop.received is not None and not failed:
+                    sys.exit(stop.exit_code)
+                return
+            time.sleep(self.LAST_SECONDS / 8)
+
+    @torch.no_grad()
+    def _check_agent(self) -> None:
+        """Raises Diverged. The newest weights may be useless before anything acts with them, so they are asked here."""
+        if self._newest_batch is None:
+            return
+        game = self._newest_batch.columns(0, 1)
+        self.agent.eval()  # dropout would draw from the generator
+        try:
+            output, _ = self.agent(game.frame, game.reward, game.reset, game.state)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return  # to save is worth more than to ask
+        finally:
+            self.agent.train()
+        if not all(each.isfinite().all() for each in output):
+            raise Diverged("the policy's logits and values are not finite any more")
+
     def _save(self) -> None:
+        self._check_agent()
         size, sha256 = self._log.position()
         manifest = Manifest(
             agent_steps=self.learner.agent_steps,
@@ -220,7 +267,10 @@ class Trainer:
             metrics_sha256=sha256,
         )
         self.folder.checkpoints.save(self.agent, self.state_dict(), manifest)
-        self.folder.checkpoints.prune(self.config.checkpoint.keep)
+        for problem in self.folder.checkpoints.prune(self.config.checkpoint.keep):
+            if problem not in self._told:
+                self._told.add(problem)
+                self.display.note(f"{problem}; it is left as it is")
 
     def _report_failure(self, failure: ActorFailure) -> None:
         reason = str(failure).partition("\n")[0]
@@ -312,14 +362,19 @@ def kept_bytes(forward: Callable[[], object]) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error is of an allocator: PyTorch's, CUDA's own (a context, pinned memory), cuBLAS's or cuDNN's."""
+    words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # the last ones are the CPU's
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in str(error) for each in words)
+
+
 @contextlib.contextmanager
 def sizes_named(config: TrainConfig) -> Iterator[None]:
     """Turns running out of the device's memory into a UserError with the sizes that did not fit."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # PyTorch's own for a GPU, and a plain one for the CPU
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and "can't allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         learner, games = config.learner, config.actors.games
         raise UserError(

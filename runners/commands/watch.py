@@ -28,12 +28,14 @@ def run(argv: Sequence[str]) -> int:
     folder = RunFolder(Path(values.run))
     config = folder.read_config()
     env = _check(values, config)
-    checkpoint = folder.checkpoints.find(values.checkpoint)
+    with folder.checkpoints.whole_one_offered("--checkpoint"):
+        checkpoint = folder.checkpoints.find(values.checkpoint)
     instead = f"rfwp evaluate {shlex.quote(values.run)} --video"
     check_display(instead)
     torch.set_num_threads(machine.learner_threads())
     agent = build_agent(config, machine.pick_device(values.device)).eval()
-    checkpoint.load_weights(agent)
+    with folder.checkpoints.whole_one_offered("--checkpoint"):
+        checkpoint.load_weights(agent)
     picture_for = picture_of(values.overlay, agent, config, checkpoint.manifest.agent_steps, values.policy)
     with Screen(env) as screen:
         screen.reset(values.seed)  # for the size of its screens

@@ -94,19 +94,55 @@ def test_an_update_is_rmsprop_on_the_clipped_gradient():
     assert metrics.gradient_norm > config.gradient_clip  # it is told before the clip
 
 
-def test_a_gradient_that_is_not_finite_changes_no_weight_and_a_finite_one_is_used_bit_for_bit():
-    agent, batch = make_agent(), random_batch(make_agent())
-    learner, before = Learner(agent, CONFIG, total_steps=10**6), weights(agent)
-    broken = batch._replace(state=tuple(torch.full_like(leaf, float("nan")) for leaf in batch.state))
-    assert learner.learn(broken).update_skipped == 1
-    assert torch.equal(weights(agent), before)
-    gradients = [parameter.grad.clone() for parameter in agent.parameters()]
-    for finite, expected in ((True, 1.0), (False, 0.0)):
+def spoilt(batch: Trajectory) -> Trajectory:
+    return batch._replace(state=tuple(torch.full_like(leaf, float("nan")) for leaf in batch.state))
+
+
+@pytest.mark.parametrize("form", ["_step_if", "_step_and_undo_unless"])
+@pytest.mark.parametrize("healthy", [0, 2])
+def test_after_a_gradient_that_is_not_finite_everything_is_as_if_it_had_not_been(monkeypatch, form, healthy):
+    reference = make_agent()
+    expected = Learner(reference, CONFIG, total_steps=10**6)
+    for seed in range(healthy):
+        expected.learn(random_batch(reference, seed))
+
+    agent = make_agent()
+    learner = Learner(agent, CONFIG, total_steps=10**6)
+    monkeypatch.setattr(learner, "_step_if", getattr(learner, form))
+    for seed in range(healthy):
+        assert learner.learn(random_batch(agent, seed)).update_skipped == 0
+    assert learner.learn(spoilt(random_batch(agent))).update_skipped == 1
+    expected.version, expected.agent_steps = learner.version, learner.agent_steps  # the schedule goes on
+
+    for seed in range(2):
+        assert torch.equal(weights(agent), weights(reference))
+        learner.learn(random_batch(agent, seed)), expected.learn(random_batch(reference, seed))
+    assert torch.equal(weights(agent), weights(reference))
+    assert mean_squares(learner) == mean_squares(expected)
+
+
+def mean_squares(learner: Learner) -> list[list[float]]:
+    return [state["square_avg"].flatten().tolist() for state in learner.optimiser.state.values()]
+
+
+def test_whether_a_gradient_is_finite_is_decided_without_a_look_at_it_where_that_costs_a_wait():
+    agent = make_agent().to("meta")  # whose values cannot be looked at
+    learner = Learner(agent, CONFIG, total_steps=10**6)
+    for _ in range(2):
         for parameter in agent.parameters():
-            parameter.grad = torch.ones_like(parameter)
-        learner._drop_gradient_unless(torch.tensor(finite))
-        assert all((parameter.grad == expected).all() for parameter in agent.parameters())
-    assert all((gradient == 0).all() for gradient in gradients)
+            parameter.grad = torch.empty_like(parameter)
+        learner._step_if(torch.empty((), dtype=torch.bool, device="meta"))
+
+
+def test_a_learner_is_stuck_after_ten_skipped_updates_in_a_row_wherever_they_begin():
+    agent = make_agent()
+    learner = Learner(agent, CONFIG, total_steps=10**6)
+    for broken in [False] * 3 + [True] * 9 + [False] * 2 + [True] * 9:
+        learner.learn(spoilt(random_batch(agent)) if broken else random_batch(agent))
+        assert not learner.stuck
+    learner.learn(spoilt(random_batch(agent)))
+    assert learner.stuck
+    assert learner.skipped_in_a_row == 10
 
 
 def test_the_policy_lag_is_the_age_of_the_policy_in_updates():

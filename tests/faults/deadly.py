@@ -1,4 +1,4 @@
-"""A world whose process kills itself, now and then, in the middle of writing a row. Actor processes import it."""
+"""Worlds that fail: one kills its process in the middle of writing a row, one raises. Actor processes import them."""
 
 import os
 import random
@@ -46,3 +46,30 @@ class Config(delayed_cue.Config):
 
     def build(self, num_envs, num_threads=1):
         return Deadly(super().build(num_envs, num_threads))
+
+
+class Breaking(World):
+    """Another world, which lasts for 40 steps."""
+
+    def __init__(self, world):
+        self.spec, self._world, self._steps = world.spec, world, 0
+
+    def reset(self, seed):
+        return self._world.reset(seed)
+
+    def step(self, action):
+        self._steps += 1
+        if self._steps > 40:
+            raise RuntimeError("the game broke")
+        return self._world.step(action)
+
+    def close(self):
+        self._world.close()
+
+
+@dataclass(frozen=True)
+class BreakingConfig(delayed_cue.Config):
+    """delayed_cue, in processes that fail again and again."""
+
+    def build(self, num_envs, num_threads=1):
+        return Breaking(super().build(num_envs, num_threads))

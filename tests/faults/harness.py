@@ -1,6 +1,7 @@
 """A real `rfwp train` process, driven and watched from outside."""
 
 import contextlib
+import ctypes
 import json
 import os
 import subprocess
@@ -128,6 +129,23 @@ def full(folder: Path) -> Iterator[None]:
         yield
     finally:
         filler.unlink()
+
+
+@contextlib.contextmanager
+def permissions_count() -> Iterator[None]:
+    """Within it, this thread may read and write only what files allow their owner, even if it is root's."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of capabilities(7), and this thread
+    held = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable ones, twice
+    libc.capget(header, held)
+    fewer = type(held)(*held)
+    fewer[0] &= ~0b110  # without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+    try:
+        if libc.capset(header, fewer):
+            raise OSError(ctypes.get_errno(), "capset")
+        yield
+    finally:
+        libc.capset(header, held)
 
 
 def shared_memory() -> set[str]:

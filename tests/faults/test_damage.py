@@ -5,10 +5,14 @@ import os
 import pickle
 import random
 import shutil
+from itertools import product
 
 import pytest
+from harness import permissions_count
 
 from rfwp.runners.cli import main
+from rfwp.runners.errors import UserError
+from rfwp.runners.run_folder import RunFolder
 
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
@@ -100,6 +104,31 @@ def test_a_damaged_file_is_named_in_one_line_and_nothing_is_changed_or_run(run, 
     assert not mark.exists()
 
 
+def test_one_bit_flipped_anywhere_in_the_last_lines_of_a_config_is_refused(run):
+    folder, path = RunFolder(run), FILES["config"](run)
+    whole = path.read_bytes()
+    folder.read_values()
+    for index, bit in product(range(len(whole) - 130, len(whole)), (0, 5)):
+        data = bytearray(whole)
+        data[index] ^= 1 << bit
+        path.write_bytes(data)
+        with pytest.raises(UserError, match="config"):
+            folder.read_values()
+
+
+def test_a_config_without_a_checksum_is_read(run):
+    path = FILES["config"](run)
+    path.write_text(path.read_text().rpartition("# sha256")[0] + "...\n")
+    assert RunFolder(run).read_values()["total_steps"] == 800
+
+
+def test_a_config_that_goes_on_after_its_checksum_is_refused(run):
+    path = FILES["config"](run)
+    path.write_text(path.read_text().removesuffix("...\n") + "seed: 3\n...\n")
+    with pytest.raises(UserError, match="does not match its checksum"):
+        RunFolder(run).read_values()
+
+
 def test_the_checkpoint_that_is_offered_is_gone_on_from_and_the_damaged_one_set_aside(run, capsys):
     older, damaged = checkpoints(run)
     flip(damaged / "trainer.pt", None)
@@ -110,6 +139,19 @@ def test_the_checkpoint_that_is_offered_is_gone_on_from_and_the_damaged_one_set_
     assert (aside / "metrics.jsonl").read_bytes() == metrics  # nothing that was told is lost
     assert not (run / "metrics.jsonl").read_bytes().startswith(metrics)
     assert main(resume(run, "1400")) == 0  # the newest one is whole again
+
+
+def test_old_checkpoints_are_deleted_beside_a_damaged_one_which_is_left_and_told_of_once(run, capsys):
+    damaged = FILES["manifest"](run)
+    damaged.unlink()
+    older = int(checkpoints(run)[0].name.removeprefix("step-"))
+    words = ["--resume_from", str(older), "--checkpoint.minutes", "1e-5", "--checkpoint.keep", "2"]
+    aside = damaged.parent.with_name("step-000000000001")  # older than what is resumed: it is not set aside
+    damaged.parent.rename(aside)
+    capsys.readouterr()
+    assert main(resume(run, "1200", *words)) == 0
+    assert capsys.readouterr().out.count(f"{aside / 'manifest.json'} is missing") == 1
+    assert len(checkpoints(run)) <= 4  # that one, the newest two, and the best
 
 
 def test_evaluate_offers_the_older_checkpoint_too(run, capsys):
@@ -140,12 +182,19 @@ def test_metrics_that_were_moved_away_begin_anew(run):
     assert main(resume(run, "1600")) == 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 @pytest.mark.parametrize("file", FILES)
-def test_an_unreadable_file_is_named(run, capsys, file):
-    FILES[file](run).chmod(0)
-    assert main(resume(run)) == 2
-    assert FILES[file](run).name in capsys.readouterr().err
+def test_an_unreadable_file_is_named_and_nothing_is_changed(run, capsys, file):
+    path = FILES[file](run)
+    before = contents(run)
+    path.chmod(0)
+    capsys.readouterr()
+    with permissions_count():
+        assert main(resume(run)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert path.name in error
+    path.chmod(0o600)
+    assert contents(run) == before
 
 
 def test_resume_from_needs_a_run_that_exists(tmp_path, capsys):

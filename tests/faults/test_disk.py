@@ -1,17 +1,27 @@
 """A disk that fills up, for real: a small file system in memory. Root may mount one; without, these are skipped."""
 
+import errno
 import json
 import os
+import signal
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from harness import SMALL, Run, full, small_disk
 
+from rfwp.agents.actors import ActorFailure
+from rfwp.agents.learner import Learner
+from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.cli import main
 from rfwp.runners.outage import Outage
+from rfwp.runners.train import Trainer
 
-pytestmark = pytest.mark.slow
+TRAIN = (
+    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
+    " --actors.games 8 --sync --total_steps 320"
+).split()
 
 
 @pytest.fixture
@@ -23,6 +33,7 @@ def disk(tmp_path):
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_a_warning_and_saves_again_when_there_is_space(disk):
     run = Run(disk / "run", SMALL)
     run.log = disk.parent / "log"
@@ -50,6 +61,7 @@ def test_training_goes_on_with_a_warning_and_saves_again_when_there_is_space(dis
     assert not list((run.folder / "checkpoints").glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_film_that_does_not_fit_is_refused_in_one_line_and_leaves_nothing(disk, capfd):
     words = "--env.game pong --preset cpu --core feedforward --final_games 0 --actors.games 2 --learner.batch_size 2"
     folder = disk / "run"
@@ -78,3 +90,105 @@ def test_reports_of_an_outage_become_rarer(monkeypatch):
     assert waits == [10, 20, 40, 80, 160, 320]
     assert outage.attempt(lambda: None)
     assert "over after 1000 failed" in reports[-1][1]
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Checkpoints and batches do not fit, for the first so many attempts; what is tried last is tried for a moment."""
+
+    def install(attempts):
+        def fails_first(write):
+            left = iter(range(attempts))
+
+            def fail_or_write(self, *words):
+                if next(left, None) is not None:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return write(self, *words)
+
+            return fail_or_write
+
+        monkeypatch.setattr(Trainer, "LAST_SECONDS", 0.4)
+        monkeypatch.setattr(CheckpointStore, "save", fails_first(CheckpointStore.save))
+        monkeypatch.setattr(Path, "write_bytes", fails_first(Path.write_bytes))
+
+    return install
+
+
+@pytest.fixture
+def after_three_updates(monkeypatch):
+    """Does something to every later batch, or instead of learning from it."""
+
+    def install(act):
+        learn = Learner.learn
+
+        def act_and_learn(self, batch):
+            return learn(self, act(batch) if self.version >= 3 else batch)
+
+        monkeypatch.setattr(Learner, "learn", act_and_learn)
+
+    return install
+
+
+def test_a_complete_run_waits_for_space_to_save_and_is_evaluated_then(tmp_path, capsys, full_disk):
+    full_disk(attempts=3)
+    run = tmp_path / "run"
+    assert main([*TRAIN, "--final_games", "2", "--run", str(run)]) == 0
+    assert "checkpoints cannot be written: No space left" in capsys.readouterr().out
+    assert CheckpointStore(run / "checkpoints").find("last").manifest.agent_steps >= 320
+    assert len(list((run / "eval").iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_that_cannot_save_keeps_the_code_of_the_signal_and_says_what_is_lost(
+    tmp_path, capsys, full_disk, after_three_updates, number
+):
+    def stop(batch):
+        os.kill(os.getpid(), number)
+        return batch
+
+    full_disk(attempts=10**9)
+    after_three_updates(stop)
+    with pytest.raises(SystemExit) as end:
+        main([*TRAIN, "--run", str(tmp_path / "run")])
+    assert end.value.code == 128 + number
+    shown = capsys.readouterr().out
+    assert "checkpoints cannot be written: No space left" in shown
+    assert "learned from agent step 0 to 256 is lost" in shown
+    assert "; saved" not in shown
+
+
+def test_a_complete_run_that_waits_for_space_can_be_told_to_stop(tmp_path, capsys, full_disk, monkeypatch):
+    attempts = iter(range(10**9))
+
+    def fail(store, *words):
+        if next(attempts) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    full_disk(attempts=10**9)
+    monkeypatch.setattr(CheckpointStore, "save", fail)
+    with pytest.raises(SystemExit) as end:
+        main([*TRAIN, "--run", str(tmp_path / "run")])
+    assert end.value.code == 143
+    assert "learned from agent step 0 to 320 is lost" in capsys.readouterr().out
+
+
+def test_a_failure_to_save_hides_no_failure_before_it(tmp_path, capsys, full_disk, after_three_updates):
+    def fail(batch):
+        raise ActorFailure("ValueError: of the game")
+
+    full_disk(attempts=10**9)
+    after_three_updates(fail)
+    assert main([*TRAIN, "--run", str(tmp_path / "run")]) == 1
+    shown = capsys.readouterr()
+    assert "ValueError: of the game" in shown.err
+    assert "learned from agent step 0 to 192 is lost" in shown.out
+
+
+def test_a_bad_batch_that_cannot_be_kept_hides_no_bad_gradients(tmp_path, capsys, full_disk, after_three_updates):
+    full_disk(attempts=10**9)
+    after_three_updates(lambda batch: batch._replace(behaviour=batch.behaviour * float("nan")))
+    assert main([*TRAIN, "--total_steps", "1_000_000", "--run", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert "updates in a row were not finite" in error
+    assert "the newest batch cannot be written: No space left on device" in error

@@ -1,5 +1,9 @@
 """Gradients that are not finite, and memory that runs out: what was learned is kept, and the cause is told."""
 
+import json
+import os
+import signal
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,6 +16,9 @@ from rfwp.runners.cli import main
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
     " --actors.games 8 --sync --total_steps 1_000_000"
+).split()
+USELESS = (  # weights of 1e37 and more after the first update
+    "--core linear_transformer --core.num_heads 2 --core.head_size 4 --learner.learning_rate 1e37"
 ).split()
 GOOD = 7  # updates before it goes wrong
 
@@ -49,7 +56,7 @@ def test_ten_updates_in_a_row_that_are_not_finite_end_the_run_with_the_weights_f
     assert error.count("\n") == 1
     assert "10 updates in a row were not finite" in error
     checkpoint = CheckpointStore(run / "checkpoints").find("last")
-    assert checkpoint.manifest.updates in range(GOOD + 10, GOOD + 20)
+    assert checkpoint.manifest.updates == GOOD + 10
     saved = load_file(checkpoint.folder / "weights.safetensors")
     assert all(torch.equal(saved[name], weights) for name, weights in before["weights"].items())
     (dump,) = run.glob("bad-batch-*.safetensors")
@@ -67,21 +74,68 @@ def test_single_updates_that_are_not_finite_are_skipped_and_counted(tmp_path, br
     broken(spoil_every_other)
     run = tmp_path / "run"
     assert main([*TRAIN, "--total_steps", "3000", "--run", str(run)]) == 0
-    assert '"update_skipped": 0.0,' not in (run / "metrics.jsonl").read_text().splitlines()[-1]
+    assert 0 < json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["update_skipped"] < 1
 
 
-def test_memory_that_runs_out_later_names_the_sizes_and_keeps_a_checkpoint(tmp_path, capsys, broken):
-    def run_out(learner, batch):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+@pytest.mark.parametrize("when", ["--total_steps 64", "--total_steps 2048 --checkpoint.minutes 1e-9"])
+def test_weights_that_became_useless_in_the_newest_update_are_not_saved(tmp_path, capsys, when):
+    assert main([*TRAIN, *USELESS, *when.split(), "--run", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "lower learner.learning_rate" in error
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
-    broken(run_out)
+
+def test_useless_weights_are_not_saved_when_the_run_is_told_to_stop(tmp_path, capsys, monkeypatch):
+    learn = Learner.learn
+
+    def learn_and_stop(self, batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return learn(self, batch)
+
+    monkeypatch.setattr(Learner, "learn", learn_and_stop)
+    assert main([*TRAIN, *USELESS, "--run", str(tmp_path / "run")]) == 1
+    assert "lower learner.learning_rate" in capsys.readouterr().err
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+OUT_OF_MEMORY = {
+    "allocator": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "context": RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported asynchronously."),
+    "pinned": torch.AcceleratorError("CUDA error: out of memory"),
+    "cublas": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+    "python": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
+def test_memory_that_runs_out_later_names_the_sizes_and_keeps_a_checkpoint(tmp_path, capsys, broken, kind):
+    def run_out(*words):
+        raise OUT_OF_MEMORY[kind]
+
+    def run_out_for_good(learner, batch):
+        learner.agent.forward = run_out  # whatever else it is asked
+        run_out()
+
+    broken(run_out_for_good)
     run = tmp_path / "run"
     assert main([*TRAIN, "--run", str(run)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    for size in ("actors.games 8", "learner.batch_size 4", "learner.unroll_length 16", "core lstm", "2.00 GiB"):
+    cause = str(OUT_OF_MEMORY[kind]).partition("\n")[0]
+    for size in ("actors.games 8", "learner.batch_size 4", "learner.unroll_length 16", "core lstm", cause):
         assert size in error
     assert CheckpointStore(run / "checkpoints").find("last").manifest.updates == GOOD
+
+
+def test_an_error_that_is_not_of_memory_is_not_taken_for_one(tmp_path, broken):
+    def fail(learner, batch):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    broken(fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        main([*TRAIN, "--run", str(tmp_path / "run")])
 
 
 def test_memory_that_runs_out_at_the_start_names_the_sizes_and_creates_nothing(tmp_path, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """Checkpoints appear whole, come back as they were, and are refused when they are not what was written."""
 
 import json
+import os
 import pickle
 
 import pytest
@@ -56,6 +57,38 @@ def test_pruning_keeps_the_newest_and_the_best(store):
         save(store, steps, score)
     store.prune(keep=2)
     assert store.steps() == [100, 300, 400]
+
+
+def test_pruning_leaves_and_names_what_cannot_be_read_and_goes_on_with_the_rest(store):
+    for steps in (100, 200, 300, 400, 500):
+        save(store, steps)
+    damaged = store.path(200) / "manifest.json"
+    damaged.unlink()
+    (problem,) = store.prune(keep=2)
+    assert str(damaged) in problem
+    assert store.steps() == [200, 400, 500]
+
+
+@pytest.mark.parametrize("deleted", range(3))
+def test_pruning_that_is_killed_at_any_file_leaves_no_half_of_a_checkpoint(store, monkeypatch, deleted):
+    class Killed(BaseException):
+        pass
+
+    unlink, left = os.unlink, iter(range(deleted))
+
+    def unlink_or_die(*words, **options):
+        if next(left, None) is None:
+            raise Killed
+        unlink(*words, **options)
+
+    save(store, 100), save(store, 200)
+    monkeypatch.setattr(os, "unlink", unlink_or_die)
+    with pytest.raises(Killed):
+        store.prune(keep=1)
+    monkeypatch.undo()
+    assert store.steps() == [200]
+    save(store, 300)
+    assert sorted(path.name for path in store.folder.iterdir()) == [store.path(steps).name for steps in (200, 300)]
 
 
 def test_a_failed_save_leaves_the_older_checkpoint_and_no_traces(store):

@@ -1,5 +1,6 @@
 """Whole runs through the command line's own functions and processes: real games, real signals, real files."""
 
+import copy
 import gzip
 import json
 import os
@@ -20,7 +21,9 @@ from rfwp.runners import components
 from rfwp.runners.cli import main
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.options import config_from_words
-from rfwp.runners.train import build_agent, kept_bytes, unroll_bytes
+from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.signals import StopSignals
+from rfwp.runners.train import Trainer, build_agent, kept_bytes, unroll_bytes
 
 SMALL = "--encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
 TOY = ["--env", "delayed_cue", "--final_games", "0", *SMALL]
@@ -101,6 +104,54 @@ def test_a_resumed_run_goes_on_where_it_was(tmp_path):
     assert versions == [step // 20 for step in steps]
 
 
+class Watcher:
+    """A display that shows nothing and asks for a stop once the run has got so far."""
+
+    def __init__(self, stop, at):
+        self.stop, self.at = stop, at
+
+    def advance(self, agent_steps):
+        if agent_steps >= self.at:
+            self.stop.ask()
+
+    def update(self, line): ...
+
+    def note(self, message): ...
+
+
+@pytest.mark.parametrize("core", ["lstm", "rdn --core.dropout 0.1"])
+def test_a_run_taken_up_from_its_files_equals_the_one_that_was_stopped_bit_for_bit(tmp_path, monkeypatch, core):
+    words = [*TOY, "--core", *core.split(), "--sync", "--seed", "3", "--total_steps", "2_000"]
+    config, folder, stop = config_from_words(words), RunFolder(tmp_path / "run"), StopSignals()
+    folder.create()
+    batches = []
+    update = Trainer.update
+    monkeypatch.setattr(Trainer, "update", lambda self, batch: [batches.append(batch), update(self, batch)])
+    stopped = Trainer(config)
+    stopped.run(folder, Watcher(stop, at=400), stop)
+    assert stopped.learner.version == len(batches) == 20
+    state = copy.deepcopy(stopped.state_dict())
+
+    resumed = Trainer(config)
+    assert not same(resumed.agent.state_dict(), stopped.agent.state_dict())
+    resumed.resume(folder.checkpoints.find("last"))
+    assert same(resumed.agent.state_dict(), stopped.agent.state_dict())
+    assert same(resumed.state_dict(), state)  # with the generators, of which one is of the whole process
+    assert resumed.learner.learning_rate == stopped.learner.learning_rate
+
+    for batch in batches:
+        learned = []
+        for trainer in (stopped, resumed):
+            torch.set_rng_state(state["random"])
+            learned.append(trainer.learner.learn(batch))
+        assert same(*learned)
+        assert same(stopped.agent.state_dict(), resumed.agent.state_dict())
+    torch.set_rng_state(state["random"])
+    after = stopped.state_dict()
+    assert same(resumed.state_dict(), after)
+    assert not same(after["learner"], state["learner"])
+
+
 def test_a_complete_run_is_left_as_it_is(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", *TOY, "--total_steps", "200", "--run", str(run)]) == 0
@@ -138,6 +189,23 @@ def test_a_signal_saves_and_ends_every_process(start, tmp_path, number, code):
     assert set(os.listdir("/dev/shm")) <= shared
     steps = int(checkpoints(run)[-1].name.removeprefix("step-"))
     assert steps == lines(run)[-1]["agent_steps"]
+
+
+def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(start, tmp_path):
+    run = tmp_path / "run"
+    process = start("train", *TOY, "--total_steps", "1_000_000_000", "--run", str(run))
+    wait_for(lambda: has_trained(run))
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    (run / "checkpoints").rmdir()
+    (run / "checkpoints").touch()  # what a clean stop tries for some seconds to write to
+    process.send_signal(signal.SIGINT)
+    assert any("checkpoints cannot be written" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert output == ""  # not even what is lost
+    assert not alive(children)
 
 
 def test_killing_the_main_process_leaves_no_actor_behind(start, tmp_path):

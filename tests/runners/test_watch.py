@@ -146,6 +146,19 @@ def test_what_cannot_be_watched_gets_one_line(atari_run, toy_run, tmp_path, no_d
     assert "checkpoint" in one_line(capsys, empty)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors"])
+def test_instead_of_a_damaged_checkpoint_the_newest_whole_one_is_offered(
+    atari_run, tmp_path, no_display, monkeypatch, capsys, name
+):
+    run = shutil.copytree(atari_run, tmp_path / "run")
+    damaged = shutil.copytree(run / "checkpoints/step-000000000000", run / "checkpoints/step-000000000010") / name
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    monkeypatch.setenv("DISPLAY", ":98765")  # which is looked for before weights are loaded
+    error = one_line(capsys, run)
+    assert str(damaged) in error
+    assert error.endswith("--checkpoint 0\n")
+
+
 @pytest.fixture
 def screen(monkeypatch):
     """A display of its own, in memory."""

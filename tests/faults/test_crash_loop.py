@@ -1,0 +1,55 @@
+"""Games that fail over and over end the run, with a checkpoint and the cause; now and then they do not."""
+
+import dataclasses
+
+import deadly
+import pytest
+
+from rfwp.agents.actors import ActorFailure, ActorPool, ActorsConfig
+from rfwp.runners.checkpoint import CheckpointStore
+from rfwp.runners.cli import main
+from rfwp.runners.commands import train
+
+TRAIN = (
+    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
+    " --actors.games 8 --sync --total_steps 2_000"
+).split()
+
+
+def test_a_crash_loop_ends_the_run_with_a_checkpoint_and_the_traceback_of_the_game(tmp_path, capsys, monkeypatch):
+    read = train._read_config
+    monkeypatch.setattr(
+        train, "_read_config", lambda *words: dataclasses.replace(read(*words), env=deadly.BreakingConfig())
+    )
+    run = tmp_path / "run"
+    assert main([*TRAIN, "--run", str(run)]) == 1
+    shown = capsys.readouterr()
+    assert "5 actors failed in quick succession; the last one: RuntimeError: the game broke" in shown.err
+    assert "Traceback" in shown.err
+    assert "deadly.py" in shown.err
+    assert "it was replaced" in shown.out
+    assert CheckpointStore(run / "checkpoints").find("last").manifest.updates > 0
+
+
+def play(pool, steps):
+    for _ in range(steps):
+        for group, actors in enumerate(pool.groups):
+            pool.wait(group)
+            for actor in actors:
+                actor.slab.action[:] = 0
+                actor.request()
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.0])
+def test_only_crashes_within_the_window_are_a_loop(monkeypatch, seconds):
+    monkeypatch.setattr(ActorPool, "CRASH_LOOP", 2)
+    monkeypatch.setattr(ActorPool, "CRASH_LOOP_SECONDS", seconds)
+    config = ActorsConfig(games=1, processes=1, groups=1)
+    with ActorPool(config, deadly.BreakingConfig(), 1, seed=(0,)) as pool:
+        if seconds:
+            with pytest.raises(ActorFailure, match="2 actors failed in quick succession"):
+                play(pool, 100)
+            assert pool.restarts == 1
+        else:
+            play(pool, 100)
+            assert pool.restarts == 2
