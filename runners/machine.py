@@ -83,7 +83,7 @@ def _memory_used(cgroup: Path) -> int:
 
 def share_cores(processes: int) -> list[list[int]]:
     """The cores that this process may use, shared out among so many processes: evenly, and one at least for each."""
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     mine = allowed[: cores()]
     starts = [number * len(mine) // processes for number in range(processes + 1)]
     return [mine[start : max(end, start + 1)] for start, end in itertools.pairwise(starts)]

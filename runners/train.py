@@ -1,11 +1,10 @@
 """Training: wires games, agent, learner and run folder together, and runs them to the end or until told to stop."""
 
-import contextlib
 import copy
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.agents import slab
 from rfwp.agents.actors import ActorFailure, ActorPool, Cancelled
 from rfwp.agents.collector import Collector, Diverged
 from rfwp.agents.learner import Learner
@@ -25,7 +23,6 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.initialisation import initialise
 from rfwp.runners import machine
 from rfwp.runners.checkpoint import Checkpoint, Manifest
-from rfwp.runners.components import name_of
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.display import Display
 from rfwp.runners.errors import UserError
@@ -35,6 +32,7 @@ from rfwp.runners.outage import Outage
 from rfwp.runners.profile import Profile
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.signals import StopSignals
+from rfwp.runners.sizes import check_sizes, is_out_of_memory, num_bytes
 
 
 def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
@@ -50,11 +48,6 @@ def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
     machine.check_memory(weights, f"core.hidden_size and other sizes: the agent's {weights // 4:,} weights", device)
     encoder = config.encoder.build(spec.frame_shape)
     return ActorCritic(encoder, config.core, len(spec.action_names), precision).to(device)
-
-
-def num_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of all of them together."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class Stuck(Exception):
@@ -86,6 +79,7 @@ class Trainer:
         self.frames_per_step = config.env.spec().frames_per_step
         self._logged_steps = 0
         self._newest_batch: Trajectory | None = None
+        self.saved = False  # what was learned, at the end
         self._told: set[str] = set()  # damaged checkpoints that the user knows of
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -106,7 +100,6 @@ class Trainer:
             ActorFailure: actors fail over and over. A checkpoint is saved before.
             Diverged: the weights have become useless. They are never saved: the newest checkpoint is from before.
             Stuck: no gradient is finite any more, of weights that are. These are saved, and the batch beside them.
-            SystemExit: a signal arrived, and the disk did not take the checkpoint. Has the signal's exit code.
         """
         self.folder, self.display = folder, display
         self.profile = Profile(folder.profile, profile_updates, display.note)
@@ -232,10 +225,9 @@ class Trainer:
             if time.monotonic() >= deadline:
                 saved, now = max(self.folder.checkpoints.steps(), default=0), self.learner.agent_steps
                 self.display.note(f"not saved: what was learned from agent step {saved:,} to {now:,} is lost")
-                if stop.received is not None and not failed:
-                    sys.exit(stop.exit_code)
                 return
             time.sleep(self.LAST_SECONDS / 8)
+        self.saved = True
 
     @torch.no_grad()
     def _check_agent(self) -> None:
@@ -304,83 +296,6 @@ class Trainer:
     def _random_state(self) -> Tensor:
         """State of the generator that dropout draws from."""
         return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
-
-
-def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, device: torch.device) -> int:
-    """Bytes on the device that a run needs; UserError if they, or the slabs in shared memory, do not fit."""
-    shape = config.env.spec().frame_shape
-    games, batch, length = config.actors.games, config.learner.batch_size, config.learner.unroll_length
-    shared = num_processes * slab.num_bytes(games // num_processes, shape)
-    frames = f"{games} games with frames of {'x'.join(map(str, shape))}"
-    machine.check_shared_memory(shared, f"actors.games: {frames}")
-    # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
-    unrolls = games * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
-    needed = int((length + 1) * unrolls * math.prod(shape)) + batch * unroll_bytes(agent, shape, length + 1)
-    needed += 5 * num_bytes(agent.parameters())
-    sizes = (
-        f"actors.games, learner.batch_size, learner.unroll_length: {frames}, {batch} unrolls of {length} steps,"
-        f" core {name_of(config.core)}"
-    )
-    machine.check_memory(needed, sizes, device)
-    return needed
-
-
-def unroll_bytes(agent: ActorCritic, frame_shape: tuple[int, int, int], length: int) -> int:
-    """Bytes that encoder and core keep of an unroll of `length` frames for its backward pass.
-
-    Measured, the core's over at most 32 steps, which is as many as any core takes at once.
-    """
-    device, sample = next(agent.parameters()).device, min(length, 32)
-
-    def encode(frames: int) -> None:
-        agent.encode(torch.zeros(frames, *frame_shape, dtype=torch.uint8, device=device))
-
-    def remember(games: int) -> None:
-        features = torch.zeros(sample, games, agent.encoder.output_size + 1, device=device)
-        reset = torch.zeros(sample, games, dtype=torch.bool, device=device)
-        agent.core(features, agent.initial_state(games, device), reset)
-
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout draws
-        return length * further_bytes(encode) + length * further_bytes(remember) // sample
-
-
-def further_bytes(forward: Callable[[int], object]) -> int:
-    """Bytes that a forward pass over two keeps for its backward pass beyond one over one: weights count in neither."""
-    return kept_bytes(partial(forward, 2)) - kept_bytes(partial(forward, 1))
-
-
-def kept_bytes(forward: Callable[[], object]) -> int:
-    """Bytes that autograd keeps of a forward pass for its backward pass, each piece of memory once."""
-    kept: dict[int, torch.UntypedStorage] = {}  # all alive until they are counted: no two share an address
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward()
-    return sum(storage.nbytes() for storage in kept.values())
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error is of an allocator: PyTorch's, CUDA's own (a context, pinned memory), cuBLAS's or cuDNN's."""
-    words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # the last ones are the CPU's
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in str(error) for each in words)
-
-
-@contextlib.contextmanager
-def sizes_named(config: TrainConfig) -> Iterator[None]:
-    """Turns running out of the device's memory into a UserError with the sizes that did not fit."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        learner, games = config.learner, config.actors.games
-        raise UserError(
-            f"out of memory with actors.games {games}, learner.batch_size {learner.batch_size}, learner.unroll_length"
-            f" {learner.unroll_length} and core {name_of(config.core)}: use smaller ones ({str(error).strip()[:200]})"
-        ) from None
 
 
 class Timer:

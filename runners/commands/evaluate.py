@@ -51,6 +51,8 @@ def run(argv: Sequence[str]) -> int:
         try:
             lines.append(_score_all(name, contender, world, device, values, policies, console))
         except UserError as error:  # of this agent, which is no reason to lose the scores of the others
+            if len(contenders) == 1:
+                raise
             left_out.append(f"{error} (in {name})")
             continue
         if len(contenders) > 1:

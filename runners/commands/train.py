@@ -22,7 +22,8 @@ from rfwp.runners.options import build_config, config_from_words, parse_train, p
 from rfwp.runners.run_folder import RunFolder, create_run_folder
 from rfwp.runners.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.signals import StopSignals
-from rfwp.runners.train import Stuck, Trainer, sizes_named
+from rfwp.runners.sizes import sizes_named
+from rfwp.runners.train import Stuck, Trainer
 
 
 def run(argv: Sequence[str]) -> int:
@@ -107,7 +108,8 @@ def _train(trainer: Trainer, folder: RunFolder, console: Console, which: str, pr
         return 1
     if stop.received is not None:
         steps, path = trainer.learner.agent_steps, shlex.quote(str(folder.path))
-        say(console, f"Stopped at {steps:,} agent steps; saved. To go on:\n  {command('rfwp')} train --run {path}")
+        saved = "saved" if trainer.saved else "not saved"
+        say(console, f"Stopped at {steps:,} agent steps; {saved}. To go on:\n  {command('rfwp')} train --run {path}")
     return stop.exit_code
 
 

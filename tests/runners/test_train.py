@@ -23,7 +23,8 @@ from rfwp.runners.config import TrainConfig
 from rfwp.runners.options import config_from_words
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.signals import StopSignals
-from rfwp.runners.train import Trainer, build_agent, kept_bytes, unroll_bytes
+from rfwp.runners.sizes import kept_bytes, unroll_bytes
+from rfwp.runners.train import Trainer, build_agent
 
 SMALL = "--encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
 TOY = ["--env", "delayed_cue", "--final_games", "0", *SMALL]

@@ -1,0 +1,98 @@
+"""What a run takes: memory predicted before it starts, and named where it was not enough."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from rfwp.agents import slab
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.runners import machine
+from rfwp.runners.components import name_of
+from rfwp.runners.config import TrainConfig
+from rfwp.runners.errors import UserError
+
+
+def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, device: torch.device) -> int:
+    """Bytes on the device that a run needs; UserError if they, or the slabs in shared memory, do not fit."""
+    shape = config.env.spec().frame_shape
+    games, batch, length = config.actors.games, config.learner.batch_size, config.learner.unroll_length
+    shared = num_processes * slab.num_bytes(games // num_processes, shape)
+    frames = f"{games} games with frames of {'x'.join(map(str, shape))}"
+    machine.check_shared_memory(shared, f"actors.games: {frames}")
+    # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
+    unrolls = games * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
+    needed = int((length + 1) * unrolls * math.prod(shape)) + batch * unroll_bytes(agent, shape, length + 1)
+    needed += 5 * num_bytes(agent.parameters())
+    sizes = (
+        f"actors.games, learner.batch_size, learner.unroll_length: {frames}, {batch} unrolls of {length} steps,"
+        f" core {name_of(config.core)}"
+    )
+    machine.check_memory(needed, sizes, device)
+    return needed
+
+
+def unroll_bytes(agent: ActorCritic, frame_shape: tuple[int, int, int], length: int) -> int:
+    """Bytes that encoder and core keep of an unroll of `length` frames for its backward pass.
+
+    Measured, the core's over at most 32 steps, which is as many as any core takes at once.
+    """
+    device, sample = next(agent.parameters()).device, min(length, 32)
+
+    def encode(frames: int) -> None:
+        agent.encode(torch.zeros(frames, *frame_shape, dtype=torch.uint8, device=device))
+
+    def remember(games: int) -> None:
+        features = torch.zeros(sample, games, agent.encoder.output_size + 1, device=device)
+        reset = torch.zeros(sample, games, dtype=torch.bool, device=device)
+        agent.core(features, agent.initial_state(games, device), reset)
+
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout draws
+        return length * further_bytes(encode) + length * further_bytes(remember) // sample
+
+
+def further_bytes(forward: Callable[[int], object]) -> int:
+    """Bytes that a forward pass over two keeps for its backward pass beyond one over one: weights count in neither."""
+    return kept_bytes(partial(forward, 2)) - kept_bytes(partial(forward, 1))
+
+
+def kept_bytes(forward: Callable[[], object]) -> int:
+    """Bytes that autograd keeps of a forward pass for its backward pass, each piece of memory once."""
+    kept: dict[int, torch.UntypedStorage] = {}  # all alive until they are counted: no two share an address
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward()
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def num_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of all of them together."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error is of an allocator: PyTorch's, CUDA's own (a context, pinned memory), cuBLAS's or cuDNN's."""
+    words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # the last ones are the CPU's
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in str(error) for each in words)
+
+
+@contextlib.contextmanager
+def sizes_named(config: TrainConfig) -> Iterator[None]:
+    """Turns running out of the device's memory into a UserError with the sizes that did not fit."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        learner, games = config.learner, config.actors.games
+        raise UserError(
+            f"out of memory with actors.games {games}, learner.batch_size {learner.batch_size}, learner.unroll_length"
+            f" {learner.unroll_length} and core {name_of(config.core)}: use smaller ones ({str(error).strip()[:200]})"
+        ) from None
