@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from itertools import takewhile
 from pathlib import Path
 
 import yaml
@@ -89,11 +90,20 @@ class RunFolder:
             raise UserError(f"{self.config_file}: {error}") from None
 
     def write_config(self, config: TrainConfig) -> None:
-        """Writes config.yaml: all settings, and as comments what the run depends on besides them."""
+        """Writes config.yaml: all settings, and as comments what the run depends on, and did before it was resumed."""
         found = {**versions(), "commit": commit()}
-        comments = "".join(f"# {name}: {version}\n" for name, version in found.items())
-        body = comments + yaml.safe_dump(to_dict(config), sort_keys=False)
+        comments = [f"# {name}: {version}" for name, version in found.items()]
+        for line in self._comments():
+            earlier = f"# earlier {line.removeprefix('# ').removeprefix('earlier ')}"
+            if line not in comments and earlier not in comments:
+                comments.append(earlier)
+        body = "\n".join([*comments, yaml.safe_dump(to_dict(config), sort_keys=False)])
         write_whole(self.config_file, f"{body}{_CHECKSUM}{_sha256(body)}\n{_END}")
+
+    def _comments(self) -> list[str]:
+        """The lines that config.yaml, if there is one, begins with."""
+        text = self.config_file.read_text() if self.exists else ""
+        return list(takewhile(lambda line: line.startswith("# "), text.splitlines()))
 
     def dump_batch(self, batch: Trajectory, agent_steps: int) -> Path:
         """Keeps a batch that cannot be learned from, for whoever looks for the cause; OSError if the disk is full."""

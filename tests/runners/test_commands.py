@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from rfwp.runners import machine
+from rfwp.runners import machine, run_folder
 from rfwp.runners.cli import main
 from rfwp.runners.display import Dashboard, PlainLines, open_display
 from rfwp.runners.errors import UserError
@@ -101,6 +101,17 @@ def test_what_came_before_the_first_step_cannot_change_in_a_resumed_run(run, cap
     assert main(["train", "--run", str(run), f"--{option}", value]) == 2
     assert "that cannot change in a resumed run" in capsys.readouterr().err
     assert contents(run) == before
+
+
+def test_a_resumed_run_tells_what_it_depended_on_before(tmp_path, monkeypatch):
+    folder, config = RunFolder(tmp_path / "run"), config_from_words("--env recall --core gru".split())
+    folder.create()
+    for version in ("1", "2", "2", "3"):
+        monkeypatch.setattr(run_folder, "versions", lambda version=version: {"python": "3.11", "torch": version})
+        folder.write_config(config)
+    told = [line for line in folder.config_file.read_text().splitlines() if "python" in line or "torch" in line]
+    assert told == ["# python: 3.11", "# torch: 3", "# earlier torch: 2", "# earlier torch: 1"]
+    assert folder.read_config() == config
 
 
 def test_the_config_of_one_run_begins_another(whole_run, tmp_path):
