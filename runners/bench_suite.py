@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from rfwp.runners import files, workloads
+from rfwp.runners import files, machine, workloads
 from rfwp.runners.bench_throughput import Result, facts, setting_line, summary
 from rfwp.runners.benchmark import check_seconds
 from rfwp.runners.errors import UserError
@@ -78,7 +77,7 @@ def make_folder(name: str) -> Path:
 
 def measure_apart(name: str, words: Sequence[str]) -> Result:
     """Runs a benchmark in a process of its own, so that memory and caches are as in a training."""
-    command = [sys.executable, "-m", "rfwp.runners.cli", "bench", name, *words, "--json", "-"]
+    command = machine.own_command("bench", name, *words, "--json", "-")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         result: Result = json.loads(done.stdout)
@@ -91,7 +90,7 @@ def measure_apart(name: str, words: Sequence[str]) -> Result:
 
 def report(results: Sequence[Result], command: str) -> str:
     """The results as Markdown."""
-    machine = results[0]["machine"]
+    versions = results[0]["machine"]
     lines = ["# Throughput", "", f"{setting_line(results[-1])}.", ""]
     lines += ["| | agent steps/s: median (p20 to p80) | frames/s | cores busy: main, actors | peak memory, MB |"]
     lines += ["| --- | --- | --- | --- | --- |"]
@@ -111,7 +110,7 @@ def report(results: Sequence[Result], command: str) -> str:
         times |= {f"CPU time: {name}": value for name, value in result["cpu_milliseconds_per_step"].items()}
         lines += [f"| {result['what']} | {phase} | {value:.3f} |" for phase, value in times.items()]
     lines += ["", "![Agent steps per second](throughput.png)", "", f"Command: `{command}`", ""]
-    lines += [f"- {name}: {version}" for name, version in machine.items()]
+    lines += [f"- {name}: {version}" for name, version in versions.items()]
     return "\n".join(lines) + "\n"
 
 

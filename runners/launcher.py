@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -135,7 +134,7 @@ class Launcher:
 
     def _start(self, run: Run, share: int) -> subprocess.Popen[bytes]:
         words = ["--run", str(run.folder.path), *([] if run.folder.exists else run.words)]
-        command = [sys.executable, "-m", "rfwp.runners.cli", "train", *words]
+        command = machine.own_command("train", *words)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[share % len(self._gpus)]

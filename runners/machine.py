@@ -102,6 +102,11 @@ def child_setup(own_cores: Sequence[int]) -> Callable[[], None]:
     return set_up
 
 
+def own_command(*words: str) -> list[str]:
+    """`rfwp` with these words, by this Python; -P: not from a folder called rfwp that lies where it is started."""
+    return [sys.executable, "-P", "-m", "rfwp.runners.cli", *words]
+
+
 def gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -2,12 +2,13 @@
 
 import json
 import re
+import subprocess
 from itertools import pairwise
 
 import pytest
 import torch
 
-from rfwp.runners import bench_scaling, bench_suite, bench_throughput, throughput, workloads
+from rfwp.runners import bench_scaling, bench_suite, bench_throughput, machine, throughput, workloads
 from rfwp.runners.cli import main
 from rfwp.runners.throughput import Reading, Recorder, spread
 
@@ -75,6 +76,15 @@ def test_every_part_is_measured_with_the_settings_of_a_training(name, capsys):
     assert name == "learn" or result["peak_memory_megabytes"]["actors"] > 0
     if name == "train":
         assert result["share_of_ceiling"] == pytest.approx(speed["median"] / result["env_ceiling"])
+
+
+def test_a_folder_called_rfwp_is_not_taken_for_the_package(tmp_path, monkeypatch):
+    (tmp_path / "rfwp" / "runners").mkdir(parents=True)
+    (tmp_path / "rfwp" / "runners" / "cli.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    assert subprocess.run(machine.own_command("--help"), capture_output=True, text=True).stdout.startswith(
+        "usage: rfwp"
+    )
 
 
 def test_a_given_ceiling_is_not_measured_again(tmp_path, capsys):
