@@ -73,7 +73,13 @@ def find_runs(comparison: Comparison, out: Path) -> list[Run]:
 
 def largest_run(comparison: Comparison) -> int:
     """Bytes of the machine's memory that the largest run needs; UserError if one cannot be built or does not fit."""
-    return max(_memory_of(config) for cell, config in comparison.configs() if cell.seed == 1)
+    # Games that differ in their actions only need the same: looking at each of them would take a while.
+    unlike = {
+        (config.env.spec().frame_shape, config.encoder, config.core, config.learner, config.actors): config
+        for cell, config in comparison.configs()
+        if cell.seed == 1
+    }
+    return max(map(_memory_of, unlike.values()))
 
 
 def _memory_of(config: TrainConfig) -> int:

@@ -93,17 +93,21 @@ class RunFolder:
         """Writes config.yaml: all settings, and as comments what the run depends on, and did before it was resumed."""
         found = {**versions(), "commit": commit()}
         comments = [f"# {name}: {version}" for name, version in found.items()]
-        for line in self._comments():
+        for line in self._comments() if self.exists else ():
             earlier = f"# earlier {line.removeprefix('# ').removeprefix('earlier ')}"
             if line not in comments and earlier not in comments:
                 comments.append(earlier)
         body = "\n".join([*comments, yaml.safe_dump(to_dict(config), sort_keys=False)])
         write_whole(self.config_file, f"{body}{_CHECKSUM}{_sha256(body)}\n{_END}")
 
+    def read_origin(self) -> dict[str, str]:
+        """The comments at the head of config.yaml: what the run depends on besides its settings."""
+        comments = (line.removeprefix("# ").partition(": ") for line in self._comments())
+        return {name: value for name, _, value in comments}
+
     def _comments(self) -> list[str]:
-        """The lines that config.yaml, if there is one, begins with."""
-        text = self.config_file.read_text() if self.exists else ""
-        return list(takewhile(lambda line: line.startswith("# "), text.splitlines()))
+        lines = self.config_file.read_text().splitlines()
+        return list(takewhile(lambda line: line.startswith("# "), lines))
 
     def dump_batch(self, batch: Trajectory, agent_steps: int) -> Path:
         """Keeps a batch that cannot be learned from, for whoever looks for the cause; OSError if the disk is full."""

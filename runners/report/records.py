@@ -1,6 +1,5 @@
 """Reads what runs have left in their folders. Whatever cannot be read is left out, counted and said."""
 
-import itertools
 import json
 import math
 import time
@@ -141,7 +140,7 @@ def read_run(folder: RunFolder) -> Run:
     metrics, fresh = _read_metrics(folder.metrics_file, notes)
     evaluations = [facts for path in sorted(folder.evaluations.glob("*.json")) if (facts := _read_score(path, notes))]
     videos = [path for kind in ("*.mp4", "*.gif") for path in sorted(folder.videos.glob(kind))]
-    return Run(folder.path, settings, _read_origin(folder.config_file), metrics, evaluations, videos, fresh, notes)
+    return Run(folder.path, settings, folder.read_origin(), metrics, evaluations, videos, fresh, notes)
 
 
 def _read_metrics(path: Path, notes: list[str]) -> tuple[dict[str, Array], bool]:
@@ -187,10 +186,3 @@ def _read_score(path: Path, notes: list[str]) -> dict[str, Any] | None:
         pass
     notes.append(f"{path.name} in eval/ is no evaluation that can be read, and was skipped")
     return None
-
-
-def _read_origin(config_file: Path) -> dict[str, str]:
-    """The comments at the head of config.yaml: what the run depends on besides its settings."""
-    head = itertools.takewhile(lambda line: line.startswith("# "), config_file.read_text().splitlines())
-    comments = (line[2:].partition(": ") for line in head)
-    return {name: value for name, _, value in comments}

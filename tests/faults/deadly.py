@@ -20,24 +20,34 @@ class DeadlyStep(Step):
         return super().__getattribute__(name)
 
 
-class Deadly(World):
-    """Another world, and one chance in 30 of such a step."""
+class Wrapper(World):
+    """Another world."""
 
     def __init__(self, world):
         self.spec, self._world = world.spec, world
 
     def reset(self, seed):
-        self._random = random.Random(seed)
         return self._world.reset(seed)
 
     def step(self, action):
-        step = DeadlyStep(*self._world.step(action))
-        if self._random.random() < 1 / 30:
-            step.deadly = self._random.choice(Step._fields)
-        return step
+        return self._world.step(action)
 
     def close(self):
         self._world.close()
+
+
+class Deadly(Wrapper):
+    """One chance in 30 of such a step."""
+
+    def reset(self, seed):
+        self._random = random.Random(seed)
+        return super().reset(seed)
+
+    def step(self, action):
+        step = DeadlyStep(*super().step(action))
+        if self._random.random() < 1 / 30:
+            step.deadly = self._random.choice(Step._fields)
+        return step
 
 
 @dataclass(frozen=True)
@@ -48,23 +58,16 @@ class Config(delayed_cue.Config):
         return Deadly(super().build(num_envs, num_threads))
 
 
-class Breaking(World):
-    """Another world, which lasts for 40 steps."""
+class Breaking(Wrapper):
+    """Lasts for 40 steps."""
 
-    def __init__(self, world):
-        self.spec, self._world, self._steps = world.spec, world, 0
-
-    def reset(self, seed):
-        return self._world.reset(seed)
+    steps = 0
 
     def step(self, action):
-        self._steps += 1
-        if self._steps > 40:
+        self.steps += 1
+        if self.steps > 40:
             raise RuntimeError("the game broke")
-        return self._world.step(action)
-
-    def close(self):
-        self._world.close()
+        return super().step(action)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ import ctypes
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+
+from rfwp.runners.machine import own_command
 
 # Small and quick: a checkpoint every three seconds, an actor that hangs is replaced after three.
 SMALL = (
@@ -32,13 +33,13 @@ class Run:
     def start(self, *words: str) -> None:
         """Begins the run, or resumes it where it has a config."""
         settings = [] if (self.folder / "config.yaml").exists() else self._words
-        command = [sys.executable, "-m", "rfwp.runners.cli", "train", *settings, "--run", str(self.folder), *words]
+        command = own_command("train", *settings, "--run", str(self.folder), *words)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
     def refused(self, *words: str) -> str:
         """The one line with which another process that wants the folder is refused."""
-        command = [sys.executable, "-m", "rfwp.runners.cli", "train", "--run", str(self.folder), *words]
+        command = own_command("train", "--run", str(self.folder), *words)
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 2, done.stdout + done.stderr
         assert done.stderr.count("\n") == 1, done.stderr

@@ -1,12 +1,12 @@
 """What tests of the command line share: a run that nobody had to wait for, and processes."""
 
 import subprocess
-import sys
 
 import pytest
 import torch
 
 from rfwp.runners.checkpoint import Manifest
+from rfwp.runners.machine import own_command
 from rfwp.runners.options import build_config, parse_train
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.train import build_agent
@@ -32,8 +32,9 @@ def start():
     started = []
 
     def run(*words: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "rfwp.runners.cli", *words]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        started.append(
+            subprocess.Popen(own_command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
         return started[-1]
 
     yield run

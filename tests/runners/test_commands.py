@@ -106,11 +106,11 @@ def test_what_came_before_the_first_step_cannot_change_in_a_resumed_run(run, cap
 def test_a_resumed_run_tells_what_it_depended_on_before(tmp_path, monkeypatch):
     folder, config = RunFolder(tmp_path / "run"), config_from_words("--env recall --core gru".split())
     folder.create()
-    for version in ("1", "2", "2", "3"):
+    for version in ("1", "2", "2", "3", "4"):
         monkeypatch.setattr(run_folder, "versions", lambda version=version: {"python": "3.11", "torch": version})
         folder.write_config(config)
     told = [line for line in folder.config_file.read_text().splitlines() if "python" in line or "torch" in line]
-    assert told == ["# python: 3.11", "# torch: 3", "# earlier torch: 2", "# earlier torch: 1"]
+    assert told == ["# python: 3.11", "# torch: 4", "# earlier torch: 3", "# earlier torch: 2", "# earlier torch: 1"]
     assert folder.read_config() == config
 
 

@@ -15,16 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from rfwp.agents.learner import actor_critic_loss
-from rfwp.agents.trajectory import Trajectory
-from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import components
 from rfwp.runners.cli import main
-from rfwp.runners.config import TrainConfig
 from rfwp.runners.options import config_from_words
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.signals import StopSignals
 from rfwp.runners.sizes import kept_bytes, unroll_bytes
-from rfwp.runners.train import Trainer, build_agent
+from rfwp.runners.train import Trainer
+from rfwp.runners.workloads import synthetic_batch
 
 SMALL = "--encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
 TOY = ["--env", "delayed_cue", "--final_games", "0", *SMALL]
@@ -271,30 +269,16 @@ def test_a_wrong_number_of_updates_to_profile_is_refused(tmp_path, capsys, updat
     assert list(tmp_path.iterdir()) == []
 
 
-def random_batch(config: TrainConfig, agent: ActorCritic, games: int) -> Trajectory:
-    spec, length = config.env.spec(), config.learner.unroll_length
-    return Trajectory(
-        frame=torch.randint(256, (length + 1, games, *spec.frame_shape), dtype=torch.uint8),
-        reward=torch.randn(length + 1, games),
-        reset=torch.rand(length + 1, games) < 0.1,
-        action=torch.zeros(length, games, dtype=torch.int64),
-        behaviour=torch.randn(length, games, len(spec.action_names)),
-        version=torch.zeros(length, games, dtype=torch.int64),
-        state=agent.initial_state(games),
-    )
-
-
 @pytest.mark.parametrize("core", ["feedforward", "lstm", "linear_transformer", "rdn", "delta_mlp"])
 @pytest.mark.parametrize("length", [5, 40])
 def test_the_predicted_memory_of_an_unroll_is_what_one_more_in_the_batch_takes(core, length):
-    words = f"--preset cpu --core {core} --learner.unroll_length {length}"
-    config = config_from_words(words.split())
-    agent = build_agent(config, torch.device("cpu"))
+    words = f"--preset cpu --core {core} --learner.unroll_length {length} --learner.batch_size"
+    trainers = [Trainer(config_from_words([*words.split(), games])) for games in ("2", "3")]
     few, more = (
-        kept_bytes(partial(actor_critic_loss, agent, random_batch(config, agent, games), config.learner, 0))
-        for games in (2, 3)
+        kept_bytes(partial(actor_critic_loss, each.agent, synthetic_batch(each), each.config.learner, 0))
+        for each in trainers
     )
-    predicted = unroll_bytes(agent, config.env.spec().frame_shape, length + 1)
+    predicted = unroll_bytes(trainers[0].agent, trainers[0].config.env.spec().frame_shape, length + 1)
     assert predicted == pytest.approx(more - few, rel=0.1)
 
 

@@ -4,7 +4,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import imageio_ffmpeg
@@ -17,6 +16,7 @@ from rfwp.envs.screen import Screen
 from rfwp.runners.cli import main
 from rfwp.runners.encoder import Mp4
 from rfwp.runners.errors import UserError
+from rfwp.runners.machine import own_command
 from rfwp.runners.play import moments
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.train import build_agent
@@ -76,7 +76,7 @@ def test_a_gif_is_the_brightest_of_two_frames_at_half_the_rate(films):
 
 
 def evaluate(run, *words, **options):
-    command = [sys.executable, "-m", "rfwp.runners.cli", "evaluate", str(run), "--episodes", "1", *words]
+    command = own_command("evaluate", str(run), "--episodes", "1", *words)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 

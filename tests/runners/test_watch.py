@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from PIL import ImageGrab
 
 from rfwp.runners.cli import main
+from rfwp.runners.machine import own_command
 from rfwp.runners.watch import Player, Quit
 
 FRAME = 1 / 60
@@ -194,7 +194,7 @@ def wait_for_title(end, seconds=120):
 
 @pytest.mark.slow
 def test_the_window_shows_the_game_and_obeys_its_keys(atari_run, screen):
-    command = [sys.executable, "-m", "rfwp.runners.cli", "watch", str(atari_run), "--overlay", "memory"]
+    command = own_command("watch", str(atari_run), "--overlay", "memory")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         wait_for_title("speed 1")
