@@ -1,9 +1,7 @@
 """Training: wires games, agent, learner and run folder together, and runs them to the end or until told to stop."""
 
 import copy
-import math
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -31,8 +29,10 @@ from rfwp.runners.metrics import GameStatistics, LearnerAverages, MetricsLog
 from rfwp.runners.outage import Outage
 from rfwp.runners.profile import Profile
 from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.saving import Saver, check_agent
 from rfwp.runners.signals import StopSignals
-from rfwp.runners.sizes import check_sizes, is_out_of_memory, num_bytes
+from rfwp.runners.sizes import check_sizes, num_bytes
+from rfwp.runners.timer import Timer
 
 
 def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
@@ -56,9 +56,6 @@ class Stuck(Exception):
 
 class Trainer:
     """One training run in one process."""
-
-    RETRY_SECONDS = 20.0  # after a checkpoint that could not be written
-    LAST_SECONDS = 4.0  # for saving when the run was told to stop, or failed: whoever sent SIGTERM will not wait long
 
     def __init__(self, config: TrainConfig) -> None:
         """Builds agent and learner, and checks that the run fits the machine; creates no files and no processes."""
@@ -103,22 +100,25 @@ class Trainer:
         """
         self.folder, self.display = folder, display
         self.profile = Profile(folder.profile, profile_updates, display.note)
-        self._disk = {what: Outage(f"{what} cannot be written", display.note) for what in ("metrics", "checkpoints")}
+        self._metrics_outage = Outage("metrics cannot be written", display.note)
         self._logged_steps = self.learner.agent_steps
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(folder.metrics_file, folder.tensorboard, self._logged_steps))
-            self._log = log
+            saver = Saver(partial(self._save, log), 60 * self.config.checkpoint.minutes, display.note)
             pool = stack.enter_context(self.start_actors())
             stop.on_stop = pool.cancel
             collector = self.build_collector(pool)
             source = InTurn(collector.collect) if self.config.sync else self._in_background(collector)
             self.meter = Meter(self.learner, collector, stack.enter_context(source))
             try:
-                self._learn(self._batches(source, stop), collector, log)
+                self._learn(self._batches(source, stop), collector, log, saver)
                 self.profile.finish()
             finally:
                 if not isinstance(sys.exception(), Diverged):
-                    self._save_at_the_end(stop)
+                    self.saved = saver.save_at_the_end(stop)
+                    if not self.saved:
+                        since, now = max(folder.checkpoints.steps(), default=0), self.learner.agent_steps
+                        display.note(f"not saved: what was learned from agent step {since:,} to {now:,} is lost")
 
     def start_actors(self) -> ActorPool:
         """Starts the processes that play the games; to be closed."""
@@ -152,8 +152,8 @@ class Trainer:
             if stop.wanted:
                 return
 
-    def _learn(self, batches: Iterator[Trajectory], collector: Collector, log: MetricsLog) -> None:
-        line, checkpoint = Timer(self.config.log_seconds), Timer(60 * self.config.checkpoint.minutes)
+    def _learn(self, batches: Iterator[Trajectory], collector: Collector, log: MetricsLog, saver: Saver) -> None:
+        line = Timer(self.config.log_seconds)
         for batch in batches:
             self.update(batch)
             if self.learner.stuck:
@@ -166,8 +166,7 @@ class Trainer:
                 self.games.add(collector.games.popleft())
             if line.due():
                 self._write_line(log)
-            if checkpoint.due() and not self._disk["checkpoints"].attempt(self._save):
-                checkpoint.again_in(self.RETRY_SECONDS)
+            saver.save_if_due()
             self.display.advance(self.learner.agent_steps)
         self._write_line(log)
 
@@ -210,46 +209,13 @@ class Trainer:
             **now,
             "gpu_memory_megabytes": None if gpu_bytes is None else gpu_bytes / 1e6,
         }
-        self._disk["metrics"].attempt(partial(log.write, line))
+        self._metrics_outage.attempt(partial(log.write, line))
         self.display.update(line)
 
-    def _save_at_the_end(self, stop: StopSignals) -> None:
-        """Saves once the disk takes it: after a complete run however long that is, else within LAST_SECONDS.
-
-        That it does not is reported, and hides nothing: neither why the run failed nor which signal ended it.
-        """
-        failed, deadline = sys.exception() is not None, math.inf
-        while not self._disk["checkpoints"].attempt(self._save):
-            if failed or stop.wanted:
-                deadline = min(deadline, time.monotonic() + self.LAST_SECONDS)
-            if time.monotonic() >= deadline:
-                saved, now = max(self.folder.checkpoints.steps(), default=0), self.learner.agent_steps
-                self.display.note(f"not saved: what was learned from agent step {saved:,} to {now:,} is lost")
-                return
-            time.sleep(self.LAST_SECONDS / 8)
-        self.saved = True
-
-    @torch.no_grad()
-    def _check_agent(self) -> None:
-        """Raises Diverged. The newest weights may be useless before anything acts with them, so they are asked here."""
-        if self._newest_batch is None:
-            return
-        game = self._newest_batch.columns(0, 1)
-        self.agent.eval()  # dropout would draw from the generator
-        try:
-            output, _ = self.agent(game.frame, game.reward, game.reset, game.state)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return  # to save is worth more than to ask
-        finally:
-            self.agent.train()
-        if not all(each.isfinite().all() for each in output):
-            raise Diverged("the policy's logits and values are not finite any more")
-
-    def _save(self) -> None:
-        self._check_agent()
-        size, sha256 = self._log.position()
+    def _save(self, log: MetricsLog) -> None:
+        if self._newest_batch is not None:
+            check_agent(self.agent, self._newest_batch)
+        size, sha256 = log.position()
         manifest = Manifest(
             agent_steps=self.learner.agent_steps,
             updates=self.learner.version,
@@ -296,23 +262,3 @@ class Trainer:
     def _random_state(self) -> Tensor:
         """State of the generator that dropout draws from."""
         return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
-
-
-class Timer:
-    """Comes due every so many seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._next = time.monotonic() + seconds
-
-    def due(self) -> bool:
-        """Whether the time has come; begins anew if so."""
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + self._seconds
-        return True
-
-    def again_in(self, seconds: float) -> None:
-        """Comes due earlier than it would."""
-        self._next = min(self._next, time.monotonic() + seconds)

@@ -16,7 +16,7 @@ from rfwp.agents.learner import Learner
 from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.cli import main
 from rfwp.runners.outage import Outage
-from rfwp.runners.train import Trainer
+from rfwp.runners.saving import Saver
 
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
@@ -107,7 +107,7 @@ def full_disk(monkeypatch):
 
             return fail_or_write
 
-        monkeypatch.setattr(Trainer, "LAST_SECONDS", 0.4)
+        monkeypatch.setattr(Saver, "LAST_SECONDS", 0.4)
         monkeypatch.setattr(CheckpointStore, "save", fails_first(CheckpointStore.save))
         monkeypatch.setattr(Path, "write_bytes", fails_first(Path.write_bytes))
 

@@ -1,0 +1,69 @@
+"""When a run is saved: in intervals, and at its end whatever the disk does; and that its agent is worth saving."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from rfwp.agents.collector import Diverged
+from rfwp.agents.trajectory import Trajectory
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.runners.outage import Outage
+from rfwp.runners.signals import StopSignals
+from rfwp.runners.sizes import is_out_of_memory
+from rfwp.runners.timer import Timer
+
+
+class Saver:
+    """Saves a run over and over. A disk that does not take it is reported, and tried again."""
+
+    RETRY_SECONDS = 20.0  # after a checkpoint that could not be written
+    LAST_SECONDS = 4.0  # for saving when the run was told to stop, or failed: whoever sent SIGTERM will not wait long
+
+    def __init__(self, save: Callable[[], None], seconds: float, report: Callable[[str], None]) -> None:
+        """`save` writes one checkpoint, every so many seconds."""
+        self._save = save
+        self._interval = Timer(seconds)
+        self._disk = Outage("checkpoints cannot be written", report)
+
+    def save_if_due(self) -> None:
+        """Saves if the last time was long ago."""
+        if self._interval.due() and not self._disk.attempt(self._save):
+            self._interval.again_in(self.RETRY_SECONDS)
+
+    def save_at_the_end(self, stop: StopSignals) -> bool:
+        """Saves once the disk takes it: after a complete run however long that is, else within LAST_SECONDS.
+
+        Returns whether that was so. That it was not hides nothing: neither the exception that ends the run nor the
+        signal.
+        """
+        failed, deadline = sys.exception() is not None, math.inf
+        while not self._disk.attempt(self._save):
+            if failed or stop.wanted:
+                deadline = min(deadline, time.monotonic() + self.LAST_SECONDS)
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(self.LAST_SECONDS / 8)
+        return True
+
+
+@torch.no_grad()
+def check_agent(agent: ActorCritic, batch: Trajectory) -> None:
+    """Raises Diverged if the agent computes infinities for the first game of a batch.
+
+    New weights may be useless before anything has acted with them.
+    """
+    game = batch.columns(0, 1)
+    agent.eval()  # dropout would draw from the generator
+    try:
+        output, _ = agent(game.frame, game.reward, game.reset, game.state)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return  # to save is worth more than to ask
+    finally:
+        agent.train()
+    if not all(each.isfinite().all() for each in output):
+        raise Diverged("the policy's logits and values are not finite any more")
