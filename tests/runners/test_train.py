@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import signal
-import time
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from waiting import wait_for
 
 from rfwp.agents.learner import actor_critic_loss
 from rfwp.runners import components
@@ -53,13 +53,6 @@ def same(ours, theirs) -> bool:
     if isinstance(ours, list | tuple):
         return len(ours) == len(theirs) and all(map(same, ours, theirs))
     return ours == theirs
-
-
-def wait_for(condition, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def has_trained(run: Path) -> bool:

@@ -1,0 +1,8 @@
+"""Comparisons that tests ask for."""
+
+from rfwp.runners.comparison import make_comparison
+
+
+def asked(**changes):
+    words = {"games": ["recall", "ALE/Pong-v5"], "cores": ["gru", "rdn"], "seeds": 2, "steps": 9} | changes
+    return make_comparison(**{"presets": [None] * len(words["games"]), "settings": [], **words})

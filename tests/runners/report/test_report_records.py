@@ -1,0 +1,98 @@
+"""What is read of a run: its numbers as they are, and a line for whatever is missing or damaged."""
+
+import json
+
+import pytest
+from reports import report, said, scores, study
+
+
+def test_scores_are_means_over_seeds_of_evaluations(make_run, tmp_path):
+    for seed, score in ((1, 10.0), (2, 30.0)):
+        make_run(tmp_path, "breakout", "lstm", seed, score)
+    (row,), warned = report(tmp_path, tmp_path / "report")
+    assert (row["task"], row["agent"], row["seeds"], row["score"]) == ("breakout", "lstm", "2", "20.0")
+    assert (row["95 % low"], row["95 % high"]) == ("10.0", "30.0")
+    # Random play scores 1.7 and the human 30.5.
+    assert float(row["human, %"]) == pytest.approx(100 * (20 - 1.7) / 28.8)
+    assert "2 seeds: intervals mean little" in warned
+
+
+def test_without_an_evaluation_the_end_of_training_stands_in_and_is_marked(make_run, tmp_path):
+    make_run(tmp_path, "breakout", "lstm", 1, returns=(None, 1.0, 7.5))
+    (row,) = scores(tmp_path)
+    assert row["score"] == 7.5
+    assert row["from"] == "† training, 100 games"
+    assert "1 of 1 runs have no evaluation by sampled actions" in said(tmp_path)
+
+
+def test_only_evaluations_of_full_games_by_the_policy_and_protocol_of_the_run_count(make_run, add_evaluation, tmp_path):
+    run = make_run(tmp_path, "breakout", "lstm", 1, score=5.0)
+    add_evaluation(run, 99.0, agent_steps=3000, policy="greedy")
+    add_evaluation(run, 99.0, agent_steps=3000, score="life")
+    add_evaluation(run, 99.0, agent_steps=3000, protocol="machado")
+    add_evaluation(run, 99.0, agent_steps=3000, game="pong")
+    add_evaluation(run, 99.0, agent_steps=1000)
+    assert study(tmp_path).results[0].score.value == 5.0
+    add_evaluation(run, 6.0, agent_steps=3000, episodes=100)
+    assert study(tmp_path).results[0].score.value == 6.0
+    assert study(tmp_path, "greedy").results[0].score.value == 99.0
+
+
+def test_a_run_in_which_no_game_has_ended_has_no_score(make_run, tmp_path):
+    make_run(tmp_path, "breakout", "lstm", 1, returns=(None, None))
+    make_run(tmp_path, "breakout", "rdn", 1, score=1.0)
+    rows, warned = report(tmp_path, tmp_path / "report")
+    assert [row["score"] for row in rows] == ["", "1.0"]
+    assert "lstm on breakout: no game has ended yet, so there is no score." in warned
+
+
+def test_a_run_that_has_written_nothing_yet_is_named(make_run, tmp_path):
+    run = make_run(tmp_path, "breakout", "lstm", 1)
+    run.metrics_file.unlink()
+    (row,), warned = report(tmp_path, tmp_path / "report")
+    assert row["score"] == ""
+    assert "has no metrics.jsonl that can be read" in warned
+    assert "is unfinished: 0 of 3,000 agent steps" in warned
+
+
+def test_unreadable_lines_are_skipped_and_counted(make_run, tmp_path):
+    run = make_run(tmp_path, "breakout", "lstm", 1, returns=(1.0, 2.0, 3.0))
+    whole = run.metrics_file.read_text()
+    run.metrics_file.write_text(
+        "{nonsense\n[1, 2]\n" + whole + '{"agent_steps": "many"}\n' + '{"agent_steps": 4000, "re'
+    )
+    made = study(tmp_path)
+    assert made.runs[0].curve("agent_steps")[1].tolist() == [1.0, 2.0, 3.0]
+    assert "3 of 6 lines of metrics.jsonl cannot be read and were skipped" in said(tmp_path)
+
+
+@pytest.mark.parametrize("odd", ["[" * 100_000, f'{{"agent_steps": {10**400}}}'], ids=["deep", "large"])
+def test_what_python_cannot_hold_is_unreadable_like_any_other_line(make_run, tmp_path, odd):
+    run = make_run(tmp_path, "breakout", "lstm", 1, score=5.0)
+    run.metrics_file.write_text(run.metrics_file.read_text() + odd + "\n")
+    (run.evaluations / "odd.json").write_text(odd.replace("agent_steps", "mean"))
+    assert scores(tmp_path)[0]["score"] == 5.0
+    assert "1 of 4 lines of metrics.jsonl cannot be read" in said(tmp_path)
+    assert said(tmp_path).count("is no evaluation that can be read") == 1
+
+
+def test_a_run_that_is_being_written_is_said_to_be(make_run, tmp_path):
+    make_run(tmp_path, "breakout", "lstm", 1, total_steps=9000)
+    assert "breakout-lstm-1 is still being written: 3,000 of 9,000 agent steps" in said(tmp_path)
+
+
+def test_damaged_evaluations_are_skipped_and_named(make_run, tmp_path):
+    run = make_run(tmp_path, "breakout", "lstm", 1, score=5.0)
+    for name, text in (("a", "{"), ("b", "[]"), ("c", json.dumps({"mean": None})), ("d", '"text"')):
+        (run.evaluations / f"{name}.json").write_text(text)
+    assert study(tmp_path).results[0].score.value == 5.0
+    assert said(tmp_path).count("is no evaluation that can be read") == 4
+
+
+def test_a_damaged_run_is_left_out_and_named(make_run, tmp_path):
+    make_run(tmp_path, "breakout", "lstm", 1, score=5.0)
+    damaged = make_run(tmp_path, "breakout", "lstm", 2, score=50.0)
+    damaged.config_file.write_text("env: {name: atari\n")
+    (row,), warned = report(tmp_path, tmp_path / "report")
+    assert row["score"] == "5.0"
+    assert "breakout-lstm-2 was left out" in warned
