@@ -23,11 +23,7 @@ def resolve(name: str) -> str:
     if key in _BY_LETTERS:
         return _BY_LETTERS[key]
     nearest = [_BY_LETTERS[match] for match in difflib.get_close_matches(key, _BY_LETTERS, n=3, cutoff=0.5)]
-    hint = (
-        f"nearest: {', '.join(dict.fromkeys(nearest))}; all 57 in the README"
-        if nearest
-        else "allowed: the 57 in the README"
-    )
+    hint = f"nearest: {', '.join(dict.fromkeys(nearest))}" if nearest else f"allowed: {', '.join(GAMES)}"
     raise ValueError(f"game: got {name!r}; {hint}")
 
 

@@ -16,7 +16,7 @@ class FastWeightConfig(CoreConfig):
     """Settings of every fast weight core; a core's own Config may set other defaults and add to them."""
 
     hidden_size: int = 128
-    """Size of the residual stream, which is num_heads * head_size."""
+    """Size of the residual stream, which the heads share out."""
 
     num_layers: int = 2
     """Number of blocks, each a memory and a feed-forward network."""
@@ -24,8 +24,8 @@ class FastWeightConfig(CoreConfig):
     num_heads: int = 4
     """Number of independent memories in a layer."""
 
-    head_size: int = 32
-    """Size of the queries, keys and values of one head."""
+    head_size: int = 0
+    """Size of the queries, keys and values of one head: hidden_size / num_heads, which 0 stands for."""
 
     feedforward_size: int = 512
     """Hidden size of the feed-forward network in each block."""
@@ -43,11 +43,13 @@ class FastWeightConfig(CoreConfig):
     learning code does, null lets them through the whole unroll."""
 
     def __post_init__(self) -> None:
+        width, heads = self.hidden_size, self.num_heads
         check(self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
-        check(self.num_heads >= 1, "num_heads", self.num_heads, "1 or more")
-        check(self.head_size >= 1, "head_size", self.head_size, "1 or more")
-        width = self.num_heads * self.head_size
-        check(self.hidden_size == width, "hidden_size", self.hidden_size, f"num_heads * head_size = {width}")
+        check(heads >= 1, "num_heads", heads, "1 or more")
+        check(width >= 1 and width % heads == 0, "hidden_size", width, f"a multiple of num_heads = {heads}")
+        size = width // heads
+        check(self.head_size in (0, size), "head_size", self.head_size, f"hidden_size / num_heads = {size}, or 0")
+        object.__setattr__(self, "head_size", size)
         check(self.feedforward_size >= 1, "feedforward_size", self.feedforward_size, "1 or more")
         check(0 <= self.dropout < 1, "dropout", self.dropout, "0 up to, not including, 1")
         check_horizon(self.gradient_horizon)

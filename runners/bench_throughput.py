@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rfwp.runners import files, machine, workloads
-from rfwp.runners.benchmark import check_seconds, check_writable
+from rfwp.runners.benchmark import check_seconds
 from rfwp.runners.config import TrainConfig, to_dict
 from rfwp.runners.display import number, percent
 from rfwp.runners.errors import UserError
@@ -43,7 +43,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     values = parse_like_train(argv, f"rfwp bench {name}", lambda parser: _add_options(parser, name))
     config = build_config(values)
     check_seconds(values.seconds)
-    check_writable(values.json)
+    files.check_writable(values.json)
     ceiling = values.ceiling if name == "train" else None
     if ceiling is not None and not ceiling > 0:
         raise UserError(f"ceiling: got {ceiling}; allowed: agent steps a second, above 0")

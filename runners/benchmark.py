@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,12 +53,6 @@ def check_seconds(seconds: float) -> None:
     """UserError unless this is a time that can be spent on a measurement."""
     if not 0 < seconds <= MOST_SECONDS:
         raise UserError(f"seconds: got {seconds}; allowed: a number above 0, up to {MOST_SECONDS}")
-
-
-def check_writable(name: str | None) -> None:
-    """UserError, before anything is timed, if the result could not be written."""
-    if name is not None and name != "-" and (Path(name).is_dir() or not Path(name).absolute().parent.is_dir()):
-        raise UserError(f"json: cannot write {name!r}; allowed: a file in a folder that exists, or -")
 
 
 def timing_keys(name: str, what: str) -> dict[str, str]:

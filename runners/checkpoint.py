@@ -91,6 +91,10 @@ class Checkpoint:
             raise UserError(f"checkpoint: {path} is damaged: its contents do not match {MANIFEST}")
 
 
+class Absent(UserError):
+    """There is no such checkpoint."""
+
+
 class CheckpointStore:
     """All checkpoints of a run, in folders named after their agent steps."""
 
@@ -106,14 +110,14 @@ class CheckpointStore:
         """The checkpoint called `best` (highest return over its last 100 games), `last`, or by its agent steps."""
         steps = self.steps()
         if not steps:
-            raise UserError(f"checkpoint: there is none in {str(self.folder)!r} yet")
+            raise Absent(f"checkpoint: there is none in {str(self.folder)!r} yet")
         if which == "last":
             return self._open(steps[-1])
         if which == "best":
             return max((self._open(step) for step in steps), key=_merit)
         digits = which.replace("_", "")
         if not digits.isdecimal() or int(digits) not in steps:
-            raise UserError(f"checkpoint: got {which!r}; allowed: best, last, {', '.join(map(str, steps))}")
+            raise Absent(f"checkpoint: got {which!r}; allowed: best, last, {', '.join(map(str, steps))}")
         return self._open(int(digits))
 
     def save(self, agent: nn.Module, trainer: dict[str, Any], manifest: Manifest) -> Path:
@@ -161,12 +165,14 @@ class CheckpointStore:
 
     @contextlib.contextmanager
     def whole_one_offered(self, option: str) -> Iterator[None]:
-        """Adds to a refusal of a checkpoint the option that takes the newest one whose files are all whole.
+        """Adds to a refusal of a damaged checkpoint the option that takes the newest one whose files are all whole.
 
         It is offered and not taken: that files rot is something to look into, and going on from far back is a choice.
         """
         try:
             yield
+        except Absent:
+            raise
         except UserError as error:
             step = next(filter(self._is_whole, reversed(self.steps())), None)
             if step is None:

@@ -12,7 +12,7 @@ from rfwp.runners import components
 from rfwp.runners.config import TrainConfig, differences
 from rfwp.runners.errors import UserError
 from rfwp.runners.files import write_whole
-from rfwp.runners.options import config_from_words, default_preset
+from rfwp.runners.options import config_from_words, default_preset, peek
 from rfwp.runners.run_folder import RunFolder
 
 RECORD = "comparison.json"
@@ -121,12 +121,13 @@ def make_comparison(
     for name, value in (("seeds", seeds), ("steps", steps)):
         if value < 1:
             raise UserError(f"{name}: got {value}; allowed: a whole number of at least 1")
+    device, worlds = peek(settings)["device"], {game: game if game in toy_tasks() else None for game in chosen}
     return Comparison(
         tuple(chosen),
         tuple(dict.fromkeys(cores)),
         seeds,
         steps,
-        tuple(preset or default_preset(game if game in toy_tasks() else None) for game, preset in chosen.items()),
+        tuple(preset or default_preset(worlds[game], device) for game, preset in chosen.items()),
         tuple(settings),
     )
 

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Sequence
 from typing import Any
 
 from rfwp.runners.errors import UserError
@@ -35,7 +36,7 @@ def description(kind: str, name: str) -> str:
     return (inspect.getdoc(module) or "").partition("\n")[0]
 
 
-def nearest(word: str, allowed: list[str]) -> str:
+def nearest(word: str, allowed: Sequence[str]) -> str:
     """A hint for a misspelt name, or nothing."""
     close = difflib.get_close_matches(word.lower(), allowed, n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -68,6 +68,7 @@ class TrainConfig:
 
 
 SECTIONS = ("env", "encoder", "core", "learner", "actors", "checkpoint")
+FIELDS = tuple(each.name for each in dataclasses.fields(TrainConfig))
 COMPONENTS = tuple(components.PACKAGES)  # sections whose settings depend on a name
 FINAL_POLICY: Literal["sampled"] = "sampled"  # of the evaluation at the end of a run
 FINAL_SEED = 0
@@ -77,7 +78,7 @@ FIXED = ("env", "encoder", "core", "seed", "initialisation")
 
 # The published settings; the defaults of the settings classes, but for these.
 _PAPER = {"encoder": {"name": "impala"}, "core": {"name": "rdn"}, "env": {"name": "atari"}}
-# What learns soonest by the clock on two CPU cores, as measured: see results/first-light.
+# Learns soon by the clock on two CPU cores; what little of it was measured is in results/first-light.
 _CPU = {
     "env": {"name": "atari"},
     "encoder": {"name": "shallow"},

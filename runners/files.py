@@ -22,6 +22,15 @@ def write_whole(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(json_file: str | None) -> None:
+    """UserError, before hours of work, if their result cannot be written where --json says; `-` is standard output."""
+    if json_file is None or json_file == "-":
+        return
+    path = Path(json_file).absolute()
+    if json_file == "" or path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"json: got {json_file!r}; allowed: a file in a folder that can be written to, or -")
+
+
 @contextlib.contextmanager
 def locked(folder: Path, option: str) -> Iterator[None]:
     """Holds the folder of an option for this process; UserError if another one has it. The lock dies with its owner."""

@@ -18,7 +18,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from rfwp.runners import components
-from rfwp.runners.config import COMPONENTS, PRESETS, SECTIONS, TrainConfig
+from rfwp.runners.config import COMPONENTS, FIELDS, PRESETS, SECTIONS, TrainConfig
 from rfwp.runners.errors import UserError
 
 Values = dict[str, Any]
@@ -40,7 +40,20 @@ def read_config_file(path: Path) -> Values:
     for key in ("run", "resume_from", "config", "preset", "profile"):
         if key in values:
             raise UserError(f"{key}: got {values[key]!r} in {str(path)!r}; allowed: only on the command line")
-    return values
+    return {key: _checked_field(key, value, path) for key, value in values.items()}
+
+
+def _checked_field(key: Any, value: Any, path: Path) -> Any:
+    """What a config file gives a field; `core: rdn` is short for `core: {name: rdn}`, as on the command line."""
+    if key not in FIELDS:
+        hint = components.nearest(str(key), FIELDS)
+        raise UserError(f"{key}: got {value!r} in {str(path)!r}; there is no such setting{hint}")
+    if key in COMPONENTS and isinstance(value, str):
+        return {"name": value}
+    if key in SECTIONS and not isinstance(value, dict):
+        example = "its name or its settings" if key in COMPONENTS else "its settings"
+        raise UserError(f"{key}: got {value!r} in {str(path)!r}; allowed: {example}, a line for each")
+    return value
 
 
 def parse_train(
@@ -59,7 +72,8 @@ def parse_train(
     early = peek(argv)
     argv = [word for word in _spell_out(argv) if word != PRINT_CONFIG]  # `peek` has seen it
     named: Values = {section: {"name": early[f"{section}.name"]} for section in COMPONENTS}
-    preset = _preset(early["preset"], _component_names([base, named]).get("env"))
+    device = early["device"] or base.get("device")
+    preset = _preset(early["preset"], _component_names([base, named]).get("env"), device)
     names = _component_names([preset, base, named])
     parser = train_parser(names, prog, add_own or _add_run_options)
     words = [*_as_words(preset, names), *_as_words(base, names)]
@@ -70,8 +84,7 @@ def parse_train(
 
 def parse_like_train(argv: Sequence[str], prog: str, add_own: Callable[[ArgumentParser], None]) -> Namespace:
     """What another command makes of its words, which may hold every setting of a run and name a config file."""
-    path = peek(argv)["config"]
-    return parse_train(argv, read_config_file(Path(path)) if path else {}, prog, add_own)
+    return parse_train(argv, _named_config(argv), prog, add_own)
 
 
 def build_config(values: Namespace) -> TrainConfig:
@@ -92,8 +105,15 @@ def config_from_values(values: Values) -> TrainConfig:
 
 def config_from_words(argv: Sequence[str]) -> TrainConfig:
     """The config of a new run from the words after `rfwp train`, with the config file that they may name."""
+    return build_config(parse_train(argv, _named_config(argv)))
+
+
+def _named_config(argv: Sequence[str]) -> Values:
+    """The values of the config file that a command line names, {} if it names none."""
     path = peek(argv)["config"]
-    return build_config(parse_train(argv, read_config_file(Path(path)) if path else {}))
+    if path == "":
+        raise UserError("config: got ''; allowed: a config.yaml")
+    return {} if path is None else read_config_file(Path(path))
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
@@ -113,7 +133,7 @@ def _spell_out(argv: Sequence[str]) -> list[str]:
 def peek(argv: Sequence[str]) -> dict[str, Any]:
     """What a command line says beside the settings, such as run and preset; and the components' names."""
     finder = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
-    for key in ("run", "resume_from", "config", "preset", *(f"{section}.name" for section in COMPONENTS)):
+    for key in ("run", "resume_from", "config", "preset", "device", *(f"{section}.name" for section in COMPONENTS)):
         finder.add_argument(f"--{key}")
     finder.add_argument("--profile", nargs="?", const=str(PROFILED_UPDATES), default="0")
     finder.add_argument(PRINT_CONFIG, action="store_true")
@@ -123,15 +143,15 @@ def peek(argv: Sequence[str]) -> dict[str, Any]:
         raise UserError(str(error)) from None
 
 
-def default_preset(world: str | None) -> str:
-    """The name of the preset for a world (by default Atari) on this machine."""
+def default_preset(world: str | None, device: str | None) -> str:
+    """The name of the preset for a world (by default Atari) on a device (by default the best of this machine)."""
     if world not in (None, "atari"):
         return "toy"
-    return "paper" if torch.cuda.is_available() else "cpu"
+    return "paper" if torch.cuda.is_available() and device != "cpu" else "cpu"
 
 
-def _preset(name: str | None, world: str | None) -> Values:
-    name = default_preset(world) if name is None else name
+def _preset(name: str | None, world: str | None, device: str | None) -> Values:
+    name = default_preset(world, device) if name is None else name
     if name not in PRESETS:
         raise UserError(f"preset: got {name!r}; allowed: {', '.join(PRESETS)}")
     return PRESETS[name]
@@ -265,5 +285,7 @@ def _allowed(hint: Any) -> str:
         return ", ".join(map(str, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(_allowed(each) for each in get_args(hint))
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    if get_origin(hint) is tuple:
+        return f"a list as in [2, 4], each {_allowed(get_args(hint)[0])}"
+    words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", NoneType: "null"}
     return words.get(hint, str(hint))

@@ -19,6 +19,7 @@ from rfwp.runners.config import TrainConfig, differences
 from rfwp.runners.evaluate import BATCHES, Evaluation, Score, evaluate
 from rfwp.runners.play import Policy
 from rfwp.runners.report.study import CIRCUMSTANCES
+from rfwp.runners.signals import cleaning_up
 
 
 def run_evaluation(
@@ -35,7 +36,7 @@ def run_evaluation(
     """Plays with all cores of the machine; arguments as in `evaluate`."""
     torch.set_num_threads(machine.learner_threads())  # the emulator's own threads take the rest
     total = f"{episodes} games" if score == "game" else f"{BATCHES * episodes} lives"
-    with console.status(f"playing {total} ...") as status:
+    with cleaning_up(), console.status(f"playing {total} ...") as status:
         return evaluate(
             agent,
             config.env,

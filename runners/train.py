@@ -19,7 +19,7 @@ from rfwp.agents.trajectory import Batcher, Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.initialisation import initialise
-from rfwp.runners import machine
+from rfwp.runners import components, machine
 from rfwp.runners.checkpoint import Checkpoint, Manifest
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.display import Display
@@ -43,7 +43,8 @@ def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
         with torch.device("meta"):  # sizes without memory
             sizes = ActorCritic(config.encoder.build(spec.frame_shape), config.core, len(spec.action_names), precision)
     except ValueError as error:
-        raise UserError(f"encoder.{error}") from None
+        name = components.name_of(config.encoder)
+        raise UserError(f"encoder: got {name}, which does not suit {config.env.title}: {error}") from None
     weights = num_bytes(sizes.parameters())
     machine.check_memory(weights, f"core.hidden_size and other sizes: the agent's {weights // 4:,} weights", device)
     encoder = config.encoder.build(spec.frame_shape)

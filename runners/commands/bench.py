@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from rfwp.runners import bench_cores, bench_kernels, bench_scaling, bench_suite, bench_throughput, files, machine
-from rfwp.runners.benchmark import Benchmark, Row, check_seconds, check_writable
+from rfwp.runners.benchmark import Benchmark, Row, check_seconds
 from rfwp.runners.errors import UserError
 from rfwp.runners.options import parse
 from rfwp.runners.workloads import WORKLOADS
@@ -54,7 +54,7 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     values = parse(_parser(name, benchmark), argv)
     check_seconds(values.seconds)
     benchmark.check(values)
-    check_writable(values.json)
+    files.check_writable(values.json)
     device = machine.pick_device(values.device)
     machine.keep_freed_memory()
     torch.set_num_threads(machine.learner_threads())
@@ -65,7 +65,7 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     if values.json == "-":
         print(json.dumps(rows, indent=2))
         return 0
-    if values.json:
+    if values.json is not None:
         files.write_whole(Path(values.json), json.dumps(rows, indent=2) + "\n")
     console.print(benchmark.table(rows))
     console.print("{device} ({device_name}), threads: {threads}, {precision}, torch {torch}".format(**circumstances))

@@ -19,7 +19,7 @@ from rfwp.runners.config import TrainConfig
 from rfwp.runners.contenders import Contender, find_contenders
 from rfwp.runners.errors import UserError
 from rfwp.runners.evaluate import BATCHES, Evaluation, Score
-from rfwp.runners.files import write_whole
+from rfwp.runners.files import check_writable, write_whole
 from rfwp.runners.options import parse
 from rfwp.runners.picture import OverlayName, picture_of
 from rfwp.runners.play import Policy
@@ -102,7 +102,7 @@ def _score(
     result = run_evaluation(agent, config, values.episodes, steps, console, policy, kind, seed, drop)
     if contender.protocol != result.protocol:
         result = dataclasses.replace(result, trained_protocol=contender.protocol)
-    if not values.json:
+    if values.json is None:
         other = f"-{result.protocol}" if result.trained_protocol else ""
         dropped = "-not-negative" if drop else ""
         name = f"step-{steps:012d}-{policy}-{kind}-x{values.episodes}{other}{dropped}-seed{seed}.json"
@@ -113,7 +113,7 @@ def _score(
 def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> None:
     """One result as a table of its own, several in one; as JSON one object, or a list."""
     results = [result for line in lines for result in (line.games, line.lives) if result]
-    if json_file:
+    if json_file is not None:
         facts = [result.summary() for result in results]
         text = json.dumps(facts[0] if len(facts) == 1 else facts, indent=2) + "\n"
         if json_file == "-":
@@ -165,8 +165,7 @@ def _check(values: Namespace, config: TrainConfig) -> None:
     if values.drop_negative and "life" not in KINDS[values.score]:
         raise UserError("drop_negative: only lives are dropped; add --score life")
     _check_film(values, atari_env)
-    if values.json not in (None, "-") and not Path(values.json).absolute().parent.is_dir():
-        raise UserError(f"json: got {values.json!r}; allowed: a file in a folder that exists, or -")
+    check_writable(values.json)
 
 
 def _check_film(values: Namespace, atari_env: atari.Config | None) -> None:

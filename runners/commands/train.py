@@ -19,6 +19,7 @@ from rfwp.runners.display import command, open_display, say
 from rfwp.runners.errors import UserError
 from rfwp.runners.metrics import check_metrics
 from rfwp.runners.options import build_config, config_from_words, parse_train, peek
+from rfwp.runners.progress import newest_metrics
 from rfwp.runners.run_folder import RunFolder, create_run_folder
 from rfwp.runners.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.signals import StopSignals
@@ -47,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
         folder = create_run_folder(config)
     folder.create()
     with folder.locked(), sizes_named(config):
-        code = _train(trainer, folder, Console(), early["resume_from"] or "last", profiled)
+        code = _train(trainer, folder, Console(), early["resume_from"], profiled)
         if code == 0:
             _conclude(trainer, folder, Console())
     return code
@@ -56,13 +57,13 @@ def run(argv: Sequence[str]) -> int:
 def _read_config(argv: Sequence[str], early: dict[str, Any], resumed: RunFolder | None) -> TrainConfig:
     """The settings of a new run, or of a resumed one; `early` is what `peek` says of the words."""
     if resumed is None:
-        if early["resume_from"]:
+        if early["resume_from"] is not None:
             raise UserError(
                 f"resume_from: got {early['resume_from']!r}; allowed: only with --run and a run that exists"
             )
         return config_from_words(argv)
     for option in ("config", "preset"):
-        if early[option]:
+        if early[option] is not None:
             raise UserError(
                 f"{option}: got {early[option]!r}, but the run {str(resumed.path)!r} has its own settings already;"
                 f" leave --{option} out"
@@ -80,15 +81,13 @@ def _profiled_updates(word: str) -> int:
     return updates
 
 
-def _train(trainer: Trainer, folder: RunFolder, console: Console, which: str, profiled_updates: int) -> int:
-    """Trains on from the checkpoint `which` to the end or to a signal; the exit code."""
+def _train(trainer: Trainer, folder: RunFolder, console: Console, which: str | None, profiled_updates: int) -> int:
+    """Trains on from the checkpoint `which`, by default the last, to the end or to a signal; the exit code."""
     config = trainer.config
-    if folder.checkpoints.steps() or which != "last":
-        with folder.checkpoints.whole_one_offered("--resume_from"):
-            checkpoint = folder.checkpoints.find(which)
-            trainer.resume(checkpoint)
-        check_metrics(folder.metrics_file, checkpoint.manifest.metrics_bytes, checkpoint.manifest.metrics_sha256)
-        folder.checkpoints.set_aside_after(checkpoint.manifest.agent_steps, folder.metrics_file)
+    if folder.checkpoints.steps() or which is not None:
+        _take_up(trainer, folder, "last" if which is None else which)
+    else:
+        _check_never_saved(folder, config)
     folder.write_config(config)
     _announce(trainer, console)
     if trainer.done:
@@ -113,15 +112,42 @@ def _train(trainer: Trainer, folder: RunFolder, console: Console, which: str, pr
     return stop.exit_code
 
 
+def _take_up(trainer: Trainer, folder: RunFolder, which: str) -> None:
+    """Goes back to a checkpoint. UserError for what does not fit together, and then nothing has changed."""
+    with folder.checkpoints.whole_one_offered("--resume_from"):
+        checkpoint = folder.checkpoints.find(which)
+        trainer.resume(checkpoint)
+    check_metrics(folder.metrics_file, checkpoint.manifest.metrics_bytes, checkpoint.manifest.metrics_sha256)
+    steps, total = checkpoint.manifest.agent_steps, trainer.config.total_steps
+    if total < min(steps, folder.read_config().total_steps):  # that it has come further than it was to go is usual
+        raise UserError(f"total_steps: got {total:,}, but the run has come to {steps:,}; allowed: {steps:,} or more")
+    folder.checkpoints.set_aside_after(steps, folder.metrics_file)
+
+
+def _check_never_saved(folder: RunFolder, config: TrainConfig) -> None:
+    """UserError if checkpoints that a run must have written are gone: it would begin anew, over its metrics."""
+    newest = {name: value for name, value in newest_metrics(folder).items() if isinstance(value, int | float)}
+    steps, seconds = newest.get("agent_steps", 0), newest.get("wall_seconds", 0)
+    if steps >= config.total_steps or seconds > 60 * (config.checkpoint.minutes + 1):
+        raise UserError(
+            f"checkpoint: there is none in {str(folder.checkpoints.folder)!r}, though the run has trained for {steps:,}"
+            " agent steps; restore it, or choose another --run"
+        )
+
+
 def _conclude(trainer: Trainer, folder: RunFolder, console: Console) -> None:
     """Evaluates a run that is complete, and says what can be done with it."""
     config, steps = trainer.config, trainer.learner.agent_steps
+    path = shlex.quote(str(folder.path))
     if config.final_games:
         games, policy, seed = config.final_games, FINAL_POLICY, FINAL_SEED
-        result = run_evaluation(trainer.agent, config, games, steps, console, policy, seed=seed)
+        try:
+            result = run_evaluation(trainer.agent, config, games, steps, console, policy, seed=seed)
+        except (KeyboardInterrupt, SystemExit):
+            say(console, f"Stopped. The run is complete and saved; to score it:\n  {command('rfwp')} evaluate {path}")
+            raise
         result.write(folder.evaluations / f"step-{steps:012d}-final.json")
         print_evaluation(result, console)
-    path = shlex.quote(str(folder.path))
     hints = {"score it again": f"{command('rfwp')} evaluate {path}"}
     if isinstance(config.env, atari.Config):  # which has a screen
         hints["watch it play"] = f"{command('rfwp')} watch {path}"

@@ -54,9 +54,9 @@ def test_a_game_is_known_by_its_title(title, game):
 
 
 def test_an_unknown_game_is_answered_in_one_line_with_the_nearest():
-    with pytest.raises(ValueError, match=r"^game: got 'pnog'; nearest: pong, .*; all 57 in the README$"):
+    with pytest.raises(ValueError, match=r"^game: got 'pnog'; nearest: pong, up_n_down$"):
         resolve("pnog")
-    with pytest.raises(ValueError, match=r"^game: got '42'; allowed: the 57 in the README$"):
+    with pytest.raises(ValueError, match=r"^game: got '42'; allowed: alien, .*, zaxxon$"):
         resolve("42")
 
 

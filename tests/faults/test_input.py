@@ -43,7 +43,7 @@ WRONG_WORDS = st.one_of(
     ),
     WORD.map(lambda word: [word]),
     WORD.map(lambda word: [f"--no_{word}"]),
-    st.just(["--run="]),
+    st.sampled_from([["--run="], ["--config="], ["--resume_from="]]),
     st.just(["--device", "cpu:3"]),
     st.sampled_from(["--seed", "--core", "--preset", "--run", "--config"]).map(lambda word: [word]),
 )

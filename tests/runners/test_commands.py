@@ -49,6 +49,8 @@ DAMAGE = {
     "truncated weights": lambda run: cut(next(run.glob("checkpoints/*/weights.safetensors"))),
     "truncated manifest": lambda run: cut(next(run.glob("checkpoints/*/manifest.json"))),
     "missing weights": lambda run: next(run.glob("checkpoints/*/weights.safetensors")).unlink(),
+    "missing checkpoint": lambda run: shutil.rmtree(next(run.glob("checkpoints/step-*"))),
+    "missing checkpoints": lambda run: shutil.rmtree(run / "checkpoints"),
 }
 
 
@@ -57,8 +59,7 @@ DAMAGE = {
 def test_a_damaged_run_is_refused_in_one_line_and_left_as_it_is(run, capsys, command, damage):
     DAMAGE[damage](run)
     before = contents(run)
-    words = ["train", "--run", str(run), "--total_steps", "400"] if command == "train" else ["evaluate", str(run)]
-    assert main(words) == 2
+    assert main(["train", "--run", str(run)] if command == "train" else ["evaluate", str(run)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "Traceback" not in error
@@ -73,6 +74,47 @@ def test_a_truncated_trainer_state_stops_a_resume_but_not_an_evaluation(run, cap
     assert main(["evaluate", str(run), "--episodes", "2"]) == 0
     assert main(["train", "--run", str(run), "--total_steps", "400"]) == 2
     assert "trainer.pt is damaged" in capsys.readouterr().err
+
+
+def test_a_long_run_that_has_lost_its_checkpoints_does_not_begin_anew(run, capsys):
+    shutil.rmtree(run / "checkpoints")
+    for seconds, words in ((400, ["--total_steps", "400"]), (10, [])):
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"agent_steps": 300, "wall_seconds": seconds}) + "\n")
+        before = contents(run)
+        assert main(["train", "--run", str(run), *words]) == 2
+        assert "though the run has trained for 300 agent steps" in capsys.readouterr().err
+        assert contents(run) == before
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(run):
+    shutil.rmtree(run / "checkpoints")
+    assert main(["train", "--run", str(run), "--total_steps", "400"]) == 0
+    assert min(RunFolder(run).checkpoints.steps()) >= 400
+
+
+def test_a_run_cannot_end_before_where_it_is_but_may_have_come_further_than_it_was_to_go(run, capsys):
+    before = contents(run)
+    assert main(["train", "--run", str(run), "--total_steps", "100"]) == 2
+    assert "total_steps: got 100, but the run has come to 256; allowed: 256 or more" in capsys.readouterr().err
+    assert contents(run) == before
+
+
+def test_a_checkpoint_that_is_not_there_is_no_damage(run, capsys):
+    assert main(["evaluate", str(run), "--checkpoint", "5"]) == 2
+    assert capsys.readouterr().err == "rfwp evaluate: checkpoint: got '5'; allowed: best, last, 256\n"
+
+
+@pytest.mark.parametrize("place", ["", ".", "nowhere/x.json"])
+def test_where_a_score_cannot_be_written_no_game_is_played(run, capsys, monkeypatch, place):
+    monkeypatch.setattr("rfwp.runners.commands.evaluate.run_evaluation", None)
+    assert main(["evaluate", str(run), f"--json={place}"]) == 2
+    assert f"json: got {place!r}; allowed: a file in a folder" in capsys.readouterr().err
+
+
+def test_an_encoder_that_does_not_suit_the_world_is_named(capsys):
+    assert main(["train", "--env", "recall", "--encoder", "shallow"]) == 2
+    assert "encoder: got shallow, which does not suit recall: " in capsys.readouterr().err
 
 
 def test_a_missing_run_is_said_to_be_missing(tmp_path, capsys):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from rfwp.models.cores import lstm, rdn
@@ -11,7 +12,14 @@ from rfwp.models.encoders import impala, shallow
 from rfwp.runners import components
 from rfwp.runners.config import to_dict
 from rfwp.runners.errors import UserError
-from rfwp.runners.options import build_config, config_from_values, config_from_words, parse_train, read_config_file
+from rfwp.runners.options import (
+    build_config,
+    config_from_values,
+    config_from_words,
+    default_preset,
+    parse_train,
+    read_config_file,
+)
 from rfwp.runners.run_folder import RunFolder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -100,10 +108,14 @@ WRONG = [
     ("--env.protocol paper", "env.protocol: got paper; allowed: dqn, machado"),
     ("--preset gpu", "preset: got 'gpu'; allowed: paper, cpu, toy"),
     ("--core.num_head 3", "core.num_head: there is no such option.*core.num_heads"),
-    ("--core.hidden_size 100", "core.hidden_size: got 100; allowed: "),
+    ("--core.hidden_size 101", "core.hidden_size: got 101; allowed: a multiple of num_heads = 4"),
     ("--core.gradient_horizon 0", "core.gradient_horizon: got 0"),
     ("--core.feature_map relu", "core.feature_map: got relu; allowed: .*softmax"),
     ("--actors.games 7", "actors.games: got 7; allowed: a multiple of groups"),
+    (
+        "--encoder.channels 16 --encoder impala",
+        r"encoder.channels: got 16; allowed: a list as in \[2, 4\], each",
+    ),
     ("--seed -1", "seed: got -1"),
     ("--total_steps", "total_steps.*expected one argument"),
     ("stray", "stray: "),
@@ -139,20 +151,54 @@ def test_a_wrong_config_file_gets_one_line(base, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def config_file(tmp_path):
+    """Writes a config file."""
+
+    def write(text):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learnr: {unroll_length: 3}", "learnr: got {'unroll_length': 3} in '.*'; there is no such setting.*learner"),
+        ("learner: 3", "learner: got 3 in '.*'; allowed: its settings, a line for each"),
+        ("learner:", "learner: got None in "),
+        ("core: 3", "core: got 3 in '.*'; allowed: its name or its settings"),
+        ("core: lstn", "core: got 'lstn'; allowed: .*did you mean lstm"),
+    ],
+)
+def test_a_wrong_field_of_a_config_file_gets_one_line(config_file, text, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config_from_words(["--config", str(config_file(text))])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_file_may_name_components_as_the_command_line_does(config_file):
+    made = config_from_words(["--config", str(config_file("core: lstm\nenv: recall"))])
+    assert (made.core, made.env.title) == (lstm.Config(), "recall")
+
+
+def test_on_a_machine_with_a_gpu_the_preset_follows_the_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [default_preset(None, device) for device in (None, "auto", "cuda:1", "cpu")] == ["paper"] * 3 + ["cpu"]
+
+
 NO_CONFIG = ["", "- a\n- b\n", "a: [", "!!python/object/apply:os.system ['true']", "\0", "[" * 3000, "seed: 2020-13-45"]
 
 
 @pytest.mark.parametrize("text", NO_CONFIG)
-def test_a_file_that_is_no_config_is_refused(tmp_path, text):
-    path = tmp_path / "config.yaml"
-    path.write_text(text)
+def test_a_file_that_is_no_config_is_refused(config_file, text):
     with pytest.raises(UserError, match="config"):
-        read_config_file(path)
+        read_config_file(config_file(text))
 
 
 @pytest.mark.parametrize("key", ["run", "preset", "config"])
-def test_what_belongs_on_the_command_line_is_refused_in_a_file(tmp_path, key):
-    path = tmp_path / "config.yaml"
-    path.write_text(f"{key}: paper\n")
+def test_what_belongs_on_the_command_line_is_refused_in_a_file(config_file, key):
     with pytest.raises(UserError, match=f"{key}: got 'paper'.*only on the command line"):
-        read_config_file(path)
+        read_config_file(config_file(f"{key}: paper\n"))

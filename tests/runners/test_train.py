@@ -183,6 +183,19 @@ def test_a_signal_saves_and_ends_every_process(start, tmp_path, number, code):
     assert steps == lines(run)[-1]["agent_steps"]
 
 
+@pytest.mark.slow
+def test_pong_is_trained_to_its_end_and_scored_and_scored_again(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", *PONG, "--total_steps", "2_000", "--final_games", "2", "--run", str(run)]) == 0
+    assert lines(run)[-1]["agent_steps"] >= 2000
+    assert "pong: 2 full games" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--episodes", "2", "--json", "-"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    (first,) = (json.loads(path.read_text()) for path in (run / "eval").iterdir())
+    assert again == first  # the same weights, seed and policy
+    assert -21 <= again["mean"] <= 21
+
+
 def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(start, tmp_path):
     run = tmp_path / "run"
     process = start("train", *TOY, "--total_steps", "1_000_000_000", "--run", str(run))
