@@ -1,6 +1,7 @@
 """Everything that a training run can be told, and the presets."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,8 +24,8 @@ class CheckpointConfig:
     """Newest checkpoints that are kept; the best one is kept beside them."""
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0:
-            raise ValueError(f"minutes: got {self.minutes}; allowed: a number above 0")
+        if not 0 < self.minutes < math.inf:
+            raise ValueError(f"minutes: got {self.minutes}; allowed: a finite number above 0")
         if self.keep < 1:
             raise ValueError(f"keep: got {self.keep}; allowed: a whole number of at least 1")
 
@@ -63,8 +64,8 @@ class TrainConfig:
             raise ValueError(f"seed: got {self.seed}; allowed: a whole number from 0 to {2**31 - 1}")
         if self.final_games < 0:
             raise ValueError(f"final_games: got {self.final_games}; allowed: a whole number of at least 0")
-        if not self.log_seconds > 0:
-            raise ValueError(f"log_seconds: got {self.log_seconds}; allowed: a number above 0")
+        if not 0 < self.log_seconds < math.inf:
+            raise ValueError(f"log_seconds: got {self.log_seconds}; allowed: a finite number above 0")
 
 
 SECTIONS = ("env", "encoder", "core", "learner", "actors", "checkpoint")

@@ -49,10 +49,12 @@ def _checked_field(key: Any, value: Any, path: Path) -> Any:
         hint = components.nearest(str(key), FIELDS)
         raise UserError(f"{key}: got {value!r} in {str(path)!r}; there is no such setting{hint}")
     if key in COMPONENTS and isinstance(value, str):
-        return {"name": value}
+        value = {"name": value}
     if key in SECTIONS and not isinstance(value, dict):
         example = "its name or its settings" if key in COMPONENTS else "its settings"
         raise UserError(f"{key}: got {value!r} in {str(path)!r}; allowed: {example}, a line for each")
+    if key in COMPONENTS and value.get("name") is not None:
+        components.config_class(key, str(value["name"]))  # refuses an unknown one, overridden or not
     return value
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from rfwp.runners import components
 from rfwp.runners.cli import main
-from rfwp.runners.config import SECTIONS, to_dict
+from rfwp.runners.config import COMPONENTS, SECTIONS, to_dict
 from rfwp.runners.options import build_config, parse_train
 
 GOOD = to_dict(build_config(parse_train(["--env", "recall"], {})))
@@ -53,10 +54,12 @@ JUNK = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
+NAMES = {name for section in COMPONENTS for name in components.names(section)}
+WRONG_SECTION = st.integers() | st.text(min_size=1).filter(lambda text: text not in NAMES)
 WRONG_VALUES = st.one_of(
     JUNK.filter(lambda value: value != {}),
     st.builds(lambda key, value: {f"no {key}": value}, st.text(max_size=8), JUNK),
-    st.builds(lambda section, value: {section: value}, st.sampled_from(SECTIONS), st.text(min_size=1) | st.integers()),
+    st.builds(lambda section, value: {section: value}, st.sampled_from(SECTIONS), WRONG_SECTION),
     st.builds(lambda section, key: {section: {f"no {key}": 1}}, st.sampled_from(SECTIONS), st.text(max_size=8)),
     st.sampled_from(NUMBERS).map(lambda key: nested(key, ["no number"])),
     st.sampled_from(NUMBERS).map(lambda key: nested(key, -7.5)),
@@ -93,6 +96,8 @@ same_folder = settings(
 @pytest.mark.slow
 @settings(same_folder, max_examples=300)
 @given(words=WRONG_WORDS)
+@example(words=["--log_seconds=1e999"])
+@example(words=["--checkpoint.minutes=1e999"])
 def test_a_wrong_command_line_is_refused(here, words):
     refused(["train", *SHORT, *words], here)
 

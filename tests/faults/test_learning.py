@@ -73,7 +73,7 @@ def test_single_updates_that_are_not_finite_are_skipped_and_counted(tmp_path, br
 
     broken(spoil_every_other)
     run = tmp_path / "run"
-    assert main([*TRAIN, "--total_steps", "3000", "--run", str(run)]) == 0
+    assert main([*TRAIN, "--total_steps", "3000", "--log_seconds", "1000", "--run", str(run)]) == 0
     assert 0 < json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["update_skipped"] < 1
 
 

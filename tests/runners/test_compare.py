@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from waiting import wait_for
+from waiting import wait_for, whole_lines
 
 from rfwp.runners import machine
 from rfwp.runners.cli import main
@@ -29,7 +29,7 @@ ENDLESS = 50_000_000  # steps
 
 def metrics(run: Path) -> list[dict]:
     file = run / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [json.loads(line) for line in whole_lines(file)] if file.exists() else []
 
 
 def evaluations(out: Path) -> dict[str, dict]:
@@ -124,5 +124,5 @@ def test_no_run_outlives_its_comparison(start, tmp_path, signals):
     for number in signals:
         process.send_signal(number)
         time.sleep(0.02)
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
     assert not psutil.wait_procs(started, timeout=20)[1]

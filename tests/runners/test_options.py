@@ -175,7 +175,7 @@ def config_file(tmp_path):
 )
 def test_a_wrong_field_of_a_config_file_gets_one_line(config_file, text, message):
     with pytest.raises(UserError, match=message) as caught:
-        config_from_words(["--config", str(config_file(text))])
+        config_from_words(["--config", str(config_file(text)), "--core", "rdn"])
     assert "\n" not in str(caught.value)
 
 

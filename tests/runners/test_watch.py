@@ -192,6 +192,17 @@ def wait_for_title(end, seconds=120):
     raise AssertionError(f"no window says {end}")
 
 
+def look_until(condition, screen, seconds=60):
+    """The newest of pictures of the screen, half a second apart, once one and the next fulfil a condition."""
+    until, now = time.monotonic() + seconds, np.asarray(ImageGrab.grab(xdisplay=screen))
+    while True:
+        time.sleep(0.5)
+        before, now = now, np.asarray(ImageGrab.grab(xdisplay=screen))
+        if condition(before, now):
+            return now
+        assert time.monotonic() < until, "waited in vain"
+
+
 @pytest.mark.slow
 def test_the_window_shows_the_game_and_obeys_its_keys(atari_run, screen):
     command = own_command("watch", str(atari_run), "--overlay", "memory")
@@ -199,15 +210,11 @@ def test_the_window_shows_the_game_and_obeys_its_keys(atari_run, screen):
     try:
         wait_for_title("speed 1")
         for key, title in [("Up", "speed 2"), ("minus", "speed 1"), ("space", "paused")]:
-            xdotool("key", key)
+            xdotool("key", "--delay", "0", key)  # a key that stays down is repeated
             wait_for_title(title)
-        time.sleep(1)  # the agent step in which the key was pressed is played to its end
-        still, again = (np.asarray(ImageGrab.grab(xdisplay=screen)) for _ in range(2))
-        np.testing.assert_array_equal(still, again)
-        xdotool("key", "Right")
-        until = time.monotonic() + 60
-        while (stepped := np.asarray(ImageGrab.grab(xdisplay=screen))).shape and (stepped == still).all():
-            assert time.monotonic() < until
+        still = look_until(lambda before, now: (before == now).all(), screen)  # the step is played to its end
+        xdotool("key", "--delay", "0", "Right")
+        stepped = look_until(lambda _, now: (now != still).any(), screen)
         red_paddle = (stepped == (200, 72, 72)).all(-1).sum()
         assert red_paddle > 1000  # Breakout's, and its bricks
         xdotool("key", "q")

@@ -96,7 +96,7 @@ class Browser:
         self.out.close()
         self.inp.close()
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: on Debian, apt install chromium")
