@@ -3,13 +3,9 @@
 import contextlib
 import hashlib
 import io
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +17,10 @@ from torch import Tensor, nn
 
 from rfwp.runners.errors import UserError
 from rfwp.runners.files import flush_to_disk
+from rfwp.runners.manifest import MANIFEST, Manifest, manifest_bytes, read_manifest
 
-FORMAT = 2
-READABLE = (1, 2)  # 1 has no checksum of the manifest itself
 ENOUGH_GAMES = 100  # that the mean of a checkpoint called best is taken over
-WEIGHTS, TRAINER, MANIFEST = "weights.safetensors", "trainer.pt", "manifest.json"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a checkpoint is, beside its weights."""
-
-    agent_steps: int
-    updates: int
-    games: int  # full games ended since the start of the run
-    return_mean: float | None  # of the last 100 full games; None before the first
-    metrics_bytes: int = 0  # of metrics.jsonl that belong to this checkpoint
-    metrics_sha256: str = ""  # of those; "": not known
-    format: int = FORMAT
-    created: str = ""  # UTC
-    written_by: str = ""  # the release
-    sha256: dict[str, str] | None = None  # of each file
+WEIGHTS, TRAINER = "weights.safetensors", "trainer.pt"
 
 
 class Checkpoint:
@@ -49,7 +28,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = _read_manifest(folder / MANIFEST)
+        self.manifest = read_manifest(folder / MANIFEST)
 
     def load_weights(self, agent: nn.Module) -> None:
         """Loads the agent's weights; UserError if they are damaged or of another agent, which is then left alone."""
@@ -131,14 +110,7 @@ class CheckpointStore:
         temporary.mkdir(parents=True)
         try:
             files = {WEIGHTS: _as_safetensors(agent.state_dict()), TRAINER: _as_torch(trainer)}
-            facts = {
-                **asdict(manifest),
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "written_by": f"rfwp {metadata.version('rfwp')}",
-                "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-            }
-            facts["sha256"][MANIFEST] = _digest(facts)
-            files[MANIFEST] = (json.dumps(facts, indent=2) + "\n").encode()
+            files[MANIFEST] = manifest_bytes(manifest, files)
             for name, data in files.items():
                 (temporary / name).write_bytes(data)
             for path in (*temporary.iterdir(), temporary):
@@ -223,12 +195,6 @@ def _as_safetensors(weights: Mapping[str, Tensor]) -> bytes:
     return safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
 
 
-def _digest(facts: dict[str, Any]) -> str:
-    """Checksum of a manifest but for its own place in it."""
-    sums = {name: value for name, value in facts["sha256"].items() if name != MANIFEST}
-    return hashlib.sha256(json.dumps({**facts, "sha256": sums}, sort_keys=True).encode()).hexdigest()
-
-
 def _as_torch(values: dict[str, Any]) -> bytes:
     """What torch.save writes; in memory, so that a full disk is an OSError wherever it is met."""
     buffer = io.BytesIO()
@@ -240,33 +206,6 @@ def _merit(checkpoint: Checkpoint) -> tuple[float, int]:
     score = checkpoint.manifest.return_mean
     few = checkpoint.manifest.games < ENOUGH_GAMES  # a lucky first game is no merit
     return (float("-inf") if score is None or few else score, checkpoint.manifest.agent_steps)
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        facts = json.loads(path.read_text())
-        version = facts["format"]
-        if version not in READABLE:
-            release = facts.get("written_by") or "the release that wrote it"
-            raise UserError(
-                f"checkpoint: {path} has format {version}; this release reads {' and '.join(map(str, READABLE))}:"
-                f" use {release}"
-            )
-        if version > 1 and facts["sha256"].pop(MANIFEST) != _digest(facts):
-            raise ValueError("its contents do not match their checksum")
-        return _checked(Manifest(**facts))
-    except FileNotFoundError:
-        raise UserError(f"checkpoint: {path} is missing") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"checkpoint: {path} is damaged: {error}") from None
-
-
-def _checked(manifest: Manifest) -> Manifest:
-    sums, score = manifest.sha256, manifest.return_mean
-    whole = all(isinstance(count, int) for count in (manifest.agent_steps, manifest.updates, manifest.games))
-    if not whole or not isinstance(sums, dict) or not isinstance(score, int | float | None):
-        raise ValueError("a field has a value of the wrong type")
-    return manifest
 
 
 def _sha256(path: Path) -> str:

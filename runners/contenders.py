@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rfwp.envs.worlds import atari
-from rfwp.runners.checkpoint import MANIFEST, Checkpoint, CheckpointStore
+from rfwp.runners.checkpoint import Checkpoint, CheckpointStore
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.errors import UserError
+from rfwp.runners.manifest import MANIFEST
 from rfwp.runners.run_folder import RunFolder, find_run_folders
 
 

@@ -20,10 +20,11 @@ from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.initialisation import initialise
 from rfwp.runners import components, machine
-from rfwp.runners.checkpoint import Checkpoint, Manifest
+from rfwp.runners.checkpoint import Checkpoint
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.display import Display
 from rfwp.runners.errors import UserError
+from rfwp.runners.manifest import Manifest
 from rfwp.runners.meter import Meter
 from rfwp.runners.metrics import GameStatistics, LearnerAverages, MetricsLog
 from rfwp.runners.outage import Outage

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 import torch
 
-from rfwp.runners.checkpoint import Manifest
 from rfwp.runners.machine import own_command
+from rfwp.runners.manifest import Manifest
 from rfwp.runners.options import build_config, parse_train
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.train import build_agent

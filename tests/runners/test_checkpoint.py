@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from rfwp.runners.checkpoint import CheckpointStore, Manifest, _digest
+from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.errors import UserError
+from rfwp.runners.manifest import Manifest, digest
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_loading_runs_no_code_even_if_the_checksum_fits(store, tmp_path):
     (folder / "trainer.pt").write_bytes(pickle.dumps(Bomb(mark)))
     facts = json.loads((folder / "manifest.json").read_text())
     facts["sha256"]["trainer.pt"] = hashlib.sha256((folder / "trainer.pt").read_bytes()).hexdigest()
-    facts["sha256"]["manifest.json"] = _digest(facts)
+    facts["sha256"]["manifest.json"] = digest(facts)
     (folder / "manifest.json").write_text(json.dumps(facts))
     with pytest.raises(UserError, match="trainer.pt is damaged"):
         store.find("last").load_trainer()

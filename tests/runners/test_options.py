@@ -11,6 +11,7 @@ from rfwp.models.cores import lstm, rdn
 from rfwp.models.encoders import impala, shallow
 from rfwp.runners import components
 from rfwp.runners.config import to_dict
+from rfwp.runners.config_file import read_config_file
 from rfwp.runners.errors import UserError
 from rfwp.runners.options import (
     build_config,
@@ -18,7 +19,6 @@ from rfwp.runners.options import (
     config_from_words,
     default_preset,
     parse_train,
-    read_config_file,
 )
 from rfwp.runners.run_folder import RunFolder
 

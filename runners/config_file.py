@@ -1,0 +1,43 @@
+"""Reads YAML config files as plain values; what is wrong in one becomes one UserError line that names the file."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rfwp.runners import components
+from rfwp.runners.config import COMPONENTS, FIELDS, SECTIONS
+from rfwp.runners.errors import UserError
+
+Values = dict[str, Any]
+
+
+def read_config_file(path: Path) -> Values:
+    """The plain values of a YAML config file; nothing in it is executed."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"config: got {str(path)!r}; there is no such file") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"config: cannot read {str(path)!r}: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"config: {str(path)!r} is not a config file: expected `field: value` lines")
+    for key in ("run", "resume_from", "config", "preset", "profile"):
+        if key in values:
+            raise UserError(f"{key}: got {values[key]!r} in {str(path)!r}; allowed: only on the command line")
+    return {key: _checked_field(key, value, path) for key, value in values.items()}
+
+
+def _checked_field(key: Any, value: Any, path: Path) -> Any:
+    """What a config file gives a field; `core: rdn` is short for `core: {name: rdn}`, as on the command line."""
+    if key not in FIELDS:
+        hint = components.nearest(str(key), FIELDS)
+        raise UserError(f"{key}: got {value!r} in {str(path)!r}; there is no such setting{hint}")
+    if key in COMPONENTS and isinstance(value, str):
+        value = {"name": value}
+    if key in SECTIONS and not isinstance(value, dict):
+        example = "its name or its settings" if key in COMPONENTS else "its settings"
+        raise UserError(f"{key}: got {value!r} in {str(path)!r}; allowed: {example}, a line for each")
+    if key in COMPONENTS and value.get("name") is not None:
+        components.config_class(key, str(value["name"]))  # refuses an unknown one, overridden or not
+    return value

@@ -1,0 +1,78 @@
+"""The manifest of a checkpoint: what it is, and the checksums of its files and of itself."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rfwp.runners.errors import UserError
+
+MANIFEST = "manifest.json"
+FORMAT = 2
+READABLE = (1, 2)  # 1 has no checksum of the manifest itself
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint is, beside its weights."""
+
+    agent_steps: int
+    updates: int
+    games: int  # full games ended since the start of the run
+    return_mean: float | None  # of the last 100 full games; None before the first
+    metrics_bytes: int = 0  # of metrics.jsonl that belong to this checkpoint
+    metrics_sha256: str = ""  # of those; "": not known
+    format: int = FORMAT
+    created: str = ""  # UTC
+    written_by: str = ""  # the release
+    sha256: dict[str, str] | None = None  # of each file
+
+
+def manifest_bytes(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
+    """The contents of a manifest file, with the time, the release and the checksums of the checkpoint's other files."""
+    facts = {
+        **asdict(manifest),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "written_by": f"rfwp {metadata.version('rfwp')}",
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    facts["sha256"][MANIFEST] = digest(facts)
+    return (json.dumps(facts, indent=2) + "\n").encode()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """UserError if the file is missing, damaged or of a release that this one cannot read."""
+    try:
+        facts = json.loads(path.read_text())
+        version = facts["format"]
+        if version not in READABLE:
+            release = facts.get("written_by") or "the release that wrote it"
+            raise UserError(
+                f"checkpoint: {path} has format {version}; this release reads {' and '.join(map(str, READABLE))}:"
+                f" use {release}"
+            )
+        if version > 1 and facts["sha256"].pop(MANIFEST) != digest(facts):
+            raise ValueError("its contents do not match their checksum")
+        return _checked(Manifest(**facts))
+    except FileNotFoundError:
+        raise UserError(f"checkpoint: {path} is missing") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f"checkpoint: {path} is damaged: {error}") from None
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """Checksum of a manifest but for its own place in it."""
+    sums = {name: value for name, value in facts["sha256"].items() if name != MANIFEST}
+    return hashlib.sha256(json.dumps({**facts, "sha256": sums}, sort_keys=True).encode()).hexdigest()
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    sums, score = manifest.sha256, manifest.return_mean
+    whole = all(isinstance(count, int) for count in (manifest.agent_steps, manifest.updates, manifest.games))
+    if not whole or not isinstance(sums, dict) or not isinstance(score, int | float | None):
+        raise ValueError("a field has a value of the wrong type")
+    return manifest
