@@ -28,7 +28,8 @@ TAKEN_BY_NVIDIA = {"bindings", "core", "pathfinder", "tile", "coop"}
 def packaged_files() -> set[str]:
     """The files that belong in the wheel, as paths under the repository root."""
     files = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file())
-    return {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    wanted = (path for path in files if "__pycache__" not in path.parts and path.suffix != ".md")
+    return {path.relative_to(ROOT).as_posix() for path in wanted}
 
 
 def packages_on_disk() -> set[str]:
