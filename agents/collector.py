@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rfwp.agents.actors import ActorFailure, ActorPool
+from rfwp.agents.actor_pool import ActorFailure, ActorPool
 from rfwp.agents.phases import WAIT, Phases
 from rfwp.agents.trajectory import Trajectory
 from rfwp.agents.weights import WeightBoard
@@ -120,6 +120,8 @@ class Collector:
 
         Raises:
             ActorFailure: actors fail over and over.
+            Cancelled: by the pool's `cancel`, from another thread or a signal.
+            Diverged: the policy's logits are not finite any more.
         """
         while True:
             group, self._turn = self._turn, (self._turn + 1) % len(self._unrolls)

@@ -15,7 +15,7 @@ from rfwp.models.actor_critic import ActorCritic
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """V-trace actor-critic with RMSProp. The defaults are the published settings."""
+    """V-trace actor-critic with RMSProp; by default with the published hyperparameters."""
 
     unroll_length: int = 50
     """T: agent steps of an unroll, all of them back-propagated through."""
@@ -36,7 +36,7 @@ class LearnerConfig:
     entropy_cost: float = 0.01
     """Weight of Σ π log π in the loss."""
     reward_clip: float = 1.0
-    """Rewards are clamped to [-reward_clip, reward_clip] in the learner, and only there."""
+    """Rewards are clamped to [-reward_clip, reward_clip] in the loss; scores are not."""
     queue_size: int = 2
     """Unrolls of whole groups of games that may wait for the learner; acting pauses when the queue is full."""
 
@@ -150,7 +150,7 @@ class Learner:
         return look and self.skipped_in_a_row >= self.PATIENCE
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the agent's weights; tensors and plain values only."""
+        """All that an update depends on but the agent's weights; tensors and plain values only."""
         return {
             "optimiser": self.optimiser.state_dict(),
             "agent_steps": self.agent_steps,
@@ -160,6 +160,8 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up a state written by `state_dict`; the agent's weights are loaded apart."""
         self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:  # as configured now, not as it was when the state was written
+            group |= {"alpha": self.config.rmsprop_decay, "eps": self.config.rmsprop_epsilon}
         self.agent_steps = int(state["agent_steps"])
         self.version = int(state["version"])
 

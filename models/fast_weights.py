@@ -24,9 +24,6 @@ class FastWeightConfig(CoreConfig):
     num_heads: int = 4
     """Number of independent memories in a layer."""
 
-    head_size: int = 0
-    """Size of the queries, keys and values of one head: hidden_size / num_heads, which 0 stands for."""
-
     feedforward_size: int = 512
     """Hidden size of the feed-forward network in each block."""
 
@@ -47,13 +44,20 @@ class FastWeightConfig(CoreConfig):
         check(self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
         check(heads >= 1, "num_heads", heads, "1 or more")
         check(width >= 1 and width % heads == 0, "hidden_size", width, f"a multiple of num_heads = {heads}")
-        size = width // heads
-        check(self.head_size in (0, size), "head_size", self.head_size, f"hidden_size / num_heads = {size}, or 0")
-        object.__setattr__(self, "head_size", size)
         check(self.feedforward_size >= 1, "feedforward_size", self.feedforward_size, "1 or more")
         check(0 <= self.dropout < 1, "dropout", self.dropout, "0 up to, not including, 1")
         check_horizon(self.gradient_horizon)
         feature_map(self.feature_map)
+
+    @property
+    def head_size(self) -> int:
+        """Size of the queries and values of one head."""
+        return self.hidden_size // self.num_heads
+
+    @property
+    def key_size(self) -> int:
+        """Size of the queries and keys of one head behind the feature map."""
+        return self.head_size * feature_map(self.feature_map).growth
 
 
 class FastMemory(nn.Module, ABC):
@@ -103,6 +107,10 @@ class FastMemory(nn.Module, ABC):
         inputs: each [T, N, ...]; reset: [T, N] -> y [T, N, head_size], final state.
         """
         return unroll(self.advance, inputs, state, reset, self.gradient_horizon)
+
+    def query_and_key(self, packed: Tensor) -> Tensor:
+        """Apply the feature map to a query and a key side by side: [..., 2 * head_size] -> [..., 2, keys]."""
+        return self.features(packed.view(*packed.shape[:-1], 2, -1))
 
     def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
         """Tell how much `advance` writes, for people to look at: σ(β) [N, ...] of each matrix of the state in turn.

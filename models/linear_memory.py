@@ -21,7 +21,6 @@ from torch import Tensor
 from rfwp.cuda.delta import delta
 from rfwp.models.core import State
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig
-from rfwp.models.feature_maps import feature_map
 
 CHUNK = 32  # steps at once: the work grows with its square, the number of operators falls with it; measured
 SHORTEST = 4  # unrolls below it are quicker in a loop; measured
@@ -56,7 +55,7 @@ class LinearMemory(FastMemory):
     def __init__(self, config: FastWeightConfig, scalars: int) -> None:
         """scalars: of β and α, how many the slow projection gives."""
         size = config.head_size
-        keys = size * feature_map(config.feature_map).growth
+        keys = config.key_size
         super().__init__(config, slow_size=3 * size + scalars, state_shapes=((size, keys),))
         self.sizes = [2 * size, size] + [1] * scalars
         self.kernel_size = size if keys == size else None
@@ -87,12 +86,12 @@ def delta_chunks(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, T
     """
     reads = []
     for start in range(0, len(reset), CHUNK):
-        read, fast = _contained(inputs.chunk(start), fast, reset[start : start + CHUNK].t())
+        read, fast = _chunk_isolating_nan(inputs.chunk(start), fast, reset[start : start + CHUNK].t())
         reads.append(read)
     return torch.cat(reads, 1).transpose(0, 1), fast
 
 
-def _contained(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+def _chunk_isolating_nan(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
     """Do a chunk, memories first [N, T, ...], so that what is not finite stays in its episode, as in a loop.
 
     inputs: as `Inputs.chunk` gives them; reset: [N, T] -> y [N, T, head_size], W after the chunk.
@@ -114,7 +113,7 @@ def _contained(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, Ten
 
 
 def _chunk(inputs: Inputs, fast: Tensor, same: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve for c, and read: same and first as in `_contained`."""
+    """Solve for c, and read: same and first as in `_chunk_isolating_nan`."""
     query_key, value, rate, log_decay = inputs
     query, key = query_key.chunk(2, -1)  # [N, T, keys]
     decay, decay_of_first = same.to(fast.dtype), first.to(fast.dtype)  # D_ts [N, T, T], D_t0 [N, T, 1]

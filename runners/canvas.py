@@ -160,3 +160,11 @@ def diverging_map() -> Pixels:
     linear = (to_linear @ cones**3).clip(0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.asarray((encoded.T * 255).round(), np.uint8)
+
+
+def round_up(value: float, steps: tuple[float, ...] = (1, 2, 5, 10)) -> float:
+    """The next of these steps, times a power of ten, that is not below: scales that change rarely; 1e-6 at least."""
+    if not value > 1e-6:
+        return 1e-6
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in steps if step * power >= value * (1 - 1e-9))

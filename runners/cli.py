@@ -25,7 +25,11 @@ Reinforcement learning for agents with memory.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code: 0, 2 after a mistake of the user's, 130 or 143 after a signal."""
+    """Runs a command; returns its exit code.
+
+    0: done; 1: a run failed, or something was left out and named; 2: a mistake of the user's; 130, 143: ended by
+    Ctrl-C, SIGTERM; 141: the reader of the output has gone.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(words)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rfwp.agents.actors import ActorsConfig
+from rfwp.agents.actor_pool import ActorsConfig
 from rfwp.agents.learner import LearnerConfig
 from rfwp.envs.world import WorldConfig
 from rfwp.models.core import CoreConfig
@@ -47,7 +47,7 @@ class TrainConfig:
     initialisation: Literal["default", "orthogonal"] = "default"
     """Weights at the start: PyTorch's default, or orthogonal (learns sooner on Atari)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the encoder; all else is float32. auto: bfloat16 where the hardware gains from it."""
+    """Precision of the encoder; all else is float32. auto: bfloat16 where the hardware gains from it."""
     device: str = "auto"
     """Where the agent acts and learns: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     sync: bool = False
@@ -77,7 +77,7 @@ FINAL_SEED = 0
 # before the first step and would only be told of.
 FIXED = ("env", "encoder", "core", "seed", "initialisation")
 
-# The published settings; the defaults of the settings classes, but for these.
+# The published hyperparameters; the defaults of the settings classes, but for these.
 _PAPER = {"encoder": {"name": "impala"}, "core": {"name": "rdn"}, "env": {"name": "atari"}}
 # Learns soon by the clock on two CPU cores; what little of it was measured is in results/first-light.
 _CPU = {

@@ -11,6 +11,9 @@ from rfwp.runners.errors import UserError
 
 Values = dict[str, Any]
 
+# Settings of earlier releases that could have one value only, and are therefore none any more.
+RETIRED = {"core": ("head_size",)}  # hidden_size / num_heads
+
 
 def read_config_file(path: Path) -> Values:
     """The plain values of a YAML config file; nothing in it is executed."""
@@ -40,4 +43,6 @@ def _checked_field(key: Any, value: Any, path: Path) -> Any:
         raise UserError(f"{key}: got {value!r} in {str(path)!r}; allowed: {example}, a line for each")
     if key in COMPONENTS and value.get("name") is not None:
         components.config_class(key, str(value["name"]))  # refuses an unknown one, overridden or not
+    if key in RETIRED:
+        return {name: setting for name, setting in value.items() if name not in RETIRED[key]}
     return value

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from rfwp.agents.actors import ActorPool, ActorsConfig
+from rfwp.agents.actor_pool import ActorPool, ActorsConfig
 from rfwp.cuda.available import available
 from rfwp.envs.worlds import atari
 from rfwp.models.core import Core

@@ -13,13 +13,13 @@ from typing import Any, Literal, Protocol
 import torch
 
 from rfwp.runners import machine
+from rfwp.runners.agent import build_agent
 from rfwp.runners.comparison import Cell, Comparison
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.progress import final_evaluation, newest_metrics, tail
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.signals import StopSignals
 from rfwp.runners.sizes import check_sizes
-from rfwp.runners.train import build_agent
 
 LOG_LINES = 6  # of a failed run that are shown
 # Resident memory before anything is learned, as measured: 390 MB with a toy task; an actor with 32 Atari games 100 MB.

@@ -8,7 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 from rfwp.models.memory_view import Floats, Matrices, Memory, Vector
-from rfwp.runners.canvas import LINE, MUTED, SERIES, TEXT, Box, Pixels, diverging_map, fill, heat_map, plot, text
+from rfwp.runners.canvas import (
+    LINE,
+    MUTED,
+    SERIES,
+    TEXT,
+    Box,
+    Pixels,
+    diverging_map,
+    fill,
+    heat_map,
+    plot,
+    round_up,
+    text,
+)
 
 MOST = 8  # leaves of the state that find room
 GAP, LABEL = 14, 20
@@ -69,7 +82,7 @@ class Block:
         """Adds one agent step and draws it with those before."""
         maps = self._maps(leaf)
         self._largest.append(float(np.quantile(np.nan_to_num(np.abs(maps)), 0.99)))
-        scale = _round_up(max(self._largest))
+        scale = round_up(max(self._largest), _STEPS)
         label = self._place.label
         text(image, label.x, label.y + 11, leaf.name, 12, TEXT)
         for box, weights, colour in zip(self._place.maps, maps, _colours(len(maps)), strict=True):
@@ -115,7 +128,7 @@ class Block:
 
     def _draw_curve(self, image: Pixels, box: Box, name: str, past: Iterable[Floats]) -> None:
         curves = np.nan_to_num(np.stack(list(past), 1)).clip(0, 1e9)  # [series, time]
-        high = _round_up(float(curves.max()))
+        high = round_up(float(curves.max()), _STEPS)
         text(image, box.x, box.y + 9, name, 11, MUTED)
         text(image, box.right, box.y + 9, f"{high:g}", 11, MUTED, "right")
         chart = box.inset(0, 15, 0, 0)
@@ -201,11 +214,3 @@ def _zoom(room: Box, across: int, down: int, rows: int, columns: int) -> float:
     """How often its size a matrix can have so that all fit: a whole number, or less than 1."""
     zoom = min((room.width - (across - 1) * 8) / across / columns, (room.height - (down - 1) * 8) / down / rows)
     return math.floor(zoom) if zoom >= 1 else max(zoom, 1 / max(rows, columns))
-
-
-def _round_up(value: float) -> float:
-    """The next round number that is not below: scales that change rarely."""
-    if not value > 1e-6:
-        return 1e-6
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in _STEPS if step * power >= value * (1 - 1e-9))

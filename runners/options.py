@@ -9,8 +9,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import docstring_parser
 import torch
@@ -20,6 +19,7 @@ from rfwp.runners import components
 from rfwp.runners.config import COMPONENTS, PRESETS, SECTIONS, TrainConfig
 from rfwp.runners.config_file import Values, read_config_file
 from rfwp.runners.errors import UserError
+from rfwp.runners.parsing import make_parser, parse
 
 PRINT_CONFIG = "--print_config"
 PROFILED_UPDATES = 10  # unless another number is given
@@ -69,7 +69,15 @@ def build_config(values: Namespace) -> TrainConfig:
 
 def config_from_values(values: Values) -> TrainConfig:
     """The config of a run folder's config.yaml."""
-    return build_config(parse_train([], values))
+    return build_config(parse_resumed([], values))
+
+
+def parse_resumed(argv: Sequence[str], values: Values) -> Namespace:
+    """A run's own settings, overridden by a command line.
+
+    What they lack, because a later release added it, does not depend on the machine that reads them.
+    """
+    return parse_train(["--preset", "paper", *argv], values)
 
 
 def config_from_words(argv: Sequence[str]) -> TrainConfig:
@@ -83,14 +91,6 @@ def _named_config(argv: Sequence[str]) -> Values:
     if path == "":
         raise UserError("config: got ''; allowed: a config.yaml")
     return {} if path is None else read_config_file(Path(path))
-
-
-def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
-    """parser.parse_args whose errors are one line: the field, the value, what is allowed."""
-    try:
-        return parser.parse_args(list(argv))
-    except ArgumentError as error:
-        raise UserError(_one_line(str(error), parser)) from None
 
 
 def _spell_out(argv: Sequence[str]) -> list[str]:
@@ -152,10 +152,6 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _keys(parser: ArgumentParser) -> list[str]:
-    return sorted(action.dest for action in parser._actions)
-
-
 def _checked(section: str, owner: type[Any], settings: Values) -> Any:
     try:
         return owner(**settings)
@@ -180,15 +176,15 @@ def _add_run_options(parser: ArgumentParser) -> None:
         nargs="?",
         const=PROFILED_UPDATES,
         metavar="UPDATES",
-        help=f"trace so many updates, {PROFILED_UPDATES} if no number is given, into the run's profile.json.gz, for"
-        " https://ui.perfetto.dev",
+        help=f"trace UPDATES updates of the learner ({PROFILED_UPDATES} if no number is given) into the run's"
+        " profile.json.gz, for https://ui.perfetto.dev",
     )
     parser.add_argument(PRINT_CONFIG, action="store_true", help="print the resulting config and exit")
 
 
 def train_parser(names: dict[str, str], prog: str, add_own: Callable[[ArgumentParser], None]) -> ArgumentParser:
     """A parser with an option for every setting of the named components."""
-    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
+    parser = make_parser(prog)
     add_own(parser)
     parser.add_argument("--config", type=str | None, metavar="FILE", help="start from this config.yaml")
     parser.add_argument(
@@ -231,30 +227,3 @@ def _add_options(parser: ArgumentParser, section: str | None, owner: type[Any], 
         group.add_argument(
             f"--{key}", type=hints[field.name], default=default, help=help_of.get(field.name, ""), **switch
         )
-
-
-def _one_line(message: str, parser: ArgumentParser) -> str:
-    """A parser's complaint, in the words of the other errors."""
-    wrong_type = re.search(r'Parser key "(?P<key>[\w.]+)":\s*(?P<why>.*)', message, re.DOTALL)
-    if wrong_type:
-        value = re.search(r"(?:Got value|Given value): (.*)", message)
-        action = next(action for action in parser._actions if action.dest == wrong_type["key"])
-        allowed = _allowed(getattr(action, "_typehint", str))
-        return f"{wrong_type['key']}: got {value[1] if value else '?'}; allowed: {allowed}"
-    unknown = re.search(r"unrecognized arguments: (--)?([^\s=]+)", message)
-    if unknown:
-        hint = components.nearest(unknown[2], _keys(parser)) if unknown[1] else ""
-        return f"{unknown[1] or ''}{unknown[2]}: there is no such option{hint}; --help lists them"
-    return message
-
-
-def _allowed(hint: Any) -> str:
-    """A type in words."""
-    if get_origin(hint) is Literal:
-        return ", ".join(map(str, get_args(hint)))
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(_allowed(each) for each in get_args(hint))
-    if get_origin(hint) is tuple:
-        return f"a list as in [2, 4], each {_allowed(get_args(hint)[0])}"
-    words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", NoneType: "null"}
-    return words.get(hint, str(hint))

@@ -22,6 +22,7 @@ from rfwp.runners.canvas import (
     card,
     fill,
     plot,
+    round_up,
     text,
     width_of,
 )
@@ -176,9 +177,3 @@ class ValuePanel:
                 fill(image, Box(x, chart.y, 1, chart.height), FAINT)
             if reward:
                 fill(image, Box(x - 1, chart.bottom + 5, 3, 9), AMBER if reward > 0 else RED)
-
-
-def round_up(value: float) -> float:
-    """The next of 1, 2, 5, 10, ... that is not below: round numbers for axes that change rarely."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))

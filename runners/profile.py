@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile
 
 WARM_UP = 5  # updates before the trace: the first ones allocate and choose algorithms
@@ -36,14 +35,21 @@ class Profile:
         profiler, self._profiler = self._profiler, None
         profiler.stop()
         temporary = self.path.with_name(f".{self.path.name}")
-        profiler.export_chrome_trace(str(temporary))
-        temporary.rename(self.path)
+        try:
+            profiler.export_chrome_trace(str(temporary))
+            temporary.rename(self.path)
+        except (OSError, RuntimeError) as error:  # a full disk, which is no reason to end the run
+            temporary.unlink(missing_ok=True)
+            self._tell(f"the profile cannot be written: {error}")
+            return
         self._tell(f"profile of {self._done - WARM_UP} updates: {self.path}; open it at https://ui.perfetto.dev")
 
     def _start(self) -> None:
         activities = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
+        from torch._C._profiler import _ExperimentalConfig
+
         # Without it the collector's thread, which began before, would be missing.
         everywhere = _ExperimentalConfig(profile_all_threads=True, trace_only=True)
         self._profiler = profile(activities=activities, experimental_config=everywhere)

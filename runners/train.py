@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.agents.actors import ActorFailure, ActorPool, Cancelled
+from rfwp.agents.actor_pool import ActorFailure, ActorPool, Cancelled
 from rfwp.agents.collector import Collector, Diverged
 from rfwp.agents.learner import Learner
 from rfwp.agents.phases import WAIT
 from rfwp.agents.sources import Background, InTurn, Source
 from rfwp.agents.trajectory import Batcher, Trajectory
 from rfwp.agents.weights import WeightBoard
-from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.initialisation import initialise
-from rfwp.runners import components, machine
+from rfwp.runners import machine
+from rfwp.runners.agent import build_agent
 from rfwp.runners.checkpoint import Checkpoint
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.display import Display
@@ -32,24 +32,8 @@ from rfwp.runners.profile import Profile
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.saving import Saver, check_agent
 from rfwp.runners.signals import StopSignals
-from rfwp.runners.sizes import check_sizes, num_bytes
+from rfwp.runners.sizes import check_sizes
 from rfwp.runners.timer import Timer
-
-
-def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
-    """The agent of a config on a device, its weights as PyTorch initialises them; UserError if it does not fit."""
-    spec = config.env.spec()
-    precision = machine.pick_precision(config.precision, device)
-    try:
-        with torch.device("meta"):  # sizes without memory
-            sizes = ActorCritic(config.encoder.build(spec.frame_shape), config.core, len(spec.action_names), precision)
-    except ValueError as error:
-        name = components.name_of(config.encoder)
-        raise UserError(f"encoder: got {name}, which does not suit {config.env.title}: {error}") from None
-    weights = num_bytes(sizes.parameters())
-    machine.check_memory(weights, f"core.hidden_size and other sizes: the agent's {weights // 4:,} weights", device)
-    encoder = config.encoder.build(spec.frame_shape)
-    return ActorCritic(encoder, config.core, len(spec.action_names), precision).to(device)
 
 
 class Stuck(Exception):

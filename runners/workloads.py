@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from rfwp.agents.actors import ActorFailure, ActorPool
+from rfwp.agents.actor_pool import ActorFailure, ActorPool
 from rfwp.agents.phases import WAIT, Phases
 from rfwp.agents.trajectory import Trajectory
 from rfwp.runners.config import TrainConfig

@@ -7,7 +7,6 @@ from torch import Tensor
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
-from rfwp.models.feature_maps import feature_map
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,14 @@ class DeltaDeltaNet(FastMemory):
 
     def __init__(self, config: Config) -> None:
         size = config.head_size
-        keys = size * feature_map(config.feature_map).growth
+        keys = config.key_size
         super().__init__(config, slow_size=5 * size + 2, state_shapes=((3 * size + 1, keys), (size, keys)))
         self.outer_sizes = [2 * size, 3 * size + 1, 1]
         self.inner_sizes = [2 * size, size, 1]
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
         query_key, value, rate = slow.split_with_sizes(self.outer_sizes, -1)
-        return self.features(query_key.view(*value.shape[:-1], 2, -1)), value, rate.sigmoid()
+        return self.query_and_key(query_key), value, rate.sigmoid()
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         outer, inner = state
@@ -52,5 +51,4 @@ class DeltaDeltaNet(FastMemory):
         """Write U and read from it what W is to be read and written with."""
         program, outer = delta_rule(outer, *inputs)
         query_key, value, rate = program.split_with_sizes(self.inner_sizes, -1)
-        query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
-        return (query_key, value, rate.sigmoid()), outer
+        return (self.query_and_key(query_key), value, rate.sigmoid()), outer

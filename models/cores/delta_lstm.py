@@ -8,7 +8,6 @@ from torch import Tensor
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
-from rfwp.models.feature_maps import feature_map
 
 GATES = 3  # i, u, o
 
@@ -33,7 +32,7 @@ class DeltaLSTM(FastMemory):
 
     def __init__(self, config: Config) -> None:
         size = config.head_size
-        keys = size * feature_map(config.feature_map).growth
+        keys = config.key_size
         shapes = ((GATES, size, keys), (GATES, size, size), (size,), (size,))
         super().__init__(config, slow_size=GATES * (5 * size + 2), state_shapes=shapes)
         self.sizes = [2 * size, size, 1, size, size, 1]
@@ -41,8 +40,8 @@ class DeltaLSTM(FastMemory):
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
         of_gates = slow.view(*slow.shape[:-2], slow.shape[-2] * GATES, -1)  # [..., N * 3, 5 * size + 2]
         query_key, value, rate, back_key, back_value, back_rate = of_gates.split_with_sizes(self.sizes, -1)
-        query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
-        return query_key, value, rate.sigmoid(), back_key.softmax(-1), back_value, back_rate.sigmoid()
+        written = self.query_and_key(query_key), value, rate.sigmoid()
+        return *written, back_key.softmax(-1), back_value, back_rate.sigmoid()
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         query_key, value, rate, back_key, back_value, back_rate = inputs

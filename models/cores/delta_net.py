@@ -26,7 +26,7 @@ class DeltaNet(LinearMemory):
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
         query_key, value, rate = slow.split_with_sizes(self.sizes, -1)
-        return self.features(query_key.view(*value.shape[:-1], 2, -1)), value, rate.sigmoid()
+        return self.query_and_key(query_key), value, rate.sigmoid()
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         query_key, value, rate = inputs

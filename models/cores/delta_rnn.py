@@ -10,7 +10,7 @@ from rfwp.cuda.feedback import feedback
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
-from rfwp.models.feature_maps import FeatureMapName, feature_map
+from rfwp.models.feature_maps import FeatureMapName
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class DeltaRNN(FastMemory):
 
     def __init__(self, config: Config) -> None:
         size = config.head_size
-        keys = size * feature_map(config.feature_map).growth
+        keys = config.key_size
         super().__init__(config, slow_size=5 * size + 2, state_shapes=((size, keys), (size, size), (size,)))
         self.sizes = [2 * size, size, 1, size, size, 1]
         self.kernel_size = size if keys == size else None
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
         query_key, value, rate, back_key, back_value, back_rate = slow.split_with_sizes(self.sizes, -1)
-        query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
-        return query_key, value, rate.sigmoid(), back_key.softmax(-1), back_value, back_rate.sigmoid()
+        written = self.query_and_key(query_key), value, rate.sigmoid()
+        return *written, back_key.softmax(-1), back_value, back_rate.sigmoid()
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         query_key, value, rate, back_key, back_value, back_rate = inputs

@@ -35,8 +35,7 @@ class GatedDeltaNet(LinearMemory):
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
         query_key, value, rate, decay = slow.split_with_sizes(self.sizes, -1)
         bias = self.decay_bias.repeat_interleave(slow.shape[-2] // self.num_heads).view(-1, 1)  # [N, 1]
-        query_key = self.features(query_key.view(*value.shape[:-1], 2, -1))
-        return query_key, value, rate.sigmoid(), logsigmoid(decay + bias)
+        return self.query_and_key(query_key), value, rate.sigmoid(), logsigmoid(decay + bias)
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         query_key, value, rate, log_decay = inputs

@@ -30,7 +30,7 @@ class LinearTransformer(LinearMemory):
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
         query_key, value = slow.split_with_sizes(self.sizes, -1)
-        return self.features(query_key.view(*value.shape[:-1], 2, -1)), value
+        return self.query_and_key(query_key), value
 
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         query_key, value = inputs

@@ -9,7 +9,7 @@ from rfwp.cuda.rdn import rdn
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
-from rfwp.models.feature_maps import FeatureMapName, feature_map
+from rfwp.models.feature_maps import FeatureMapName
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RecurrentDeltaNet(FastMemory):
 
     def __init__(self, config: Config) -> None:
         size = config.head_size
-        keys = size * feature_map(config.feature_map).growth
+        keys = config.key_size
         super().__init__(config, slow_size=3 * size + 1, state_shapes=((size, keys), (size,)))
         self.sizes = [2 * size, size, 1]
         self.kernel_size = size if config.feature_map == "softmax" else None
@@ -56,7 +56,7 @@ class RecurrentDeltaNet(FastMemory):
         feedback = last_read.tanh().view(self.num_heads, -1, last_read.shape[-1])
         slow = torch.baddbmm(slow, feedback, self.recurrent).flatten(0, 1)
         query_key, value, rate = slow.split_with_sizes(self.sizes, -1)
-        return self.features(query_key.view(*value.shape[:-1], 2, -1)), value, rate.sigmoid()
+        return self.query_and_key(query_key), value, rate.sigmoid()
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
         (slow,) = inputs

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig
-from rfwp.models.feature_maps import FeatureMapName, feature_map
+from rfwp.models.feature_maps import FeatureMapName
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SelfReferentialWeightMatrix(FastMemory):
 
     def __init__(self, config: Config) -> None:
         size = config.head_size
-        rows, keys = 3 * size + 4, size * feature_map(config.feature_map).growth
+        rows, keys = 3 * size + 4, config.key_size
         super().__init__(config, slow_size=None, state_shapes=((rows, keys),))
         self.sizes = [size, 2 * size, 4]
         self.initial = nn.Parameter(torch.randn(config.num_heads, rows, keys) / size**0.5)
@@ -60,4 +60,4 @@ class SelfReferentialWeightMatrix(FastMemory):
         fast = (self.initial.unsqueeze(1) + shift.view(self.num_heads, -1, *shift.shape[1:])).flatten(0, 1)
         read = torch.bmm(x.unsqueeze(1), fast.mT).squeeze(1)
         output, query_key, rates = read.split_with_sizes(self.sizes, -1)
-        return fast, output, self.features(query_key.view(*output.shape[:-1], 2, -1)), rates.sigmoid()
+        return fast, output, self.query_and_key(query_key), rates.sigmoid()

@@ -11,7 +11,7 @@ from rich.console import Console
 from rfwp.runners import bench_cores, bench_kernels, bench_scaling, bench_suite, bench_throughput, files, machine
 from rfwp.runners.benchmark import Benchmark, Row, check_seconds
 from rfwp.runners.errors import UserError
-from rfwp.runners.options import parse
+from rfwp.runners.parsing import make_parser, parse
 from rfwp.runners.workloads import WORKLOADS
 
 # Times of parts, in a table with a row for each.
@@ -80,11 +80,9 @@ def _summary() -> list[str]:
 
 
 def _parser(name: str, benchmark: Benchmark) -> ArgumentParser:
-    parser = ArgumentParser(
-        prog=f"rfwp bench {name}",
-        exit_on_error=False,
-        allow_abbrev=False,
-        description=benchmark.description,
+    parser = make_parser(
+        f"rfwp bench {name}",
+        benchmark.description,
         epilog="keys of the JSON: "
         + "; ".join(f"{key}: {meaning}" for key, meaning in (benchmark.keys | CIRCUMSTANCES).items()),
     )

@@ -17,7 +17,7 @@ from rfwp.runners.errors import UserError
 from rfwp.runners.files import locked
 from rfwp.runners.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
 from rfwp.runners.launcher_display import SCORE_CELL, count_states, open_launcher_display, score_table
-from rfwp.runners.options import parse
+from rfwp.runners.parsing import make_parser, parse
 from rfwp.runners.signals import StopSignals
 
 OPTIONS = ("-h", "--help", "--games", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
@@ -138,23 +138,28 @@ def _read_request(values: Namespace, settings: list[str], before: Comparison | N
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="rfwp compare",
-        exit_on_error=False,
-        allow_abbrev=False,
-        description="Trains and evaluates every combination of games, cores and seeds, some at once. Runs that are done"
+    parser = make_parser(
+        "rfwp compare",
+        "Trains and evaluates every combination of games, cores and seeds, some at once. Runs that are done"
         " are skipped, runs that are not are resumed. Any setting of `rfwp train` can follow, for all runs alike.",
         epilog="Every run trains for --steps, then plays the same --final_games, with"
         f" {FINAL_POLICY} actions and seed {FINAL_SEED}. Example: rfwp compare --games pong breakout --cores lstm rdn"
         " --seeds 3 --steps 2_000_000 --out runs/pong-breakout --learner.learning_rate 3e-4",
     )
     games = "Atari games, and toy tasks such as recall"
-    parser.add_argument("--out", type=str | None, metavar="DIR", help="folder of the runs; without more words, goes on")
+    parser.add_argument(
+        "--out", type=str | None, metavar="DIR", help="of the runs; alone, it goes on with the comparison there"
+    )
     parser.add_argument("--games", type=str, nargs="+", metavar="GAME", help=games)
     parser.add_argument("--cores", type=str, nargs="+", metavar="CORE", help="`rfwp cores` lists them")
     parser.add_argument("--seeds", type=int | None, metavar="N", help=f"seeds 1 to N; default: {DEFAULT_SEEDS}")
     parser.add_argument("--steps", type=int | None, metavar="N", help="agent steps of each run")
-    parser.add_argument("--jobs", type=int | None, metavar="N", help="runs at once; default: what the machine carries")
+    parser.add_argument(
+        "--jobs",
+        type=int | None,
+        metavar="N",
+        help="runs at once; default: what GPUs, or cores and memory, allow",
+    )
     presets = f"one of {', '.join(PRESETS)}; default: for each game that of `rfwp train`"
     parser.add_argument("--preset", type=str | None, metavar="NAME", help=presets)
     return parser

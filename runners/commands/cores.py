@@ -5,20 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
 from rfwp.runners import components
-from rfwp.runners.options import build_config, parse, parse_train
-from rfwp.runners.train import build_agent
+from rfwp.runners.agent import build_agent
+from rfwp.runners.options import build_config, parse_train
+from rfwp.runners.parsing import make_parser, parse
 
 
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp cores` to the exit code."""
-    parser = ArgumentParser(
-        prog="rfwp cores", exit_on_error=False, allow_abbrev=False, description="Lists the memory cores."
-    )
+    parser = make_parser("rfwp cores", "Lists the memory cores.")
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
     values = parse(parser, argv)
     rows = [_core_facts(name) for name in components.names("core")]

@@ -3,21 +3,18 @@
 import json
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
 from rfwp.runners.health import examine
-from rfwp.runners.options import parse
+from rfwp.runners.parsing import make_parser, parse
 
 
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp doctor` to the exit code: 1 if something is wrong that keeps rfwp from training."""
-    parser = ArgumentParser(
-        prog="rfwp doctor",
-        exit_on_error=False,
-        allow_abbrev=False,
-        description="What a bug report needs, and what is wrong with this machine. Exit code 1: rfwp cannot train.",
+    parser = make_parser(
+        "rfwp doctor",
+        "Collects what a bug report needs, and tells what is wrong with this machine. Exit code 1: rfwp cannot train.",
     )
     parser.add_argument("--json", action="store_true", help="print an object instead of tables")
     values = parse(parser, argv)

@@ -15,17 +15,18 @@ from rfwp.envs.world import WorldConfig
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import machine
+from rfwp.runners.agent import build_agent
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.contenders import Contender, find_contenders
 from rfwp.runners.errors import UserError
 from rfwp.runners.evaluate import BATCHES, Evaluation, Score
 from rfwp.runners.files import check_writable, write_whole
-from rfwp.runners.options import parse
-from rfwp.runners.picture import OverlayName, picture_of
+from rfwp.runners.parsing import make_parser, parse
+from rfwp.runners.picture import picture_of
 from rfwp.runners.play import Policy
+from rfwp.runners.playing_options import add_playing_options, check_playing_options
 from rfwp.runners.run_folder import RunFolder, short_names
 from rfwp.runners.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
-from rfwp.runners.train import build_agent
 from rfwp.runners.video import film
 
 KINDS: dict[str, tuple[Score, ...]] = {"game": ("game",), "life": ("life",), "both": ("game", "life")}
@@ -154,10 +155,7 @@ def _check_protocols(contenders: Sequence[Contender], worlds: Sequence[WorldConf
 def _check(values: Namespace, config: TrainConfig) -> None:
     """UserError for what cannot be done, before any game is played."""
     atari_env = config.env if isinstance(config.env, atari.Config) else None
-    if values.episodes < 1:
-        raise UserError(f"episodes: got {values.episodes}; allowed: a whole number of at least 1")
-    if not 0 <= values.seed < 2**31:
-        raise UserError(f"seed: got {values.seed}; allowed: a whole number from 0 to {2**31 - 1}")
+    check_playing_options(values)
     if "life" in KINDS[values.score] and not (atari_env and atari_env.rules.life_ends_episode):
         raise UserError(
             f"score: got {values.score}; allowed: game, for lost lives end no episode here (in protocol dqn they do)"
@@ -197,11 +195,9 @@ def _film(
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="rfwp evaluate",
-        exit_on_error=False,
-        allow_abbrev=False,
-        description="Plays full games with agents and prints their raw scores with the protocol, in one table.",
+    parser = make_parser(
+        "rfwp evaluate",
+        "Plays full games with agents and prints their raw scores with the protocol, in one table.",
     )
     parser.add_argument(
         "runs", type=str, nargs="+", metavar="RUN", help="runs, checkpoints, or folders with some of either"
@@ -216,7 +212,7 @@ def _parser() -> ArgumentParser:
         "--score",
         type=Literal["game", "life", "both"],
         default="game",
-        help="score full games; single lives as the RFWP paper's code does; or the one beside the other",
+        help="game: full games; life: single lives, as the RFWP paper's code scores them; both: one beside the other",
     )
     parser.add_argument(
         "--drop_negative", action="store_true", help="play on until enough lives have a score of 0 or more"
@@ -227,14 +223,11 @@ def _parser() -> ArgumentParser:
         help="play by this protocol; default: the one of the run. The agent keeps the actions it knows",
     )
     parser.add_argument("--mixed", action="store_true", help="allow several protocols in one table, and mark them")
-    parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="which checkpoint")
-    parser.add_argument("--seed", type=int, default=0, help="of the games and of sampled actions")
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
+    add_playing_options(parser)
     parser.add_argument("--video", action="store_true", help="film one more game into the run's videos/ (mp4)")
-    parser.add_argument("--gif", action="store_true", help="the same as a GIF of 30 frames/s; also with --video")
-    parser.add_argument("--film_seconds", type=float | None, help="film only so much of the game, from its start")
     parser.add_argument(
-        "--overlay", type=OverlayName | None, help="memory: film what the agent thinks beside the game (1280 x 720)"
+        "--gif", action="store_true", help="the same as a GIF of 30 frames/s; can be combined with --video"
     )
+    parser.add_argument("--film_seconds", type=float | None, help="film only so much of the game, from its start")
     parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")
     return parser

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rfwp.runners.options import parse
+from rfwp.runners.parsing import make_parser, parse
 from rfwp.runners.play import Policy
 from rfwp.runners.report import tables
 from rfwp.runners.report.writer import Report, write_report
@@ -46,16 +46,17 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="rfwp report",
-        exit_on_error=False,
-        allow_abbrev=False,
-        description="Makes a page with learning curves, scores and statistics from any runs.",
+    parser = make_parser(
+        "rfwp report",
+        "Makes a page with learning curves, scores and statistics from any runs.",
     )
     parser.add_argument("folders", type=str, nargs="+", metavar="DIR", help="runs, or folders with runs at any depth")
     parser.add_argument("--out", type=str, default="report", metavar="DIR", help="folder of the report")
     parser.add_argument(
-        "--baseline", type=str | None, metavar="CORE", help="that others are compared with; default: lstm, if there"
+        "--baseline",
+        type=str | None,
+        metavar="CORE",
+        help="core to compare the others with; default: lstm if it is there",
     )
     parser.add_argument("--policy", type=Policy, default="sampled", help="whose evaluations count as final scores")
     return parser

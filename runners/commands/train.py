@@ -10,7 +10,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from rfwp.agents.actors import ActorFailure
+from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.collector import Diverged
 from rfwp.envs.worlds import atari
 from rfwp.runners import components, machine
@@ -18,8 +18,8 @@ from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, di
 from rfwp.runners.display import command, open_display, say
 from rfwp.runners.errors import UserError
 from rfwp.runners.metrics import check_metrics
-from rfwp.runners.options import build_config, config_from_words, parse_train, peek
-from rfwp.runners.progress import newest_metrics
+from rfwp.runners.options import build_config, config_from_words, parse_resumed, peek
+from rfwp.runners.progress import final_evaluation, newest_metrics
 from rfwp.runners.run_folder import RunFolder, create_run_folder
 from rfwp.runners.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.signals import StopSignals
@@ -68,7 +68,7 @@ def _read_config(argv: Sequence[str], early: dict[str, Any], resumed: RunFolder 
                 f"{option}: got {early[option]!r}, but the run {str(resumed.path)!r} has its own settings already;"
                 f" leave --{option} out"
             )
-    config = build_config(parse_train(argv, resumed.read_values()))
+    config = build_config(parse_resumed(argv, resumed.read_values()))
     _refuse_changes(resumed, config)
     return config
 
@@ -136,10 +136,10 @@ def _check_never_saved(folder: RunFolder, config: TrainConfig) -> None:
 
 
 def _conclude(trainer: Trainer, folder: RunFolder, console: Console) -> None:
-    """Evaluates a run that is complete, and says what can be done with it."""
+    """Evaluates a run that is complete, unless that was done before, and says what can be done with it."""
     config, steps = trainer.config, trainer.learner.agent_steps
     path = shlex.quote(str(folder.path))
-    if config.final_games:
+    if config.final_games and not _evaluated(folder, config, steps):
         games, policy, seed = config.final_games, FINAL_POLICY, FINAL_SEED
         try:
             result = run_evaluation(trainer.agent, config, games, steps, console, policy, seed=seed)
@@ -155,6 +155,12 @@ def _conclude(trainer: Trainer, folder: RunFolder, console: Console) -> None:
     hints["see its curves"] = f"{command('tensorboard')} --logdir {path}"
     lines = [f"  {what + ':':16} {words}" for what, words in hints.items()]
     say(console, "\n".join([f"Run folder: {path}", *lines]))
+
+
+def _evaluated(folder: RunFolder, config: TrainConfig, agent_steps: int) -> bool:
+    found = final_evaluation(folder)
+    wanted = {"agent_steps": agent_steps, "episodes": config.final_games}
+    return found is not None and all(found.get(name) == value for name, value in wanted.items())
 
 
 def _announce(trainer: Trainer, console: Console) -> None:

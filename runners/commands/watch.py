@@ -11,13 +11,14 @@ from jsonargparse import ArgumentParser, Namespace
 from rfwp.envs.screen import Screen
 from rfwp.envs.worlds import atari
 from rfwp.runners import machine
+from rfwp.runners.agent import build_agent
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.errors import UserError
-from rfwp.runners.options import parse
-from rfwp.runners.picture import OverlayName, Picture, picture_of
+from rfwp.runners.parsing import make_parser, parse
+from rfwp.runners.picture import Picture, picture_of
 from rfwp.runners.play import Moment, Policy, moments
+from rfwp.runners.playing_options import add_playing_options, check_playing_options
 from rfwp.runners.run_folder import RunFolder
-from rfwp.runners.train import build_agent
 from rfwp.runners.watch import FASTEST, SLOWEST, Player, Quit
 from rfwp.runners.window import Window, check_display
 
@@ -61,31 +62,23 @@ def _watch(player: Player, picture: Picture, steps: Iterator[Moment], episodes: 
 
 def _check(values: Namespace, config: TrainConfig) -> atari.Config:
     """UserError for what cannot be done; gives the game that is shown."""
-    if values.episodes is not None and values.episodes < 1:
-        raise UserError(f"episodes: got {values.episodes}; allowed: a whole number of at least 1")
+    check_playing_options(values)
     if not SLOWEST <= values.speed <= FASTEST:
         raise UserError(f"speed: got {values.speed:g}; allowed: {SLOWEST:g} to {FASTEST:g}")
-    if not 0 <= values.seed < 2**31:
-        raise UserError(f"seed: got {values.seed}; allowed: a whole number from 0 to {2**31 - 1}")
     if not isinstance(config.env, atari.Config):
         raise UserError(f"run: {config.env.title} has no screen to watch; only Atari games have")
     return config.env
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="rfwp watch",
-        exit_on_error=False,
-        allow_abbrev=False,
-        description="Shows the agent of a run at play, in a window. Keys: space pauses, right plays one agent step, up"
+    parser = make_parser(
+        "rfwp watch",
+        "Shows the agent of a run at play, in a window. Keys: space pauses, right plays one agent step, up"
         " and down change the speed, q quits.",
     )
     parser.add_argument("run", type=str, metavar="RUN", help="folder of the run")
     parser.add_argument("--episodes", type=int | None, help="games to play; default: until you quit")
     parser.add_argument("--policy", type=Policy, default="sampled", help="how actions are chosen")
-    parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="which checkpoint")
     parser.add_argument("--speed", type=float, default=1.0, help="1 is the real game's: 60 frames a second")
-    parser.add_argument("--overlay", type=OverlayName | None, help="memory: beside the game, what the agent thinks")
-    parser.add_argument("--seed", type=int, default=0, help="of the games and of sampled actions")
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
+    add_playing_options(parser)
     return parser

@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from rfwp.agents.actors import ActorFailure, ActorPool, ActorsConfig, Cancelled
+from rfwp.agents.actor_pool import ActorFailure, ActorPool, ActorsConfig, Cancelled
 from rfwp.agents.collector import Collector, _Arrivals, sample
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import counting, delayed_cue
@@ -15,7 +15,7 @@ from rfwp.models.cores import rdn
 from rfwp.models.encoders import flat
 
 WORLD = delayed_cue.Config()
-CORE = rdn.Config(hidden_size=8, num_layers=1, num_heads=2, head_size=4, feedforward_size=8)
+CORE = rdn.Config(hidden_size=8, num_layers=1, num_heads=2, feedforward_size=8)
 
 
 def make_agent(world=WORLD, seed=0) -> ActorCritic:

@@ -1,5 +1,7 @@
 """The learner: what an update does to the weights, where it is on its schedule, and that its state is all there is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -169,6 +171,16 @@ def test_a_learner_taken_up_again_equals_one_that_never_stopped():
         after.learn(random_batch(resumed, seed))
     assert torch.equal(weights(resumed), weights(unbroken))
     assert after.learning_rate == learner.learning_rate
+
+
+def test_a_learner_taken_up_again_with_other_settings_uses_them():
+    before = Learner(make_agent(), CONFIG, total_steps=10**4)
+    before.learn(random_batch(before.agent))
+    changed = replace(CONFIG, rmsprop_decay=0.5, rmsprop_epsilon=0.25)
+    after = Learner(make_agent(), changed, total_steps=10**4)
+    after.load_state_dict(before.state_dict())
+    (group,) = after.optimiser.param_groups
+    assert (group["alpha"], group["eps"]) == (0.5, 0.25)
 
 
 @pytest.mark.parametrize(

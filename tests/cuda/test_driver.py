@@ -28,7 +28,7 @@ from rfwp.models.core import Core
 from rfwp.models.cores.rdn import Config
 
 torch.manual_seed(0)
-core = Config(hidden_size=64, num_heads=1, head_size=64, num_layers=1).build(5)
+core = Config(hidden_size=64, num_heads=1, num_layers=1).build(5)
 given = torch.randn(4, 3, 5), core.initial_state(3), torch.rand(4, 3) < 0.3
 
 def results(forward):

@@ -27,7 +27,7 @@ def build(name: str, head_size: int = 32, num_heads: int = 2, **settings: Any) -
     config = importlib.import_module(f"rfwp.models.cores.{name}").Config
     if name in GATED_CORES:
         return config(hidden_size=head_size + 3, num_layers=2, **settings).build(INPUT_SIZE)
-    sizes = {"hidden_size": num_heads * head_size, "num_heads": num_heads, "head_size": head_size}
+    sizes = {"hidden_size": num_heads * head_size, "num_heads": num_heads}
     return config(**sizes, num_layers=1, feedforward_size=8, **settings).build(INPUT_SIZE)
 
 

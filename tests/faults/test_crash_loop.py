@@ -5,7 +5,7 @@ import dataclasses
 import deadly
 import pytest
 
-from rfwp.agents.actors import ActorFailure, ActorPool, ActorsConfig
+from rfwp.agents.actor_pool import ActorFailure, ActorPool, ActorsConfig
 from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.cli import main
 from rfwp.runners.commands import train

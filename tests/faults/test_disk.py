@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness import SMALL, Run, full, small_disk
 
-from rfwp.agents.actors import ActorFailure
+from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.learner import Learner
 from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.cli import main

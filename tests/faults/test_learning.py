@@ -18,7 +18,7 @@ TRAIN = (
     " --actors.games 8 --sync --total_steps 1_000_000"
 ).split()
 USELESS = (  # weights of 1e37 and more after the first update
-    "--core linear_transformer --core.num_heads 2 --core.head_size 4 --learner.learning_rate 1e37"
+    "--core linear_transformer --core.num_heads 2 --learner.learning_rate 1e37"
 ).split()
 GOOD = 7  # updates before it goes wrong
 

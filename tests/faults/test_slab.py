@@ -4,7 +4,7 @@ import deadly
 import pytest
 import torch
 
-from rfwp.agents.actors import ActorPool, ActorsConfig
+from rfwp.agents.actor_pool import ActorPool, ActorsConfig
 from rfwp.agents.collector import Collector
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic

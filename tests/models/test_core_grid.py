@@ -44,7 +44,7 @@ class Unroll(NamedTuple):
 
 def make(name: str, head_size: int) -> Core:
     torch.manual_seed(0)
-    sizes = {"hidden_size": HEADS * head_size, "num_heads": HEADS, "head_size": head_size, "feedforward_size": 8}
+    sizes = {"hidden_size": HEADS * head_size, "num_heads": HEADS, "feedforward_size": 8}
     config = importlib.import_module(f"rfwp.models.cores.{name}").Config
     known = {field.name for field in dataclasses.fields(config)}
     return config(**{field: size for field, size in sizes.items() if field in known}).build(INPUT_SIZE).double()

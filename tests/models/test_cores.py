@@ -13,8 +13,8 @@ import rfwp.models.cores
 from rfwp.models.core import Core, CoreConfig, State, cleared
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(rfwp.models.cores.__path__))
-SMALL = {"hidden_size": 6, "num_layers": 2, "num_heads": 2, "head_size": 3, "feedforward_size": 5}
-TINY = {"hidden_size": 4, "num_layers": 1, "num_heads": 2, "head_size": 2, "feedforward_size": 3}
+SMALL = {"hidden_size": 6, "num_layers": 2, "num_heads": 2, "feedforward_size": 5}
+TINY = {"hidden_size": 4, "num_layers": 1, "num_heads": 2, "feedforward_size": 3}
 INPUT_SIZE, BATCH, LENGTH = 4, 3, 6
 
 

@@ -16,7 +16,7 @@ from rfwp.models.fast_weights import FastMemory, FastWeightConfig
 from rfwp.models.feature_maps import FeatureMapName, feature_map
 
 HEADS, SIZE, LENGTH, BATCH = 2, 3, 7, 3
-SETTINGS = {"hidden_size": HEADS * SIZE, "num_layers": 2, "num_heads": HEADS, "head_size": SIZE, "feedforward_size": 5}
+SETTINGS = {"hidden_size": HEADS * SIZE, "num_layers": 2, "num_heads": HEADS, "feedforward_size": 5}
 STARTS = [[], [3], [0, 1, 6]]  # the steps that open an episode in each sequence; before them, one is under way
 Fast = tuple[Tensor, ...]
 Map = Callable[[Tensor], Tensor]

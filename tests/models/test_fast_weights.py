@@ -19,7 +19,6 @@ NORMALISED = ["elu_sum_norm", "softmax", "dpfp"]
         ("hidden_size", 0, "a multiple of num_heads = 4"),
         ("hidden_size", 101, "a multiple of num_heads = 4"),
         ("num_heads", 0, "1 or more"),
-        ("head_size", 16, "hidden_size / num_heads = 32, or 0"),
         ("num_layers", 0, "1 or more"),
         ("feedforward_size", 0, "1 or more"),
         ("dropout", 1.0, "0 up to, not including, 1"),
@@ -34,8 +33,7 @@ def test_a_bad_setting_is_named_with_what_is_allowed(field: str, value: object, 
 
 
 def test_heads_share_out_the_hidden_size() -> None:
-    assert delta_net.Config().head_size == 32
-    assert delta_net.Config(num_heads=8) == delta_net.Config(num_heads=8, head_size=16)
+    assert [delta_net.Config(num_heads=heads).head_size for heads in (1, 4, 8)] == [128, 32, 16]
 
 
 @pytest.mark.parametrize("name", get_args(FeatureMapName))

@@ -12,7 +12,7 @@ from rfwp.models.memory_view import Matrices, MemoryView, Vector
 from rfwp.runners import components
 
 CORES = components.names("core")
-SMALL = {"hidden_size": 8, "num_heads": 2, "head_size": 4, "feedforward_size": 8}
+SMALL = {"hidden_size": 8, "num_heads": 2, "feedforward_size": 8}
 WITH_RATES = ["delta_net", "gated_delta_net", "rdn", "delta_rnn", "delta_lstm", "delta_mlp", "delta_delta_net", "srwm"]
 
 

@@ -5,18 +5,18 @@ import subprocess
 import pytest
 import torch
 
+from rfwp.runners.agent import build_agent
 from rfwp.runners.machine import own_command
 from rfwp.runners.manifest import Manifest
 from rfwp.runners.options import build_config, parse_train
 from rfwp.runners.run_folder import RunFolder
-from rfwp.runners.train import build_agent
 
 
 @pytest.fixture(scope="session")
 def atari_run(tmp_path_factory):
     """The folder of a run on Breakout with an untrained agent as its only checkpoint; to be read only."""
     folder = RunFolder(tmp_path_factory.mktemp("atari") / "run")
-    words = "--preset=cpu --env=atari --env.game=breakout --core=rdn --core.hidden_size=16 --core.head_size=4".split()
+    words = "--preset=cpu --env=atari --env.game=breakout --core=rdn --core.hidden_size=16".split()
     config = build_config(parse_train(words, {}))
     torch.manual_seed(0)
     folder.create()

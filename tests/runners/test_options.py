@@ -80,8 +80,8 @@ def test_command_line_over_config_file_over_preset():
 
 
 def test_another_core_leaves_the_settings_of_the_core_in_the_config_file_behind():
-    base = {"core": {"name": "rdn", "num_heads": 2, "head_size": 64}}
-    assert config("", base).core == rdn.Config(num_heads=2, head_size=64)
+    base = {"core": {"name": "rdn", "num_heads": 2}}
+    assert config("", base).core == rdn.Config(num_heads=2)
     assert config("--core lstm", base).core == lstm.Config()
 
 

@@ -12,12 +12,12 @@ from rfwp.models.core import cleared
 from rfwp.models.encoders import shallow
 from rfwp.models.memory_view import Matrices, MemoryView, Vector
 from rfwp.runners import canvas, components, memory_panel
+from rfwp.runners.agent import build_agent
 from rfwp.runners.canvas import AMBER, BLUE, Box
 from rfwp.runners.overlay import HEIGHT, WIDTH, Overlay, Thought
 from rfwp.runners.picture import MemoryPicture
 from rfwp.runners.play import moments
 from rfwp.runners.run_folder import RunFolder
-from rfwp.runners.train import build_agent
 
 ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT")
 
@@ -128,7 +128,7 @@ def test_scales_stay_put_while_the_weights_move_a_little():
     for _ in range(50):
         weights = random.normal(size=(4, 32, 32)).astype(np.float32)
         picture.draw(thought([Matrices("W", weights, np.ones(4, np.float32), None)]))
-        scales.add(memory_panel._round_up(max(picture._memory._blocks[0]._largest)))
+        scales.add(canvas.round_up(max(picture._memory._blocks[0]._largest), memory_panel._STEPS))
     assert len(scales) == 1
 
 

@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from rfwp.agents import actor, slab
+from rfwp.agents import actor_process, slab
 from rfwp.envs.world import WorldConfig, WorldSpec
 
 
@@ -82,7 +82,10 @@ class Actor:
         self._connection: Connection
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=actor.run_actor, args=(theirs, memory, world, num_envs, seed), daemon=True, name=f"actor-{seed}"
+            target=actor_process.run_actor,
+            args=(theirs, memory, world, num_envs, seed),
+            daemon=True,
+            name=f"actor-{seed}",
         )
         with _signals_blocked():
             self._process.start()
@@ -95,7 +98,7 @@ class Actor:
     def request(self) -> None:
         """Asks for the next step; its actions are in the slab. A dead actor is noticed by `wait`."""
         with contextlib.suppress(OSError):
-            self._connection.send_bytes(actor.STEP)
+            self._connection.send_bytes(actor_process.STEP)
 
     def wait(self, timeout: float, cancelled: threading.Event, waited: float = 0.0) -> None:
         """Returns when the slab holds the next step; ActorFailure if none comes within `timeout` seconds.
@@ -118,8 +121,8 @@ class Actor:
             self._process.join(timeout=1)
             code = self._process.exitcode
             raise ActorFailure(f"ended with exit code {code}", crashed=code != -signal.SIGKILL) from None
-        if message.startswith(actor.FAILED):
-            trace = message[len(actor.FAILED) :].decode().rstrip()
+        if message.startswith(actor_process.FAILED):
+            trace = message[len(actor_process.FAILED) :].decode().rstrip()
             raise ActorFailure(trace.splitlines()[-1] + "\n" + trace, crashed=True)
         self._started = True
 
@@ -190,7 +193,7 @@ class ActorPool:
 
     def _replace(self, group: int, index: int, failure: ActorFailure) -> None:
         for _ in range(self.CRASH_LOOP):
-            if failure.crashed and self._is_crash_loop():
+            if failure.crashed and self._crashes_in_a_loop():
                 break
             old = self.groups[group][index]
             self._retired_busy_seconds += float(old.slab.busy_seconds[0])
@@ -205,7 +208,7 @@ class ActorPool:
                 return
         raise ActorFailure(f"{self.CRASH_LOOP} actors failed in quick succession; the last one: {failure}")
 
-    def _is_crash_loop(self) -> bool:
+    def _crashes_in_a_loop(self) -> bool:
         """Counts a crash."""
         self._recent.append(time.monotonic())
         return len(self._recent) == self.CRASH_LOOP and self._recent[-1] - self._recent[0] < self.CRASH_LOOP_SECONDS

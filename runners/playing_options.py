@@ -1,0 +1,26 @@
+"""Options of the commands that let a saved agent play."""
+
+from jsonargparse import ArgumentParser, Namespace
+
+from rfwp.runners.errors import UserError
+from rfwp.runners.picture import OverlayName
+
+
+def add_playing_options(parser: ArgumentParser) -> None:
+    """Which agent plays, which games, and what is drawn beside them."""
+    parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="which checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="of the games and of sampled actions")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
+    parser.add_argument(
+        "--overlay",
+        type=OverlayName | None,
+        help="memory: show policy, value and memory beside the game (1280 x 720)",
+    )
+
+
+def check_playing_options(values: Namespace) -> None:
+    """UserError for numbers that are not allowed."""
+    if values.episodes is not None and values.episodes < 1:
+        raise UserError(f"episodes: got {values.episodes}; allowed: a whole number of at least 1")
+    if not 0 <= values.seed < 2**31:
+        raise UserError(f"seed: got {values.seed}; allowed: a whole number from 0 to {2**31 - 1}")
