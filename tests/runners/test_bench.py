@@ -80,8 +80,8 @@ WRONG = [
     ("bench cores --seconds inf", "seconds: got inf; allowed: a finite number"),
     ("bench cores --seconds soon", "seconds: got soon; allowed: a finite number"),
     ("bench cores --device tpu", "device: got 'tpu'; allowed: auto, cpu, cuda"),
-    ("bench cores --json nowhere/cores.json", "json: cannot write 'nowhere/cores.json'"),
-    ("bench cores --json .", "json: cannot write '.'"),
+    ("bench cores --json nowhere/cores.json", "json: got 'nowhere/cores.json'"),
+    ("bench cores --json .", "json: got '.'"),
     ("bench cores stray", "stray: there is no such option"),
 ]
 

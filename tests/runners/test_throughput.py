@@ -154,7 +154,7 @@ WRONG = [
     ("bench scaling", "out: allowed: the folder"),
     ("bench env --seconds 0", "seconds: got 0.0; allowed: a number above 0"),
     ("bench act --seconds nan", "seconds: got nan"),
-    ("bench learn --json nowhere/x.json", "json: cannot write 'nowhere/x.json'"),
+    ("bench learn --json nowhere/x.json", "json: got 'nowhere/x.json'"),
     ("bench train --ceiling -1", "ceiling: got -1.0; allowed: "),
     ("bench env --ceiling 1", "ceiling: there is no such option"),
     ("bench env --run runs/x", "run: there is no such option"),

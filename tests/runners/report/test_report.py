@@ -44,7 +44,7 @@ def test_the_same_runs_give_the_same_figures(make_run, tmp_path):
         ("runs --policy best", "policy: got best; allowed: sampled, greedy"),
         ("runs --out file", "which is a file"),
         ("runs --out site", "is no report of rfwp and would be lost"),
-        ("other", "is no config of a run: it has no env.name"),
+        ("other", "a: got 1 in 'other/config.yaml'; there is no such setting"),
     ],
 )
 def test_what_cannot_be_reported_gets_one_line(make_run, tmp_path, monkeypatch, capsys, words, message):
