@@ -3,7 +3,7 @@
 from jsonargparse import ArgumentParser, Namespace
 
 from rfwp.runners.errors import UserError
-from rfwp.runners.picture import OverlayName
+from rfwp.runners.film.picture import OverlayName
 
 
 def add_playing_options(parser: ArgumentParser) -> None:

@@ -13,11 +13,12 @@ from rich.table import Table
 from rfwp.envs import published
 from rfwp.envs.games import GAMES
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners import machine, statistics
+from rfwp.runners import machine
 from rfwp.runners.components import name_of
 from rfwp.runners.config import TrainConfig, differences
 from rfwp.runners.evaluate import BATCHES, Evaluation, Score, evaluate
 from rfwp.runners.play import Policy
+from rfwp.runners.report import statistics
 from rfwp.runners.report.study import CIRCUMSTANCES
 from rfwp.runners.signals import cleaning_up
 

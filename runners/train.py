@@ -28,12 +28,12 @@ from rfwp.runners.manifest import Manifest
 from rfwp.runners.meter import Meter
 from rfwp.runners.metrics import GameStatistics, LearnerAverages, MetricsLog
 from rfwp.runners.outage import Outage
-from rfwp.runners.profile import Profile
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.saving import Saver, check_agent
 from rfwp.runners.signals import StopSignals
 from rfwp.runners.sizes import check_sizes
 from rfwp.runners.timer import Timer
+from rfwp.runners.tracing import Profile
 
 
 class Stuck(Exception):

@@ -8,18 +8,19 @@ import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from rfwp.runners import bench_cores, bench_kernels, bench_scaling, bench_suite, bench_throughput, files, machine
-from rfwp.runners.benchmark import Benchmark, Row, check_seconds
+from rfwp.runners import files, machine
+from rfwp.runners.bench import cores, kernels, scaling, speed, suite
+from rfwp.runners.bench.benchmark import Benchmark, Row, check_seconds
+from rfwp.runners.bench.workloads import WORKLOADS
 from rfwp.runners.errors import UserError
 from rfwp.runners.parsing import make_parser, parse
-from rfwp.runners.workloads import WORKLOADS
 
 # Times of parts, in a table with a row for each.
-BENCHMARKS = {"cores": bench_cores.BENCHMARK, "kernels": bench_kernels.BENCHMARK}
+BENCHMARKS = {"cores": cores.BENCHMARK, "kernels": kernels.BENCHMARK}
 # Several measurements of whole systems, into a folder.
 REPORTS = {
-    "suite": (bench_suite.DESCRIPTION, bench_suite.run),
-    "scaling": (bench_scaling.DESCRIPTION, bench_scaling.run),
+    "suite": (suite.DESCRIPTION, suite.run),
+    "scaling": (scaling.DESCRIPTION, scaling.run),
 }
 
 # What the times of any benchmark depend on: keys of each row, and their meanings.
@@ -39,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
         print("\n".join(["usage: rfwp bench WHAT ...", "", *_summary(), "", "`rfwp bench WHAT --help` lists options."]))
         return 0
     if name in WORKLOADS:
-        return bench_throughput.run(name, argv[1:])
+        return speed.run(name, argv[1:])
     if name in REPORTS:
         _, run_report = REPORTS[name]
         return run_report(argv[1:])
@@ -74,7 +75,7 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
 
 def _summary() -> list[str]:
     what = {name: benchmark.description for name, benchmark in BENCHMARKS.items()}
-    what |= {name: bench_throughput.summary(name) for name in WORKLOADS}
+    what |= {name: speed.summary(name) for name in WORKLOADS}
     what |= {name: description for name, (description, _) in REPORTS.items()}
     return [f"  rfwp bench {name:8} {description}" for name, description in what.items()]
 

@@ -10,13 +10,13 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from rfwp.runners import machine
-from rfwp.runners.comparison import RECORD, Comparison, find_game, make_comparison, read_record
+from rfwp.runners.compare.comparison import RECORD, Comparison, find_game, make_comparison, read_record
+from rfwp.runners.compare.display import SCORE_CELL, count_states, open_launcher_display, score_table
+from rfwp.runners.compare.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
 from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, PRESETS
 from rfwp.runners.display import command, say
 from rfwp.runners.errors import UserError
 from rfwp.runners.files import locked
-from rfwp.runners.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
-from rfwp.runners.launcher_display import SCORE_CELL, count_states, open_launcher_display, score_table
 from rfwp.runners.parsing import make_parser, parse
 from rfwp.runners.signals import StopSignals
 

@@ -21,13 +21,13 @@ from rfwp.runners.contenders import Contender, find_contenders
 from rfwp.runners.errors import UserError
 from rfwp.runners.evaluate import BATCHES, Evaluation, Score
 from rfwp.runners.files import check_writable, write_whole
+from rfwp.runners.film.picture import picture_of
+from rfwp.runners.film.video import film
 from rfwp.runners.parsing import make_parser, parse
-from rfwp.runners.picture import picture_of
 from rfwp.runners.play import Policy
 from rfwp.runners.playing_options import add_playing_options, check_playing_options
 from rfwp.runners.run_folder import RunFolder, short_names
 from rfwp.runners.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
-from rfwp.runners.video import film
 
 KINDS: dict[str, tuple[Score, ...]] = {"game": ("game",), "life": ("life",), "both": ("game", "life")}
 POLICIES: dict[Score, Policy] = {"game": "sampled", "life": "greedy"}  # unless asked for; of lives that of the paper

@@ -14,13 +14,13 @@ from rfwp.runners import machine
 from rfwp.runners.agent import build_agent
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.errors import UserError
+from rfwp.runners.film.picture import Picture, picture_of
+from rfwp.runners.film.player import FASTEST, SLOWEST, Player, Quit
+from rfwp.runners.film.window import Window, check_display
 from rfwp.runners.parsing import make_parser, parse
-from rfwp.runners.picture import Picture, picture_of
 from rfwp.runners.play import Moment, Policy, moments
 from rfwp.runners.playing_options import add_playing_options, check_playing_options
 from rfwp.runners.run_folder import RunFolder
-from rfwp.runners.watch import FASTEST, SLOWEST, Player, Quit
-from rfwp.runners.window import Window, check_display
 
 
 def run(argv: Sequence[str]) -> int:

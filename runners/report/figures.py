@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from scipy.ndimage import uniform_filter1d
 
 from rfwp.envs.games import GAMES
-from rfwp.runners import statistics
+from rfwp.runners.report import statistics
 from rfwp.runners.report.drawing import Drawing
 from rfwp.runners.report.palette import INK, MUTED, Mark, marks
 from rfwp.runners.report.records import Array, Run

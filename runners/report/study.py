@@ -12,8 +12,8 @@ import numpy as np
 from rfwp.envs.games import GAMES, human_normalised
 from rfwp.runners.errors import UserError
 from rfwp.runners.report.records import Array, Final, Run
+from rfwp.runners.report.statistics import Estimate, Strata, estimate, mean, repeated
 from rfwp.runners.run_folder import short_names
-from rfwp.runners.statistics import Estimate, Strata, estimate, mean, repeated
 
 # What may differ between runs of one agent: it bears on how long, how fast or where they ran.
 CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_games", "checkpoint.", "actors.")

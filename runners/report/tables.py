@@ -7,11 +7,11 @@ import numpy as np
 
 from rfwp.envs import published
 from rfwp.envs.games import GAMES
-from rfwp.runners import statistics
+from rfwp.runners.report import statistics
 from rfwp.runners.report.formats import Cell, Table
 from rfwp.runners.report.records import Run
+from rfwp.runners.report.statistics import AGGREGATES, Estimate
 from rfwp.runners.report.study import Result, Study, differing, normalise, show
-from rfwp.runners.statistics import AGGREGATES, Estimate
 
 NAMED_ELSEWHERE = ("env.game", "core.name", "seed")  # in the table of runs
 

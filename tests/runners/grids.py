@@ -1,6 +1,6 @@
 """Comparisons that tests ask for."""
 
-from rfwp.runners.comparison import make_comparison
+from rfwp.runners.compare.comparison import make_comparison
 
 
 def asked(**changes):

@@ -7,8 +7,9 @@ import time
 import pytest
 import torch
 
-from rfwp.runners import bench_cores, components
-from rfwp.runners.benchmark import LEAST_REPEATS, measure
+from rfwp.runners import components
+from rfwp.runners.bench import cores as bench_cores
+from rfwp.runners.bench.benchmark import LEAST_REPEATS, measure
 from rfwp.runners.cli import main
 from rfwp.runners.commands.bench import BENCHMARKS, CIRCUMSTANCES
 
@@ -89,7 +90,7 @@ WRONG = [
 @pytest.mark.parametrize(("words", "message"), WRONG)
 def test_a_wrong_word_is_refused_in_one_line_before_anything_is_timed(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rfwp.runners.bench_cores.time_core", None)
+    monkeypatch.setattr("rfwp.runners.bench.cores.time_core", None)
     assert main(words.split()) == 2
     shown = capsys.readouterr()
     assert shown.out == ""

@@ -9,9 +9,9 @@ from grids import asked
 
 from rfwp.runners import machine
 from rfwp.runners.cli import main
-from rfwp.runners.comparison import Cell, read_record
+from rfwp.runners.compare.comparison import Cell, read_record
+from rfwp.runners.compare.launcher import largest_run
 from rfwp.runners.errors import UserError
-from rfwp.runners.launcher import largest_run
 from rfwp.runners.run_folder import RunFolder
 
 WRONG = [

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
+from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
 from rfwp.runners.options import config_from_words
 from rfwp.runners.train import Trainer
-from rfwp.runners.workloads import synthetic_batch
 
 pytestmark = pytest.mark.gpu
 

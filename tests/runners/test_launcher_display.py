@@ -4,9 +4,9 @@ import pytest
 from grids import asked
 from rich.console import Console
 
-from rfwp.runners.comparison import Cell
-from rfwp.runners.launcher import Launcher, find_runs
-from rfwp.runners.launcher_display import GridDashboard, GridLines, open_launcher_display, score_table
+from rfwp.runners.compare.comparison import Cell
+from rfwp.runners.compare.display import GridDashboard, GridLines, open_launcher_display, score_table
+from rfwp.runners.compare.launcher import Launcher, find_runs
 
 
 def grid_of_scores(tmp_path, games, cores):

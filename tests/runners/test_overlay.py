@@ -11,11 +11,12 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import cleared
 from rfwp.models.encoders import shallow
 from rfwp.models.memory_view import Matrices, MemoryView, Vector
-from rfwp.runners import canvas, components, memory_panel
+from rfwp.runners import components
 from rfwp.runners.agent import build_agent
-from rfwp.runners.canvas import AMBER, BLUE, Box
-from rfwp.runners.overlay import HEIGHT, WIDTH, Overlay, Thought
-from rfwp.runners.picture import MemoryPicture
+from rfwp.runners.film import canvas, memory_panel
+from rfwp.runners.film.canvas import AMBER, BLUE, Box
+from rfwp.runners.film.overlay import HEIGHT, WIDTH, Overlay, Thought
+from rfwp.runners.film.picture import MemoryPicture
 from rfwp.runners.play import moments
 from rfwp.runners.run_folder import RunFolder
 

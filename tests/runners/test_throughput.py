@@ -8,9 +8,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from rfwp.runners import bench_scaling, bench_suite, bench_throughput, machine, throughput, workloads
+from rfwp.runners import machine
+from rfwp.runners.bench import scaling as bench_scaling
+from rfwp.runners.bench import speed as bench_throughput
+from rfwp.runners.bench import suite as bench_suite
+from rfwp.runners.bench import throughput, workloads
+from rfwp.runners.bench.throughput import Reading, Recorder, spread
 from rfwp.runners.cli import main
-from rfwp.runners.throughput import Reading, Recorder, spread
 
 SMALL = (
     "--env delayed_cue --encoder.size 8 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5"

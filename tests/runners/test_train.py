@@ -16,13 +16,13 @@ from waiting import wait_for, whole_lines
 
 from rfwp.agents.learner import actor_critic_loss
 from rfwp.runners import components
+from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
 from rfwp.runners.options import config_from_words
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.signals import StopSignals
 from rfwp.runners.sizes import kept_bytes, unroll_bytes
 from rfwp.runners.train import Trainer
-from rfwp.runners.workloads import synthetic_batch
 
 SMALL = "--encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
 TOY = ["--env", "delayed_cue", "--final_games", "0", *SMALL]

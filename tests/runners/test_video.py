@@ -15,12 +15,12 @@ from PIL import Image
 from rfwp.envs.screen import Screen
 from rfwp.runners.agent import build_agent
 from rfwp.runners.cli import main
-from rfwp.runners.encoder import Mp4
 from rfwp.runners.errors import UserError
+from rfwp.runners.film.ffmpeg import Mp4
+from rfwp.runners.film.video import film
 from rfwp.runners.machine import own_command
 from rfwp.runners.play import moments
 from rfwp.runners.run_folder import RunFolder
-from rfwp.runners.video import film
 
 SECONDS = 2
 

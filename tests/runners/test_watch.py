@@ -10,8 +10,8 @@ import pytest
 from PIL import ImageGrab
 
 from rfwp.runners.cli import main
+from rfwp.runners.film.player import Player, Quit
 from rfwp.runners.machine import own_command
-from rfwp.runners.watch import Player, Quit
 
 FRAME = 1 / 60
 

@@ -12,14 +12,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rfwp.runners import files, machine, workloads
-from rfwp.runners.benchmark import check_seconds
+from rfwp.runners import files, machine
+from rfwp.runners.bench import workloads
+from rfwp.runners.bench.benchmark import check_seconds
+from rfwp.runners.bench.throughput import KEYS
 from rfwp.runners.config import TrainConfig, to_dict
 from rfwp.runners.display import number, percent
 from rfwp.runners.errors import UserError
 from rfwp.runners.options import build_config, parse_like_train
 from rfwp.runners.run_folder import commit
-from rfwp.runners.throughput import KEYS
 from rfwp.runners.train import Trainer
 
 Result = dict[str, Any]

@@ -13,12 +13,12 @@ import torch
 from rfwp.agents.actor_pool import ActorFailure, ActorPool
 from rfwp.agents.phases import WAIT, Phases
 from rfwp.agents.trajectory import Trajectory
+from rfwp.runners.bench.throughput import Recorder
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.display import Line
 from rfwp.runners.errors import UserError
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.signals import StopSignals
-from rfwp.runners.throughput import Recorder
 from rfwp.runners.train import Trainer
 
 Workload = Callable[[Trainer, Recorder], None]

@@ -8,8 +8,8 @@ from rfwp.agents.collector import Game
 from rfwp.envs.screen import Screen
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.encoder import Gif, Mp4
-from rfwp.runners.picture import FRAMES_PER_SECOND, Picture
+from rfwp.runners.film.ffmpeg import Gif, Mp4
+from rfwp.runners.film.picture import FRAMES_PER_SECOND, Picture
 from rfwp.runners.play import Policy, moments
 from rfwp.runners.signals import cleaning_up
 

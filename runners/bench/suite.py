@@ -13,9 +13,10 @@ from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from rfwp.runners import files, machine, workloads
-from rfwp.runners.bench_throughput import Result, facts, setting_line, summary
-from rfwp.runners.benchmark import check_seconds
+from rfwp.runners import files, machine
+from rfwp.runners.bench import workloads
+from rfwp.runners.bench.benchmark import check_seconds
+from rfwp.runners.bench.speed import Result, facts, setting_line, summary
 from rfwp.runners.errors import UserError
 from rfwp.runners.options import build_config, parse_like_train
 

@@ -14,7 +14,7 @@ import torch
 
 from rfwp.runners import machine
 from rfwp.runners.agent import build_agent
-from rfwp.runners.comparison import Cell, Comparison
+from rfwp.runners.compare.comparison import Cell, Comparison
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.progress import final_evaluation, newest_metrics, tail
 from rfwp.runners.run_folder import RunFolder

@@ -8,10 +8,10 @@ from typing import Literal, Self
 from rfwp.envs.screen import Screen
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.memory_view import MemoryView
-from rfwp.runners.canvas import Pixels, enlarged
 from rfwp.runners.components import name_of
 from rfwp.runners.config import TrainConfig
-from rfwp.runners.overlay import Overlay, Thought
+from rfwp.runners.film.canvas import Pixels, enlarged
+from rfwp.runners.film.overlay import Overlay, Thought
 from rfwp.runners.play import Moment, Policy
 
 OverlayName = Literal["memory"]

@@ -10,9 +10,10 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from rfwp.agents.phases import WAIT
-from rfwp.runners import bench_suite, files, machine
-from rfwp.runners.bench_throughput import Result, setting_line
-from rfwp.runners.benchmark import check_seconds
+from rfwp.runners import files, machine
+from rfwp.runners.bench import suite
+from rfwp.runners.bench.benchmark import check_seconds
+from rfwp.runners.bench.speed import Result, setting_line
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.errors import UserError
 from rfwp.runners.options import build_config, parse_like_train
@@ -30,8 +31,8 @@ def run(argv: Sequence[str]) -> int:
     check_seconds(values.seconds)
     if not values.out:
         raise UserError("out: allowed: the folder for the report")
-    out, console = bench_suite.make_folder(values.out), Console()
-    words = [*bench_suite.without_own(argv, SERIES.values()), f"--seconds={values.seconds}"]
+    out, console = suite.make_folder(values.out), Console()
+    words = [*suite.without_own(argv, SERIES.values()), f"--seconds={values.seconds}"]
     results: dict[str, list[Result]] = {}
     for field, points in _points(values, config).items():
         results[field] = []
@@ -45,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _add_options(parser: ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    bench_suite.add_own_options(parser)
+    suite.add_own_options(parser)
     for field, name in SERIES.items():
         help_text = f"values of {field}; default: a range that fits the machine"
         parser.add_argument(f"--{name}", type=int, nargs="*", metavar="N", help=help_text)
@@ -66,7 +67,7 @@ def _points(values: Namespace, config: TrainConfig) -> dict[str, list[int]]:
 def _measure(field: str, point: int, words: Sequence[str], console: Console) -> list[Result]:
     """One training, or none where the settings do not fit together or into memory, which is said."""
     try:
-        result = bench_suite.measure_apart("train", [*words, f"--{field}={point}"])
+        result = suite.measure_apart("train", [*words, f"--{field}={point}"])
     except UserError as error:
         console.print(f"{field} {point}: {error}", highlight=False, soft_wrap=True, markup=False)
         return []
@@ -130,7 +131,7 @@ def report(results: dict[str, list[Result]], command: str) -> str:
 def draw(results: dict[str, list[Result]], path: Path) -> None:
     """Speed against each field that was measured, beside that of the emulator alone."""
     measured = {field: series for field, series in results.items() if series}
-    figure, axes = bench_suite.new_figure(len(measured))
+    figure, axes = suite.new_figure(len(measured))
     for plot, (field, series) in zip(axes, measured.items(), strict=True):
         points = [result["point"] for result in series]
         speeds = [result["agent_steps_per_second"] for result in series]
@@ -143,4 +144,4 @@ def draw(results: dict[str, list[Result]], path: Path) -> None:
         plot.set_xticks(points)
     axes[0].set_ylabel("agent steps per second")
     axes[0].legend()
-    bench_suite.save(figure, path)
+    suite.save(figure, path)

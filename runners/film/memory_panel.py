@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rfwp.models.memory_view import Floats, Matrices, Memory, Vector
-from rfwp.runners.canvas import (
+from rfwp.runners.film.canvas import (
     LINE,
     MUTED,
     SERIES,

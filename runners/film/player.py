@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, Protocol
 
-from rfwp.runners.canvas import Pixels
-from rfwp.runners.picture import FRAMES_PER_SECOND
+from rfwp.runners.film.canvas import Pixels
+from rfwp.runners.film.picture import FRAMES_PER_SECOND
 
 Command = Literal["pause", "step", "faster", "slower", "quit"]
 

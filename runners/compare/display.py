@@ -13,9 +13,9 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from rfwp.runners.comparison import Comparison
+from rfwp.runners.compare.comparison import Comparison
+from rfwp.runners.compare.launcher import Run, Watcher
 from rfwp.runners.display import number, remaining, say
-from rfwp.runners.launcher import Run, Watcher
 
 SCORE_CELL = "Cells: mean of the seeds; lowest to highest, and number of seeds."
 

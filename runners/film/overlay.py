@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rfwp.models.memory_view import Floats, Memory
-from rfwp.runners.canvas import (
+from rfwp.runners.film.canvas import (
     AMBER,
     BACKGROUND,
     BLUE,
@@ -26,7 +26,7 @@ from rfwp.runners.canvas import (
     text,
     width_of,
 )
-from rfwp.runners.memory_panel import MemoryPanel
+from rfwp.runners.film.memory_panel import MemoryPanel
 
 WIDTH, HEIGHT = 1280, 720
 HISTORY = 270  # agent steps that curves reach back: 18 s at the speed of the real game

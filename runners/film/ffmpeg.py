@@ -12,9 +12,9 @@ from typing import Self
 import imageio_ffmpeg
 import numpy as np
 
-from rfwp.runners.canvas import Pixels
 from rfwp.runners.errors import UserError
-from rfwp.runners.picture import FRAMES_PER_SECOND
+from rfwp.runners.film.canvas import Pixels
+from rfwp.runners.film.picture import FRAMES_PER_SECOND
 
 
 class Mp4:

@@ -1,0 +1,1 @@
+"""`rfwp compare`: a grid of runs, started side by side and resumed until all are done."""
