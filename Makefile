@@ -48,7 +48,8 @@ test-gpu: $(VENV)/installed-dev  ## test kernels and runs on a GPU, the kernels 
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 	@if command -v compute-sanitizer >/dev/null; then \
 	  for tool in memcheck racecheck; do \
-	    compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/python -m pytest -m gpu -k any_order tests/cuda || exit; \
+	    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 --report-api-errors no \
+	      --kernel-name kernel_substring=rfwp $(BIN)/python -m pytest -m gpu -k any_order tests/cuda || exit; \
 	  done; \
 	else \
 	  echo 'compute-sanitizer is not installed: no memcheck, no racecheck. It comes with the CUDA toolkit.'; \

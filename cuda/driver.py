@@ -1,5 +1,6 @@
 """Loads compiled kernels into the CUDA driver and starts them on PyTorch's current stream."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ class DriverLauncher:
 
     def __init__(self) -> None:
         self._functions: dict[tuple[str, int, int], Any] = {}  # by kernel, device and bytes of shared memory
+        self._thread = threading.local()
 
     def launch(
         self,
@@ -38,10 +40,18 @@ class DriverLauncher:
             # Copies that it makes may be freed as soon as the kernel is queued: PyTorch's allocator gives their memory
             # only to what comes later on the same stream.
             packed = Packed(arguments)
+            self._bind(device)
             function = self._function(source, kernel, device.index, shared_bytes)
             stream = torch.cuda.current_stream().cuda_stream
             grid, block = (num_blocks, 1, 1), (num_threads, 1, 1)
             _check(kernel, driver.cuLaunchKernel(function, *grid, *block, shared_bytes, stream, packed.address, 0))
+
+    def _bind(self, device: torch.device) -> None:
+        """Have the device's context bound to this thread: the runtime does it at PyTorch's own first work there."""
+        bound = self._thread.__dict__.setdefault("devices", set())
+        if device not in bound:
+            torch.zeros(1, device=device)
+            bound.add(device)
 
     def _function(self, source: str, kernel: str, device: int, shared_bytes: int) -> Any:
         key = (kernel, device, shared_bytes)

@@ -47,7 +47,8 @@ class TrainConfig:
     initialisation: Literal["default", "orthogonal"] = "default"
     """Weights at the start: PyTorch's default, or orthogonal (learns sooner on Atari)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the encoder; all else is float32. auto: bfloat16 where the hardware gains from it."""
+    """Precision of the encoder; all else is float32. auto: bfloat16 where the hardware gains from it. On a GPU, float32
+    lets convolutions round their inputs to TF32, as PyTorch does by default."""
     device: str = "auto"
     """Where the agent acts and learns: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     sync: bool = False

@@ -194,6 +194,7 @@ def gpu_busy(question: subprocess.Popen[str] | None) -> float | None:
         return int(question.communicate(timeout=10)[0]) / 100
     except (ValueError, subprocess.TimeoutExpired):
         question.kill()
+        question.wait()
         return None
 
 

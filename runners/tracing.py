@@ -51,6 +51,9 @@ class Profile:
         from torch._C._profiler import _ExperimentalConfig
 
         # Without it the collector's thread, which began before, would be missing.
-        everywhere = _ExperimentalConfig(profile_all_threads=True, trace_only=True)
+        try:
+            everywhere = _ExperimentalConfig(profile_all_threads=True, trace_only=True)
+        except TypeError:  # PyTorch before 2.13 knows no trace_only, which saves time at the end
+            everywhere = _ExperimentalConfig(profile_all_threads=True)
         self._profiler = profile(activities=activities, experimental_config=everywhere)
         self._profiler.start()

@@ -66,7 +66,8 @@ def cudnn_lstm(core: Core) -> Way:
         goes_on = torch.tensor([not fresh for *_, fresh in segments], device=x.device).unsqueeze(1)
         sequence = torch.tensor([b for b, *_ in segments], device=x.device)
         before = [torch.where(goes_on, leaf[sequence], 0.0).unsqueeze(0) for leaf in state]
-        packed, after = module(padded, tuple(before))
+        with torch.backends.cudnn.flags(allow_tf32=False):  # the others compute in float32
+            packed, after = module(padded, tuple(before))
         outputs = nn.utils.rnn.unpack_sequence(packed)
         last = [i for i, (*_, end, _) in enumerate(segments) if end == reset.shape[0]]
         by_sequence = [

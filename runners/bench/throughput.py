@@ -3,6 +3,7 @@
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -53,17 +54,21 @@ class Recorder:
         return len(self.readings) > LEAST_WINDOWS and seen >= self._seconds * (1 - 0.5 / WINDOWS)
 
     def _read(self, now: float, steps: int, phases: dict[str, float]) -> Reading:
-        children = self._process.children(recursive=True)
-        gpu_busy = machine.gpu_busy(self._gpu_question)
+        gpu_busy = machine.gpu_busy(self._gpu_question)  # first: nvidia-smi is a child, too, until it has answered
+        actors_cpu, actors_memory = sum(self._process.cpu_times()[2:4]), 0
+        for child in self._process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # an actor that has just been replaced
+                actors_cpu += sum(child.cpu_times()[:2])
+                actors_memory += child.memory_info().rss
         self._gpu_question = machine.ask_gpu_busy(self.device)
         return Reading(
             time=now,
             steps=steps,
             phases=phases,
             main_cpu=sum(self._process.cpu_times()[:2]),
-            actors_cpu=sum(self._process.cpu_times()[2:4]) + sum(sum(child.cpu_times()[:2]) for child in children),
+            actors_cpu=actors_cpu,
             main_memory=self._process.memory_info().rss,
-            actors_memory=sum(child.memory_info().rss for child in children),
+            actors_memory=actors_memory,
             gpu_busy=gpu_busy,
         )
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -60,7 +61,8 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     machine.keep_freed_memory()
     torch.set_num_threads(machine.learner_threads())
     circumstances, console = _circumstances(device), Console(stderr=values.json == "-")
-    with console.status("timing ...") as status:
+    on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # whose streams and events count
+    with on_device, console.status("timing ...") as status:
         rows = benchmark.run(values, device, lambda what: status.update(f"timing {what} ..."))
     rows = [row | circumstances for row in rows]
     if values.json == "-":

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import imageio_ffmpeg
 import numpy as np
 
 from rfwp.runners.errors import UserError
@@ -144,4 +143,6 @@ class Gif(Mp4):
 
 def _ffmpeg(*words: str) -> list[str]:
     """The ffmpeg that comes with imageio-ffmpeg; it overwrites, and speaks only of errors."""
+    import imageio_ffmpeg  # only who films needs it
+
     return [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-nostdin", "-v", "error", *words]
