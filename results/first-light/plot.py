@@ -10,6 +10,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import yaml
 
+COLOURS = {"lstm": "tab:blue", "rdn": "tab:orange"}
+USUAL_RATE = 3e-4
+
 
 def main(folders: list[Path]) -> None:
     """One row a game; returns against agent steps and against wall-clock minutes."""
@@ -23,8 +26,13 @@ def main(folders: list[Path]) -> None:
                     f"{config['core']['name']}, rate {config['learner']['learning_rate']:.0e}, seed {config['seed']}"
                 )
                 scores = [line["return_mean"] for line in lines]
-                row[0].plot([line["agent_steps"] / 1e6 for line in lines], scores, label=label)
-                row[1].plot([line["wall_seconds"] / 60 for line in lines], scores, label=label)
+                style = {
+                    "label": label,
+                    "color": COLOURS[config["core"]["name"]],
+                    "linestyle": "-" if config["learner"]["learning_rate"] == USUAL_RATE else ":",
+                }
+                row[0].plot([line["agent_steps"] / 1e6 for line in lines], scores, **style)
+                row[1].plot([line["wall_seconds"] / 60 for line in lines], scores, **style)
         row[0].set(title=game, ylabel="return, last 100 full games", xlabel="million agent steps")
         row[1].set(title=game, xlabel="minutes on 2 CPU cores")
         for axis in row:
