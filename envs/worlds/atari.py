@@ -48,7 +48,8 @@ class Config(WorldConfig):
     """dqn: minimal actions, up to 29 no-ops, a lost life ends a learner episode. machado: all 18, sticky 0.25."""
 
     max_frames: int = 108_000
-    """Emulator frames after which a game is ended; 108,000 are half an hour."""
+    """Emulator frames after which a game is ended, which the learner takes for any other end; 108,000 are half an
+    hour."""
 
     actions: Literal["minimal", "full"] | None = None
     """Actions that the agent has: those that the game uses, or all 18; null: those of the protocol."""
