@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +95,7 @@ def _conclude(comparison: Comparison, out: Path, runs: Sequence[Run], console: C
     )
     console.print(score_table(comparison, runs))
     say(console, SCORE_CELL)
-    if find_spec("rfwp.runners.commands.report"):
-        say(console, f"Curves and statistics:\n  {command('rfwp')} report {shlex.quote(str(out))}")
+    say(console, f"Curves and statistics:\n  {command('rfwp')} report {shlex.quote(str(out))}")
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
