@@ -121,7 +121,7 @@ def test_the_papers_kernel_is_given_what_it_takes(on_cpu, capsys, tmp_path):
 def test_a_kernel_that_is_wrong_is_not_timed(on_cpu, capsys, monkeypatch):
     monkeypatch.setattr(bench_kernels, "largest_error", lambda *_: float("nan"))
     assert main([*BENCH, "--cores", "gru"]) == 2
-    assert "gru, kernel, forward: differs from the loop by nan" in capsys.readouterr().err
+    assert "gru, forward: differs from the loop by nan" in capsys.readouterr().err
 
 
 def test_the_table_is_written_as_markdown(on_cpu, capsys, tmp_path):
