@@ -181,11 +181,11 @@ def _unrolls(name: str, values: Namespace, device: torch.device, tell: Callable[
 
 def _timed(name: str, way: str, ways: dict[str, Way], problem: Problem, values: Namespace) -> list[Row]:
     """The rows of a way; none, and a warning, for a peer that fails: it is no reason to lose those of the kernels."""
-    if way in ("kernel", "loop"):
-        return time_unroll(name, way, ways, problem, values)
     try:
         return time_unroll(name, way, ways, problem, values)
     except Exception as error:
+        if way in ("kernel", "loop"):
+            raise
         warnings.warn(f"{name}, {way}: not timed: {error!r}".partition("\n")[0], stacklevel=2)
         return []
 
@@ -213,15 +213,18 @@ def _run(values: Namespace, device: torch.device, tell: Callable[[str], None]) -
     if not available(device.type, torch.float32, 32):
         raise UserError(f"device: got {device}; the fused kernels run on NVIDIA's GPUs, unless RFWP_KERNELS=off")
     torch.manual_seed(0)
-    rows = []
-    for name in values.cores or CORES:
-        rows += _unrolls(name, values, device, tell)
-        if values.markdown is not None:  # so that what comes later cannot lose it
+    rows: list[Row] = []
+
+    def add(more: list[Row]) -> None:
+        """Write the table at once, so that what comes later cannot lose it."""
+        rows.extend(more)
+        if values.markdown is not None:
             files.write_whole(Path(values.markdown), _markdown(rows, device))
+
+    for name in values.cores or CORES:
+        add(_unrolls(name, values, device, tell))
     for batch in ACTING_BATCHES if "rdn" in (values.cores or CORES) else ():
-        rows += time_acting(batch, values, device)
-    if values.markdown is not None:
-        files.write_whole(Path(values.markdown), _markdown(rows, device))
+        add(time_acting(batch, values, device))
     return rows
 
 

@@ -158,6 +158,7 @@ def _conclude(trainer: Trainer, folder: RunFolder, console: Console) -> None:
 
 
 def _evaluated(folder: RunFolder, config: TrainConfig, agent_steps: int) -> bool:
+    """Whether the evaluation at the end of the run is there, of these steps and as many games."""
     found = final_evaluation(folder)
     wanted = {"agent_steps": agent_steps, "episodes": config.final_games}
     return found is not None and all(found.get(name) == value for name, value in wanted.items())

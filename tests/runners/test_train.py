@@ -153,6 +153,14 @@ def test_a_complete_run_is_left_as_it_is(tmp_path, capsys):
     assert (run / "metrics.jsonl").read_text() == before
 
 
+def test_a_complete_run_is_evaluated_once(tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    assert main(["train", *TOY, "--total_steps", "200", "--final_games", "2", "--run", str(run)]) == 0
+    monkeypatch.setattr("rfwp.runners.commands.train.run_evaluation", None)
+    assert main(["train", "--run", str(run)]) == 0
+    assert "score it again" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words", ["--core lstm", "--core.num_layers 1", "--encoder.size 17", "--env.delay 3"])
 def test_a_change_that_cannot_be_resumed_is_refused_with_both_values(tmp_path, capsys, words):
     run = tmp_path / "run"
