@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rfwp.agents import actor_process, slab
 from rfwp.envs.world import WorldConfig, WorldSpec
@@ -164,8 +164,13 @@ class ActorPool:
         self.groups = [actors[start : start + size] for start in range(0, num_processes, size)]
 
     @property
+    def games_per_group(self) -> int:
+        """Games that one group plays."""
+        return self.config.games // self.config.groups
+
+    @property
     def busy_seconds(self) -> float:
-        """Time that all actors together have spent in the emulator."""
+        """Seconds that all actors together have spent stepping environments."""
         return self._retired_busy_seconds + sum(float(a.slab.busy_seconds[0]) for group in self.groups for a in group)
 
     def wait(self, group: int) -> list[ActorFailure]:
@@ -186,6 +191,17 @@ class ActorPool:
                 failures.append(failure)
                 self._replace(group, index, failure)
         return failures
+
+    def slabs(self, group: int) -> Iterator[tuple[slice, slab.Slab]]:
+        """Yield, after `wait`, each actor's slab with the rows of the group's games that it holds."""
+        for index, actor in enumerate(self.groups[group]):
+            yield slice(index * self.games_per_actor, (index + 1) * self.games_per_actor), actor.slab
+
+    def act(self, group: int, action: NDArray[np.int64]) -> None:
+        """Take the next step in every game of a group, with one action each [B]. A dead actor is noticed by `wait`."""
+        for actor, (rows, shared) in zip(self.groups[group], self.slabs(group), strict=True):
+            shared.action[:] = action[rows]
+            actor.request()
 
     def cancel(self) -> None:
         """Makes `wait`, in another thread, return soon, with Cancelled."""
@@ -232,9 +248,7 @@ class ActorPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

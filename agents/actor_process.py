@@ -1,23 +1,20 @@
 """What runs in an actor process: it only steps games. Without torch, which keeps it small and its start quick."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import time
 import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
 from rfwp.agents import slab
+from rfwp.agents.host import signal_at_end_of_parent
 from rfwp.envs.world import Step, WorldConfig
 
 STEP = b"step"  # main process -> actor: the actions are in the slab
 READY = b"ready"  # actor -> main process: the slab holds the next step
 FAILED = b"failed"  # actor -> main process: followed by a traceback
-
-_PR_SET_PDEATHSIG = 1  # of prctl.h
 
 
 def run_actor(connection: Connection, memory: Any, world_config: WorldConfig, num_envs: int, seed: int) -> None:
@@ -35,10 +32,8 @@ def run_actor(connection: Connection, memory: Any, world_config: WorldConfig, nu
 
 
 def _die_with_parent() -> None:
-    """Has the kernel kill this process, even one that hangs or is stopped, when its parent is gone. Linux only."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Have the kernel kill this process, even one that hangs or is stopped, when its parent is gone."""
+    signal_at_end_of_parent(signal.SIGKILL)()
     parent = multiprocessing.parent_process()
     if parent is not None and os.getppid() != parent.pid:  # it was gone already
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,6 @@
 """Acting: games in, trajectories out. Runs the policy for one group of actors while the games of the others run."""
 
-from collections import deque
-from collections.abc import Callable
+import time
 from typing import NamedTuple
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from rfwp.agents.actor_pool import ActorFailure, ActorPool
 from rfwp.agents.phases import WAIT, Phases
-from rfwp.agents.trajectory import Trajectory
+from rfwp.agents.trajectory import Episode, Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import State
@@ -19,11 +18,22 @@ class Diverged(Exception):
     """The agent computes infinities: its weights have become useless."""
 
 
-class Game(NamedTuple):
-    """A full game that has ended."""
+class CollectorStatistics(NamedTuple):
+    """What collecting has cost since it began."""
 
-    score: float  # raw, unclipped, over all lives
-    length: int  # agent steps
+    seconds: float  # of wall clock
+    phases: dict[str, float]  # seconds of the collector's thread, by phase
+    emulator_seconds: float  # spent stepping environments, by all actor processes together
+    restarts: int  # actor processes that were replaced
+
+
+class Collected(NamedTuple):
+    """What `collect` hands over."""
+
+    trajectory: Trajectory
+    episodes: tuple[Episode, ...]  # that ended since the last time
+    failures: tuple[ActorFailure, ...]  # of actors that were replaced since the last time
+    statistics: CollectorStatistics
 
 
 class _Arrivals(NamedTuple):
@@ -91,32 +101,27 @@ class Collector:
         unroll_length: int,
         weights: WeightBoard,
         generator: torch.Generator,
-        on_failure: Callable[[ActorFailure], None] = lambda failure: None,
     ) -> None:
+        """Begin an unroll in every game. `generator`, on the agent's device, draws the actions."""
         self.agent = agent.eval()
         self.pool = pool
         self.unroll_length = unroll_length
         self.device = next(agent.parameters()).device
-        self.games: deque[Game] = deque()  # ended; whoever counts them takes them from the left
         self.phases = Phases()
+        self._began = time.perf_counter()
+        self._episodes: list[Episode] = []
+        self._failures: list[ActorFailure] = []
         self._weights = weights
         self._version = -1
         self._generator = generator
-        self._on_failure = on_failure
         self._turn = 0
         # One copy of each field to a GPU instead of one for every process; on the CPU slabs are copied straight.
         on_gpu = self.device.type == "cuda"
-        self._staging = _Arrivals.pinned(self._group_games, pool.spec.frame_shape) if on_gpu else None
-        self._unrolls = [
-            self._begin(agent.initial_state(self._group_games, self.device)) for _ in range(len(pool.groups))
-        ]
+        self._staging = _Arrivals.pinned(pool.games_per_group, pool.spec.frame_shape) if on_gpu else None
+        self._unrolls = [self._begin(agent.initial_state(pool.games_per_group, self.device)) for _ in pool.groups]
 
-    @property
-    def _group_games(self) -> int:
-        return self.pool.config.games // len(self.pool.groups)
-
-    def collect(self) -> Trajectory:
-        """Plays on until a group's unroll is complete.
+    def collect(self) -> Collected:
+        """Play on until a group's unroll is complete.
 
         Raises:
             ActorFailure: actors fail over and over.
@@ -127,7 +132,22 @@ class Collector:
             group, self._turn = self._turn, (self._turn + 1) % len(self._unrolls)
             trajectory = self._advance(group)
             if trajectory is not None:
-                return trajectory
+                return self._hand_over(trajectory)
+
+    def cancel(self) -> None:
+        """End a `collect` under way in another thread, or interrupted by a signal, soon: it raises Cancelled."""
+        self.pool.cancel()
+
+    def _hand_over(self, trajectory: Trajectory) -> Collected:
+        statistics = CollectorStatistics(
+            seconds=time.perf_counter() - self._began,
+            phases=self.phases.snapshot(),
+            emulator_seconds=self.pool.busy_seconds,
+            restarts=self.pool.restarts,
+        )
+        collected = Collected(trajectory, tuple(self._episodes), tuple(self._failures), statistics)
+        self._episodes, self._failures = [], []
+        return collected
 
     @torch.no_grad()
     def _advance(self, group: int) -> Trajectory | None:
@@ -136,8 +156,7 @@ class Collector:
         if failures:
             # Rows of this unroll belong to games that are lost: begin it anew from here.
             self._unrolls[group] = self._begin(self._unrolls[group].state)
-            for failure in failures:
-                self._on_failure(failure)
+            self._failures += failures
         trajectory = None
         with self.phases("observe"):
             self._observe(group)
@@ -150,23 +169,21 @@ class Collector:
         return trajectory
 
     def _observe(self, group: int) -> None:
-        """Copies the slabs of a group into the next row of its unroll, and notes the games that ended."""
-        row, start = self._unrolls[group].arrivals, 0
+        """Copy the slabs of a group into the next row of its unroll, and note the episodes that ended."""
+        row = self._unrolls[group].arrivals
         inbox = self._staging or row
-        for actor in self.pool.groups[group]:
-            slab = actor.slab
-            games = slice(start, start := start + len(slab.reward))
+        for rows, slab in self.pool.slabs(group):
             for name in _Arrivals._fields:
-                getattr(inbox, name)[games].copy_(torch.from_numpy(getattr(slab, name)))
+                getattr(inbox, name)[rows].copy_(torch.from_numpy(getattr(slab, name)))
             for index in slab.game_over.nonzero()[0]:
-                self.games.append(Game(float(slab.game_return[index]), int(slab.game_length[index])))
+                self._episodes.append(Episode(float(slab.game_return[index]), int(slab.game_length[index])))
         if self._staging is not None:
             # The staging area is free again when the actions, which depend on it, are on the host: see `_act`.
             for staged, target in zip(self._staging, row, strict=True):
                 target.copy_(staged, non_blocking=True)
 
     def _act(self, group: int) -> None:
-        """Answers the newest row of a group's unroll with actions, and lets its actors go on."""
+        """Answer the newest row of a group's unroll with actions, and let its actors go on."""
         self._version = self._weights.update(self.agent, self._version)
         unroll = self._unrolls[group]
         fields, row = unroll.fields, unroll.row
@@ -178,15 +195,12 @@ class Collector:
         fields.version[row] = self._version
         unroll.row += 1
         # Here, and in `_check_finite` once an unroll, the host waits for a GPU.
-        shares = torch.split(action.cpu(), self.pool.games_per_actor)
-        for actor, chosen in zip(self.pool.groups[group], shares, strict=True):
-            actor.slab.action[:] = chosen.numpy()
-            actor.request()
+        self.pool.act(group, action.cpu().numpy())
 
     def _begin(self, state: State) -> _Unroll:
         spec = self.pool.spec
         return _Unroll(
-            self.unroll_length, self._group_games, spec.frame_shape, len(spec.action_names), state, self.device
+            self.unroll_length, self.pool.games_per_group, spec.frame_shape, len(spec.action_names), state, self.device
         )
 
     def _follow(self, previous: _Unroll) -> _Unroll:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from torch.profiler import record_function
@@ -28,11 +28,11 @@ class Phases:
         finally:
             self.seconds[name] += time.perf_counter() - started
 
-    @property
-    def busy_seconds(self) -> float:
-        """Seconds spent in all phases but WAIT; may be asked by another thread."""
-        return sum(seconds for name, seconds in self.so_far().items() if name != WAIT)
-
-    def so_far(self) -> dict[str, float]:
-        """A copy of the seconds, which another thread may look at while phases are added."""
+    def snapshot(self) -> dict[str, float]:
+        """Return a copy of the seconds; safe while another thread adds to them."""
         return dict(self.seconds)
+
+
+def busy_seconds(phases: Mapping[str, float]) -> float:
+    """Return the seconds spent in all phases but WAIT."""
+    return sum(seconds for name, seconds in phases.items() if name != WAIT)

@@ -1,4 +1,4 @@
-"""What acting hands to learning: an unroll of T steps in B games."""
+"""What acting hands to learning: unrolls of T steps in B games, and the episodes that ended on the way."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,13 @@ import torch
 from torch import Tensor
 
 from rfwp.models.core import State
+
+
+class Episode(NamedTuple):
+    """A full episode that has ended; on Atari a whole game, whatever the learner takes for the end of an episode."""
+
+    score: float  # raw return, unclipped
+    length: int  # agent steps
 
 
 class Trajectory(NamedTuple):

@@ -1,25 +1,33 @@
-"""Builds the agent that a config describes."""
+"""Builds what a config describes, and refuses what does not fit this machine before memory is taken for it."""
 
 import torch
 
+from rfwp.agents.actor_learner import ActorLearner
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import components, machine
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.errors import UserError
-from rfwp.runners.sizes import num_bytes
+from rfwp.runners.training.memory_estimate import num_bytes
 
 
 def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
-    """The agent of a config on a device, its weights as PyTorch initialises them; UserError if it does not fit."""
-    spec = config.env.spec()
-    precision = machine.pick_precision(config.precision, device)
+    """Return the agent of a config on a device, with PyTorch's starting weights; UserError if it does not fit."""
+    _check_agent(config, device)
+    return config.build_agent(device)
+
+
+def build_system(config: TrainConfig) -> ActorLearner:
+    """Return the actor-learner system of a config; UserError if its device or its agent does not fit."""
+    _check_agent(config, machine.pick_device(config.device))
+    return ActorLearner(config)
+
+
+def _check_agent(config: TrainConfig, device: torch.device) -> None:
     try:
         with torch.device("meta"):  # sizes without memory
-            sizes = ActorCritic(config.encoder.build(spec.frame_shape), config.core, len(spec.action_names), precision)
+            sizes = config.build_agent("meta")
     except ValueError as error:
         name = components.name_of(config.encoder)
         raise UserError(f"encoder: got {name}, which does not suit {config.env.title}: {error}") from None
     weights = num_bytes(sizes.parameters())
     machine.check_memory(weights, f"core.hidden_size and other sizes: the agent's {weights // 4:,} weights", device)
-    encoder = config.encoder.build(spec.frame_shape)
-    return ActorCritic(encoder, config.core, len(spec.action_names), precision).to(device)

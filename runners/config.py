@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rfwp.agents.actor_pool import ActorsConfig
-from rfwp.agents.learner import LearnerConfig
-from rfwp.envs.world import WorldConfig
-from rfwp.models.core import CoreConfig
-from rfwp.models.encoder import EncoderConfig
+from rfwp.agents.config import ActorLearnerConfig
 from rfwp.runners import components
 
 
@@ -31,45 +27,24 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(ActorLearnerConfig):
     """A training run. Steps are agent steps; in Atari one agent step is four frames."""
 
-    env: WorldConfig
-    encoder: EncoderConfig
-    core: CoreConfig
-    learner: LearnerConfig = field(default_factory=LearnerConfig)
-    actors: ActorsConfig = field(default_factory=ActorsConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    total_steps: int = 200_000_000
-    """Agent steps of the whole run; the learning rate reaches 0 there."""
-    seed: int = 1
-    """Seed of the weights, the games and the sampling of actions."""
-    initialisation: Literal["default", "orthogonal"] = "default"
-    """Weights at the start: PyTorch's default, or orthogonal (learns sooner on Atari)."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the encoder; all else is float32. auto: bfloat16 where the hardware gains from it. On a GPU, float32
-    lets convolutions round their inputs to TF32, as PyTorch does by default."""
-    device: str = "auto"
-    """Where the agent acts and learns: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
-    sync: bool = False
-    """Act and learn in turn, in one thread: on the CPU the same seed gives the same run, bit for bit."""
     final_games: int = 30
     """Full games of the evaluation at the end of the run; 0: none."""
     log_seconds: float = 5.0
     """Seconds between two lines of metrics."""
 
     def __post_init__(self) -> None:
-        if self.total_steps < 1:
-            raise ValueError(f"total_steps: got {self.total_steps}; allowed: a whole number of at least 1")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed: got {self.seed}; allowed: a whole number from 0 to {2**31 - 1}")
+        super().__post_init__()
         if self.final_games < 0:
             raise ValueError(f"final_games: got {self.final_games}; allowed: a whole number of at least 0")
         if not 0 < self.log_seconds < math.inf:
             raise ValueError(f"log_seconds: got {self.log_seconds}; allowed: a finite number above 0")
 
 
-SECTIONS = ("env", "encoder", "core", "learner", "actors", "checkpoint")
+SECTIONS = ("env", "encoder", "core", "objective", "learner", "actors", "checkpoint")
 FIELDS = tuple(each.name for each in dataclasses.fields(TrainConfig))
 COMPONENTS = tuple(components.PACKAGES)  # sections whose settings depend on a name
 FINAL_POLICY: Literal["sampled"] = "sampled"  # of the evaluation at the end of a run
@@ -95,7 +70,8 @@ _TOY = {
     "env": {"name": "recall"},
     "encoder": {"name": "flat"},
     "core": {"name": "rdn"},
-    "learner": {"unroll_length": 16, "batch_size": 16, "learning_rate": 2e-3, "discount": 0.9},
+    "objective": {"discount": 0.9},
+    "learner": {"unroll_length": 16, "batch_size": 16, "learning_rate": 2e-3},
     "actors": {"games": 32},
     "total_steps": 500_000,
     "initialisation": "orthogonal",

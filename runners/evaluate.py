@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rfwp.agents.collector import Game
+from rfwp.agents.trajectory import Episode
 from rfwp.envs.games import human_normalised
 from rfwp.envs.world import World, WorldConfig
 from rfwp.envs.worlds import atari
@@ -37,7 +37,7 @@ class Evaluation:
     seed: int
     agent_steps: int  # that the agent was trained for
     frames: int  # of those steps
-    games: list[Game]  # (or lives), in the order of the environments that played them
+    games: list[Episode]  # (or lives), in the order of the environments that played them
     trained_protocol: str | None = None  # where the agent has learned by another one
     dropped: int = 0  # negative lives that were played and not counted
 
@@ -149,9 +149,9 @@ def play(
     seed: int,
     on_progress: Callable[[int], None] = lambda finished: None,
     counts: Callable[[float], bool] = lambda score: True,
-) -> list[list[Game]]:
+) -> list[list[Episode]]:
     """Plays until each environment e has ended quota[e] games (or lives) that count; returns those, by environment."""
-    played: list[list[Game]] = [[] for _ in quota]
+    played: list[list[Episode]] = [[] for _ in quota]
     life_return, life_length = np.zeros(len(quota)), np.zeros(len(quota), dtype=np.int64)
     steps = (moment.step for moment in moments(agent, world, policy, seed))
     while any(len(games) < wanted for games, wanted in zip(played, quota, strict=True)):
@@ -160,8 +160,8 @@ def play(
         life_length += 1
         for env in (step.game_over if score == "game" else step.reset).nonzero()[0]:
             if len(played[env]) < quota[env]:
-                game = Game(float(step.game_return[env]), int(step.game_length[env]))
-                game = game if score == "game" else Game(float(life_return[env]), int(life_length[env]))
+                game = Episode(float(step.game_return[env]), int(step.game_length[env]))
+                game = game if score == "game" else Episode(float(life_return[env]), int(life_length[env]))
                 if counts(game.score):
                     played[env].append(game)
                     on_progress(sum(map(len, played)))

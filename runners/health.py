@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
+from rfwp.agents import host
 from rfwp.agents.actor_pool import ActorPool, ActorsConfig
 from rfwp.cuda.available import available
 from rfwp.envs.worlds import atari
@@ -72,9 +74,9 @@ def _examine_limits(report: Report) -> None:
     memory, disk = machine.free_memory(), shutil.disk_usage(os.getcwd()).free
     limit = machine.memory_limit()
     report.facts |= {
-        "cores that may be used": machine.cores(),
+        "cores that may be used": host.cores(),
         "cores of the machine": os.cpu_count(),
-        "CPU limit of the container": machine.cpu_limit(),
+        "CPU limit of the container": host.cpu_limit(),
         "load in the last minute": round(os.getloadavg()[0], 1),
         "memory free": machine.megabytes(memory),
         "memory limit of the container": machine.megabytes(limit) if limit else None,
@@ -93,8 +95,8 @@ def _examine_limits(report: Report) -> None:
     )
     report.warn_if_less(memory, ENOUGH_MEMORY, f"there is {machine.megabytes(memory)} of memory", "use fewer games")
     report.warn_if_less(disk, ENOUGH_DISK, f"the disk has {machine.megabytes(disk)} free", "free some, for checkpoints")
-    report.warn_if_less(machine.cores(), 2, "there is one CPU core", "expect games and learning to take turns")
-    if os.getloadavg()[0] > 2 * machine.cores():
+    report.warn_if_less(host.cores(), 2, "there is one CPU core", "expect games and learning to take turns")
+    if os.getloadavg()[0] > 2 * host.cores():
         report.problems.append(Problem("warning", "the machine is busy with other work", "expect slow training"))
 
 
@@ -134,9 +136,7 @@ def _play() -> str:
         pool.wait(0)
         started = time.monotonic()
         while (seconds := time.monotonic() - started) < SELF_TEST_SECONDS:
-            for actor in pool.groups[0]:
-                actor.slab.action[:] = 0
-                actor.request()
+            pool.act(0, np.zeros(games, np.int64))
             pool.wait(0)
             steps += games
     return f"passed: {steps / seconds:,.0f} agent steps/s of Pong in 2 processes"

@@ -1,9 +1,7 @@
-"""The machine that a run finds itself on: its allocator, devices, cores and memory."""
+"""The machine that a run finds itself on: its devices, cores, memory and versions."""
 
 import contextlib
-import ctypes
 import itertools
-import math
 import os
 import platform
 import shutil
@@ -17,50 +15,15 @@ from pathlib import Path
 import psutil
 import torch
 
+from rfwp.agents import device as devices
+from rfwp.agents import host
 from rfwp.runners.errors import UserError
 
 SHARED_MEMORY = "/dev/shm"
-CGROUP = Path("/sys/fs/cgroup")  # in a container, the root of its own group
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
-_PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 _PACKAGES = ("rfwp", "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "safetensors")
 
 
-def keep_freed_memory() -> None:
-    """Tells glibc to keep freed memory for reuse instead of giving it back to the kernel.
-
-    By default every large activation is mapped, page-faulted and unmapped again at each step: several times slower on a
-    small machine. Elsewhere than on glibc this does nothing.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-    libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
-    # The main arena alone can hold blocks of that size; those of threads are cut into heaps of 64 MB.
-    libc.mallopt(_M_ARENA_MAX, 1)
-
-
-def cores() -> int:
-    """CPU cores that this process may use, by its affinity and by the limit of its container; at least 1."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = cpu_limit()
-    return allowed if limit is None else max(1, min(allowed, math.ceil(limit)))
-
-
-def cpu_limit(cgroup: Path = CGROUP) -> float | None:
-    """CPU cores that the container may use, as set by `docker run --cpus`; None where there is no limit."""
-    try:
-        if (cgroup / "cpu.max").exists():  # version 2
-            quota, period = (cgroup / "cpu.max").read_text().split()
-        else:
-            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return int(quota) / int(period) if int(quota) > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):  # no such file, or the word "max"
-        return None
-
-
-def memory_limit(cgroup: Path = CGROUP) -> int | None:
+def memory_limit(cgroup: Path = host.CGROUP) -> int | None:
     """Bytes that the container may use; None where there is no limit."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
@@ -84,20 +47,19 @@ def _memory_used(cgroup: Path) -> int:
 def share_cores(processes: int) -> list[list[int]]:
     """The cores that this process may use, shared out among so many processes: evenly, and one at least for each."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    mine = allowed[: cores()]
+    mine = allowed[: host.cores()]
     starts = [number * len(mine) // processes for number in range(processes + 1)]
     return [mine[start : max(end, start + 1)] for start, end in itertools.pairwise(starts)]
 
 
 def child_setup(own_cores: Sequence[int]) -> Callable[[], None]:
     """What a new process runs first to stay on these cores, and to get SIGTERM when its parent has ended, however."""
-    libc = ctypes.CDLL(None)  # found before the fork, after which little is safe
+    ask_for_sigterm = host.signal_at_end_of_parent(signal.SIGTERM)
 
     def set_up() -> None:
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, own_cores)
-        if sys.platform == "linux":
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ask_for_sigterm()
 
     return set_up
 
@@ -113,41 +75,18 @@ def gpus() -> list[str]:
     return named.split(",")[: torch.cuda.device_count()] if named else list(map(str, range(torch.cuda.device_count())))
 
 
-def free_memory(cgroup: Path = CGROUP) -> int:
+def free_memory(cgroup: Path = host.CGROUP) -> int:
     """Bytes of memory that programs can still have, on the machine and in the container."""
     available, limit = int(psutil.virtual_memory().available), memory_limit(cgroup)
     return available if limit is None else max(0, min(available, limit - _memory_used(cgroup)))
 
 
-def learner_threads() -> int:
-    """Threads of PyTorch's operators: half the cores, for the games need the others. More would wait for each other."""
-    return max(1, cores() // 2)
-
-
 def pick_device(name: str) -> torch.device:
-    """The device of a name from the command line; `auto` takes the GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """As rfwp.agents.device.pick_device, for a name from the command line; UserError if this machine has none such."""
     try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device: got {name!r}; allowed: auto, cpu, cuda, cuda:0, ...") from None
-    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index is not None):
-        raise UserError(f"device: got {name!r}; allowed: auto, cpu, cuda, cuda:0, ...")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device: got {name!r}; this machine has {torch.cuda.device_count()} CUDA device(s)")
-    return device
-
-
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The encoder's data type; `auto` takes bfloat16 where the hardware computes in it."""
-    if name != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+        return devices.pick_device(name)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def check_shared_memory(needed: int, sizes: str) -> None:
@@ -211,7 +150,7 @@ def versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
-    found["platform"] = f"{sys.platform} {platform.machine()}, {cores()} cores, {_processor()}"
+    found["platform"] = f"{sys.platform} {platform.machine()}, {host.cores()} cores, {_processor()}"
     if torch.cuda.is_available():
         found["gpu"] = ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
     return found

@@ -7,111 +7,32 @@ import json
 import math
 import os
 import threading
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import torch
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from rfwp.agents.collector import Game
-from rfwp.agents.learner import LearnerMetrics
+from rfwp.agents.learner import Learner
+from rfwp.agents.metrics import EpisodeStatistics, Metric
+from rfwp.agents.objectives import vtrace
 from rfwp.runners.errors import UserError
 from rfwp.runners.files import keep_lines
+from rfwp.runners.training.meter import Meter
 
-RECENT_GAMES = 100
-
-# name: (group in TensorBoard, meaning). Means are over the time since the line before, unless they say otherwise.
-METRICS = {
-    "agent_steps": ("", "agent steps learned from since the start of the run"),
-    "frames": ("", "emulator frames of those steps"),
-    "wall_seconds": ("time", "seconds that the run has been training, stops not counted"),
-    "updates": ("time", "learner updates since the start of the run"),
-    "games": ("games", "full games ended since the start of the run"),
-    "return_mean": ("games", f"mean raw return of the last {RECENT_GAMES} full games"),
-    "return_max": ("games", "highest raw return among those"),
-    "length_mean": ("games", "mean length of those, in agent steps"),
-    "total_loss": ("loss", "the weighted sum of the three losses, per agent step"),
-    "policy_loss": ("loss", "policy-gradient loss per agent step"),
-    "baseline_loss": ("loss", "half the squared error of the value, per agent step"),
-    "entropy": ("loss", "entropy of the policy, nats"),
-    "value_mean": ("value", "mean predicted value"),
-    "value_explained_variance": ("value", "1 - Var(vs - V) / Var(vs): 1 is perfect, 0 no better than a constant"),
-    "gradient_norm": ("optimiser", "global gradient norm of the summed loss, before the clip"),
-    "update_skipped": ("optimiser", "share of updates skipped because the gradient was not finite"),
-    "learning_rate": ("optimiser", "of the next update"),
-    "importance_weight_mean": ("off_policy", "mean of target over behaviour probability"),
-    "importance_weight_clipped": ("off_policy", "share of steps whose importance weight is above 1 and clipped"),
-    "policy_lag": ("off_policy", "age of the policy that acted, in learner updates"),
-    "steps_per_second": ("time", "agent steps learned from per second"),
-    "emulator_share": ("time", "share of the actor processes' time that the emulator takes"),
-    "acting_share": (
-        "time",
-        "share of the collector's time that policy and copies take; on a GPU, with the wait for it",
-    ),
-    "learning_share": ("time", "share of the learner's time that updates take; on a GPU, only what launches them"),
-    "queue_fill": ("time", "share of the queue that is full; 1: acting waits for the learner"),
-    "actor_restarts": ("time", "actor processes replaced since the process started"),
-    "memory_megabytes": ("time", "resident memory of the main process"),
-    "gpu_memory_megabytes": ("time", "memory of the GPU that PyTorch holds; null without one"),
+# By name, in the order of a line. Means are over the time since the line before, unless their meaning says otherwise.
+METRICS: dict[str, Metric] = {
+    "agent_steps": Metric("", "agent steps learned from since the start of the run"),  # TensorBoard's own axis
+    "frames": Metric("", "emulator frames of those steps"),
+    "wall_seconds": Metric("time", "seconds that the run has been training, stops not counted"),
+    "updates": Metric("time", "learner updates since the start of the run"),
+    "learning_rate": Metric("optimiser", "of the next update"),
+    **EpisodeStatistics.METRICS,
+    **vtrace.Config.METRICS,
+    **Learner.METRICS,
+    **Meter.METRICS,
+    "gpu_memory_megabytes": Metric("time", "memory of the GPU that PyTorch holds; null without one"),
 }
-
-
-class GameStatistics:
-    """Scores of full games: how many there were, and the most recent ones."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.recent: deque[Game] = deque(maxlen=RECENT_GAMES)
-
-    def add(self, game: Game) -> None:
-        self.count += 1
-        self.recent.append(game)
-
-    @property
-    def return_mean(self) -> float | None:
-        """Mean raw return of the recent games; None before the first has ended."""
-        return fmean(game.score for game in self.recent) if self.recent else None
-
-    def metrics(self) -> dict[str, float | None]:
-        """The metrics of group `games`."""
-        scores = [game.score for game in self.recent]
-        return {
-            "games": self.count,
-            "return_mean": self.return_mean,
-            "return_max": max(scores, default=None),
-            "length_mean": fmean(game.length for game in self.recent) if self.recent else None,
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "recent": [tuple(game) for game in self.recent]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = int(state["count"])
-        self.recent = deque((Game(*game) for game in state["recent"]), maxlen=RECENT_GAMES)
-
-
-class LearnerAverages:
-    """Averages of the learner's metrics since they were last taken, kept on its device: nothing waits for them."""
-
-    def __init__(self) -> None:
-        self._sum: Tensor | None = None
-        self._count = 0
-
-    def add(self, metrics: LearnerMetrics) -> None:
-        values = torch.stack([value.to(metrics.total_loss.device) for value in metrics])
-        self._sum = values if self._sum is None else self._sum + values
-        self._count += 1
-
-    def take(self) -> dict[str, float | None]:
-        """The averages, None for each where there was no update; begins anew."""
-        values = [None] * len(LearnerMetrics._fields) if self._sum is None else (self._sum / self._count).tolist()
-        self._sum, self._count = None, 0
-        return dict(zip(LearnerMetrics._fields, values, strict=True))
 
 
 def check_metrics(metrics_file: Path, size: int, sha256: str) -> None:
@@ -186,8 +107,9 @@ class MetricsLog:
         assert self._writer is not None
         try:
             for name, value in metrics.items():
-                if value is not None and METRICS[name][0]:
-                    self._writer.add_scalar(f"{METRICS[name][0]}/{name}", value, agent_steps)
+                group = METRICS[name].group
+                if value is not None and group:
+                    self._writer.add_scalar(f"{group}/{name}", value, agent_steps)
         except OSError:
             self._close_tensorboard()
             raise
@@ -206,9 +128,7 @@ class MetricsLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with contextlib.suppress(OSError):
             self.flush()
         self._file.close()

@@ -10,10 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from rfwp.agents import host
 from rfwp.envs import published
 from rfwp.envs.games import GAMES
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners import machine
 from rfwp.runners.components import name_of
 from rfwp.runners.config import TrainConfig, differences
 from rfwp.runners.evaluate import BATCHES, Evaluation, Score, evaluate
@@ -35,7 +35,7 @@ def run_evaluation(
     drop_negative: bool = False,
 ) -> Evaluation:
     """Plays with all cores of the machine; arguments as in `evaluate`."""
-    torch.set_num_threads(machine.learner_threads())  # the emulator's own threads take the rest
+    torch.set_num_threads(host.operator_threads())  # the emulator's own threads take the rest
     total = f"{episodes} games" if score == "game" else f"{BATCHES * episodes} lives"
     with cleaning_up(), console.status(f"playing {total} ...") as status:
         return evaluate(
@@ -46,7 +46,7 @@ def run_evaluation(
             score,
             seed,
             agent_steps,
-            machine.cores(),
+            host.cores(),
             lambda finished: status.update(f"{finished} of {total} finished"),
             drop_negative,
         )

@@ -5,27 +5,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 
 class StopSignals:
     """While entered, notes SIGINT and SIGTERM in `received` instead of raising in the middle of an update."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
+        """`on_stop` is called once, by the first signal; it must be quick."""
         self.received: int | None = None
-        self._asked = False
-        self.on_stop: Callable[[], None] = lambda: None  # called once, by the first signal; must be quick
+        self._on_stop = on_stop
         self._previous: dict[int, object] = {}
-
-    @property
-    def wanted(self) -> bool:
-        """Whether it is time to stop."""
-        return self._asked or self.received is not None
-
-    def ask(self) -> None:
-        """Asks for a clean stop from within the program."""
-        self._asked = True
 
     @property
     def exit_code(self) -> int:
@@ -38,16 +29,14 @@ class StopSignals:
                 os.write(1, b"\033[?25h\n")  # the dashboard hides the cursor
             os._exit(128 + number)  # actors end with their connections
         self.received = number
-        self.on_stop()
+        self._on_stop()
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 

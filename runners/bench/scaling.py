@@ -9,8 +9,9 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
+from rfwp.agents import host
 from rfwp.agents.phases import WAIT
-from rfwp.runners import files, machine
+from rfwp.runners import files
 from rfwp.runners.bench import suite
 from rfwp.runners.bench.benchmark import check_seconds
 from rfwp.runners.bench.speed import Result, setting_line
@@ -54,7 +55,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _points(values: Namespace, config: TrainConfig) -> dict[str, list[int]]:
     """What is measured: for each field its values; all else stays as the command line says."""
-    actors, cores = config.actors, machine.cores()
+    actors, cores = config.actors, host.cores()
     most = range(actors.groups, max(cores, actors.groups) + 1, actors.groups)
     usual = {
         "games": [games for games in GAMES if games % actors.groups == 0],
@@ -88,7 +89,7 @@ def busy_shares(result: Result) -> dict[str, float]:
 
 def limit(result: Result) -> str:
     """What keeps the training from going faster."""
-    cores, used = machine.cores(), sum(result["cpu_cores_busy"].values())
+    cores, used = host.cores(), sum(result["cpu_cores_busy"].values())
     if used > 0.9 * cores:
         return f"limited by the CPU: {used:.1f} of {cores} cores are busy"
     if result["gpu_busy"] is not None:  # threads that wait for the GPU would pass for busy

@@ -12,6 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from rfwp.agents import host
+from rfwp.agents.actor_learner import ActorLearner
 from rfwp.runners import files, machine
 from rfwp.runners.bench import workloads
 from rfwp.runners.bench.benchmark import check_seconds
@@ -21,7 +23,6 @@ from rfwp.runners.display import number, percent
 from rfwp.runners.errors import UserError
 from rfwp.runners.options import build_config, parse_like_train
 from rfwp.runners.run_folder import commit
-from rfwp.runners.train import Trainer
 
 Result = dict[str, Any]
 
@@ -48,7 +49,6 @@ def run(name: str, argv: Sequence[str]) -> int:
     ceiling = values.ceiling if name == "train" else None
     if ceiling is not None and not ceiling > 0:
         raise UserError(f"ceiling: got {ceiling}; allowed: agent steps a second, above 0")
-    machine.keep_freed_memory()
     console = Console(stderr=values.json == "-")
     with console.status("timing ...") as status:
         if name == "train" and ceiling is None:
@@ -56,8 +56,9 @@ def run(name: str, argv: Sequence[str]) -> int:
             _, recorder = workloads.run("env", config, values.seconds / 2)
             ceiling = recorder.summary(1)["agent_steps_per_second"]["median"]
         status.update(f"timing {name} ...")
-        trainer, recorder = workloads.run(name, config, values.seconds)
-    result = {"what": name, **recorder.summary(trainer.frames_per_step), **_circumstances(trainer, config)}
+        system, recorder = workloads.run(name, config, values.seconds)
+    frames_per_step = config.env.spec().frames_per_step
+    result = {"what": name, **recorder.summary(frames_per_step), **_circumstances(system, config)}
     if ceiling is not None:
         share = result["agent_steps_per_second"]["median"] / ceiling
         result |= {"env_ceiling": ceiling, "share_of_ceiling": share}
@@ -86,12 +87,12 @@ def _add_options(parser: ArgumentParser, name: str) -> None:
         )
 
 
-def _circumstances(trainer: Trainer, config: TrainConfig) -> Result:
+def _circumstances(system: ActorLearner, config: TrainConfig) -> Result:
     return {
-        "processes": trainer.num_processes,
+        "processes": system.num_processes,
         "threads": torch.get_num_threads(),
-        "precision": str(trainer.agent.encoder_precision).removeprefix("torch."),
-        "device": str(trainer.device),
+        "precision": str(system.agent.encoder_precision).removeprefix("torch."),
+        "device": str(system.device),
         "machine": machine.versions() | {"commit": commit()},
         "config": to_dict(config),
     }
@@ -134,7 +135,7 @@ def facts(result: Result) -> dict[str, str]:
             f"{percent(result['share_of_ceiling'])} of {number(result['env_ceiling'])}"
         )
     busy, memory = result["cpu_cores_busy"], result["peak_memory_megabytes"]
-    rows["CPU cores busy"] = f"main {number(busy['main'], 2)}, actors {number(busy['actors'], 2)} of {machine.cores()}"
+    rows["CPU cores busy"] = f"main {number(busy['main'], 2)}, actors {number(busy['actors'], 2)} of {host.cores()}"
     if result["gpu_busy"] is not None:
         rows["GPU busy"] = percent(result["gpu_busy"])
     rows["peak memory, MB"] = ", ".join(f"{name} {number(size)}" for name, size in memory.items() if size is not None)

@@ -9,6 +9,7 @@ import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
+from rfwp.agents import host
 from rfwp.runners import files, machine
 from rfwp.runners.bench import cores, kernels, scaling, speed, suite
 from rfwp.runners.bench.benchmark import Benchmark, Row, check_seconds
@@ -58,8 +59,8 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     benchmark.check(values)
     files.check_writable(values.json)
     device = machine.pick_device(values.device)
-    machine.keep_freed_memory()
-    torch.set_num_threads(machine.learner_threads())
+    host.keep_freed_memory()
+    torch.set_num_threads(host.operator_threads())
     circumstances, console = _circumstances(device), Console(stderr=values.json == "-")
     on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # whose streams and events count
     with on_device, console.status("timing ...") as status:

@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
-from rfwp.runners import machine
+from rfwp.agents import host
 from rfwp.runners.compare.comparison import RECORD, Comparison, find_game, make_comparison, read_record
 from rfwp.runners.compare.display import SCORE_CELL, count_states, open_launcher_display, score_table
 from rfwp.runners.compare.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
@@ -75,7 +75,7 @@ def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Cons
 
 def _announce(comparison: Comparison, out: Path, launcher: Launcher, console: Console) -> None:
     total, done = len(launcher.runs), sum(run.state == "done" for run in launcher.runs)
-    at_once = f"; {launcher.jobs} at once on {machine.cores()} CPU cores" if done < total else ""
+    at_once = f"; {launcher.jobs} at once on {host.cores()} CPU cores" if done < total else ""
     counts = {"game": len(comparison.games), "core": len(comparison.cores), "seed": comparison.seeds}
     grid = " × ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items())
     presets = ", ".join(f"{game} {preset}" for game, preset in zip(comparison.games, comparison.presets, strict=True))

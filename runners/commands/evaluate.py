@@ -11,6 +11,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
+from rfwp.agents import host
 from rfwp.envs.world import WorldConfig
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
@@ -44,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
         _check(values, dataclasses.replace(contender.config, env=world))
     _check_protocols(contenders, worlds, values.mixed)
     device = machine.pick_device(values.device)
-    machine.keep_freed_memory()
+    host.keep_freed_memory()
     console = Console(stderr=values.json == "-")
     lines: list[Line] = []
     names = short_names([contender.folder.path for contender in contenders])

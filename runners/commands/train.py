@@ -10,10 +10,14 @@ import torch
 import yaml
 from rich.console import Console
 
+from rfwp.agents import host
+from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.collector import Diverged
+from rfwp.agents.learner import Stuck
 from rfwp.envs.worlds import atari
 from rfwp.runners import components, machine
+from rfwp.runners.agent import build_system
 from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, differences, to_dict
 from rfwp.runners.display import command, open_display, say
 from rfwp.runners.errors import UserError
@@ -23,8 +27,8 @@ from rfwp.runners.progress import final_evaluation, newest_metrics
 from rfwp.runners.run_folder import RunFolder, create_run_folder
 from rfwp.runners.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.signals import StopSignals
-from rfwp.runners.sizes import sizes_named
-from rfwp.runners.train import Stuck, Trainer
+from rfwp.runners.training.memory_estimate import check_sizes, sizes_named
+from rfwp.runners.training.trainer import Trainer
 
 
 def run(argv: Sequence[str]) -> int:
@@ -39,18 +43,24 @@ def run(argv: Sequence[str]) -> int:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
     profiled = _profiled_updates(early["profile"])
-    machine.keep_freed_memory()
     if folder is not None:
         folder.check_free()
-    with sizes_named(config):
-        trainer = Trainer(config)  # refuses what does not fit before anything is written
+    with sizes_named(config):  # refuses what does not fit before anything is written
+        system = build_system(config)
+        expected_bytes = check_sizes(config, system.agent, system.num_processes, system.device)
     if folder is None:
         folder = create_run_folder(config)
     folder.create()
+    console = Console()
+    display = open_display(str(folder.path), config.total_steps, console)
+    trainer = Trainer(system, config, folder, display, profiled)
     with folder.locked(), sizes_named(config):
-        code = _train(trainer, folder, Console(), early["resume_from"], profiled)
+        _take_up(trainer, early["resume_from"])
+        folder.write_config(config)
+        _announce(system, config, expected_bytes, console)
+        code = 0 if system.done else _train(trainer, console)
         if code == 0:
-            _conclude(trainer, folder, Console())
+            _conclude(trainer, console)
     return code
 
 
@@ -81,44 +91,17 @@ def _profiled_updates(word: str) -> int:
     return updates
 
 
-def _train(trainer: Trainer, folder: RunFolder, console: Console, which: str | None, profiled_updates: int) -> int:
-    """Trains on from the checkpoint `which`, by default the last, to the end or to a signal; the exit code."""
-    config = trainer.config
-    if folder.checkpoints.steps() or which is not None:
-        _take_up(trainer, folder, "last" if which is None else which)
-    else:
+def _take_up(trainer: Trainer, which: str | None) -> None:
+    """Go back to the checkpoint `which`, by default the last. UserError for what does not fit, changing nothing."""
+    folder, config = trainer.folder, trainer.config
+    if which is None and not folder.checkpoints.steps():
         _check_never_saved(folder, config)
-    folder.write_config(config)
-    _announce(trainer, console)
-    if trainer.done:
-        return 0
-    try:
-        with StopSignals() as stop, open_display(str(folder.path), config.total_steps, console) as display:
-            trainer.run(folder, display, stop, profiled_updates)
-    except ActorFailure as failure:
-        print(f"rfwp train: the games cannot be played: {failure}", file=sys.stderr)
-        return 1
-    except Diverged as error:
-        advice = "the newest checkpoint is from before: lower learner.learning_rate"
-        print(f"rfwp train: {error}; {advice}", file=sys.stderr)
-        return 1
-    except Stuck as error:
-        print(f"rfwp train: {error}", file=sys.stderr)
-        return 1
-    if stop.received is not None:
-        steps, path = trainer.learner.agent_steps, shlex.quote(str(folder.path))
-        saved = "saved" if trainer.saved else "not saved"
-        say(console, f"Stopped at {steps:,} agent steps; {saved}. To go on:\n  {command('rfwp')} train --run {path}")
-    return stop.exit_code
-
-
-def _take_up(trainer: Trainer, folder: RunFolder, which: str) -> None:
-    """Goes back to a checkpoint. UserError for what does not fit together, and then nothing has changed."""
+        return
     with folder.checkpoints.whole_one_offered("--resume_from"):
-        checkpoint = folder.checkpoints.find(which)
+        checkpoint = folder.checkpoints.find("last" if which is None else which)
         trainer.resume(checkpoint)
     check_metrics(folder.metrics_file, checkpoint.manifest.metrics_bytes, checkpoint.manifest.metrics_sha256)
-    steps, total = checkpoint.manifest.agent_steps, trainer.config.total_steps
+    steps, total = checkpoint.manifest.agent_steps, config.total_steps
     if total < min(steps, folder.read_config().total_steps):  # that it has come further than it was to go is usual
         raise UserError(f"total_steps: got {total:,}, but the run has come to {steps:,}; allowed: {steps:,} or more")
     folder.checkpoints.set_aside_after(steps, folder.metrics_file)
@@ -135,14 +118,36 @@ def _check_never_saved(folder: RunFolder, config: TrainConfig) -> None:
         )
 
 
-def _conclude(trainer: Trainer, folder: RunFolder, console: Console) -> None:
-    """Evaluates a run that is complete, unless that was done before, and says what can be done with it."""
-    config, steps = trainer.config, trainer.learner.agent_steps
+def _train(trainer: Trainer, console: Console) -> int:
+    """Train to the end or to a signal; return the exit code."""
+    try:
+        with StopSignals(trainer.system.stop) as signals, trainer.display:
+            trainer.run()
+    except ActorFailure as failure:
+        print(f"rfwp train: the games cannot be played: {failure}", file=sys.stderr)
+        return 1
+    except Diverged as error:
+        advice = "the newest checkpoint is from before: lower learner.learning_rate"
+        print(f"rfwp train: {error}; {advice}", file=sys.stderr)
+        return 1
+    except Stuck as error:
+        print(f"rfwp train: {error}", file=sys.stderr)
+        return 1
+    if signals.received is not None:
+        steps, path = trainer.system.learner.agent_steps, shlex.quote(str(trainer.folder.path))
+        saved = "saved" if trainer.saved else "not saved"
+        say(console, f"Stopped at {steps:,} agent steps; {saved}. To go on:\n  {command('rfwp')} train --run {path}")
+    return signals.exit_code
+
+
+def _conclude(trainer: Trainer, console: Console) -> None:
+    """Evaluate a run that is complete, unless that was done before, and say what can be done with it."""
+    config, folder, steps = trainer.config, trainer.folder, trainer.system.learner.agent_steps
     path = shlex.quote(str(folder.path))
     if config.final_games and not _evaluated(folder, config, steps):
         games, policy, seed = config.final_games, FINAL_POLICY, FINAL_SEED
         try:
-            result = run_evaluation(trainer.agent, config, games, steps, console, policy, seed=seed)
+            result = run_evaluation(trainer.system.agent, config, games, steps, console, policy, seed=seed)
         except (KeyboardInterrupt, SystemExit):
             say(console, f"Stopped. The run is complete and saved; to score it:\n  {command('rfwp')} evaluate {path}")
             raise
@@ -164,19 +169,18 @@ def _evaluated(folder: RunFolder, config: TrainConfig, agent_steps: int) -> bool
     return found is not None and all(found.get(name) == value for name, value in wanted.items())
 
 
-def _announce(trainer: Trainer, console: Console) -> None:
-    config, steps = trainer.config, trainer.learner.agent_steps
-    parameters = sum(parameter.numel() for parameter in trainer.agent.parameters())
-    precision = str(trainer.agent.encoder_precision).removeprefix("torch.")
-    threads = torch.get_num_threads()
+def _announce(system: ActorLearner, config: TrainConfig, expected_bytes: int, console: Console) -> None:
+    steps, threads = system.learner.agent_steps, torch.get_num_threads()
+    parameters = sum(parameter.numel() for parameter in system.agent.parameters())
+    precision = str(system.agent.encoder_precision).removeprefix("torch.")
     say(
         console,
-        f"{config.env.title}, core {components.name_of(config.core)}, {parameters:,} parameters, on {trainer.device}"
+        f"{config.env.title}, core {components.name_of(config.core)}, {parameters:,} parameters, on {system.device}"
         f" ({precision} encoder, {threads} thread{'s' if threads > 1 else ''}); {config.actors.games} games in"
-        f" {trainer.num_processes} processes on {machine.cores()} cores; unrolls, activations and weights take about"
-        f" {machine.megabytes(trainer.expected_bytes)}",
+        f" {system.num_processes} processes on {host.cores()} cores; unrolls, activations and weights take about"
+        f" {machine.megabytes(expected_bytes)}",
     )
-    if trainer.done:
+    if system.done:
         say(console, f"The run is complete: {steps:,} steps. A larger --total_steps goes on.")
     elif steps:
         say(console, f"Resuming at {steps:,} of {config.total_steps:,} agent steps.")

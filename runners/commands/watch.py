@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
+from rfwp.agents import host
 from rfwp.envs.screen import Screen
 from rfwp.envs.worlds import atari
 from rfwp.runners import machine
@@ -33,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
         checkpoint = folder.checkpoints.find(values.checkpoint)
     instead = f"rfwp evaluate {shlex.quote(values.run)} --video"
     check_display(instead)
-    torch.set_num_threads(machine.learner_threads())
+    torch.set_num_threads(host.operator_threads())
     agent = build_agent(config, machine.pick_device(values.device)).eval()
     with folder.checkpoints.whole_one_offered("--checkpoint"):
         checkpoint.load_weights(agent)

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from rfwp.agents import host
 from rfwp.runners import machine
 from rfwp.runners.agent import build_agent
 from rfwp.runners.compare.comparison import Cell, Comparison
@@ -19,7 +20,7 @@ from rfwp.runners.config import TrainConfig
 from rfwp.runners.progress import final_evaluation, newest_metrics, tail
 from rfwp.runners.run_folder import RunFolder
 from rfwp.runners.signals import StopSignals
-from rfwp.runners.sizes import check_sizes
+from rfwp.runners.training.memory_estimate import check_sizes
 
 LOG_LINES = 6  # of a failed run that are shown
 # Resident memory before anything is learned, as measured: 390 MB with a toy task; an actor with 32 Atari games 100 MB.
@@ -99,7 +100,7 @@ def default_jobs(device: str, run_bytes: int) -> int:
     """Runs at once: one a GPU; on the CPU one a core, as far as memory allows."""
     if device.startswith("cuda"):
         return 1
-    return len(gpus_to_share(device)) or max(1, min(machine.cores(), machine.free_memory() // run_bytes))
+    return len(gpus_to_share(device)) or max(1, min(host.cores(), machine.free_memory() // run_bytes))
 
 
 class Launcher:

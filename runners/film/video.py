@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from rfwp.agents.collector import Game
+from rfwp.agents.trajectory import Episode
 from rfwp.envs.screen import Screen
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
@@ -24,7 +24,7 @@ def film(
     seed: int,
     picture_of: Callable[[Screen], Picture] = Picture,
     seconds: float | None = None,
-) -> Game | None:
+) -> Episode | None:
     """Plays one full game, or its first `seconds`, into films, each .mp4 or .gif; gives the score of a full game.
 
     Frames are written as they are played: a long game takes no more memory than a short one. UserError if a film cannot
@@ -40,7 +40,7 @@ def film(
                 for each in films:
                     each.write(image)
             if moment.step.game_over[0]:
-                return Game(float(moment.step.game_return[0]), int(moment.step.game_length[0]))
+                return Episode(float(moment.step.game_return[0]), int(moment.step.game_length[0]))
             if seconds is not None and played * screen.spec.frames_per_step >= seconds * FRAMES_PER_SECOND:
                 return None
     raise AssertionError("moments never end")

@@ -40,7 +40,7 @@ def test_the_learner_sees_the_policy_that_acted_and_the_state_it_acted_from(pool
     agent = make_agent().eval()
     collector = make_collector(pool, agent)
     for _ in range(8):
-        trajectory = collector.collect()
+        trajectory = collector.collect().trajectory
         with torch.no_grad():
             output, _ = agent(trajectory.frame, trajectory.reward, trajectory.reset, trajectory.state)
         torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)
@@ -48,7 +48,7 @@ def test_the_learner_sees_the_policy_that_acted_and_the_state_it_acted_from(pool
 
 def test_unrolls_of_a_group_follow_each_other_without_a_gap(pool):
     collector = make_collector(pool, make_agent())
-    trajectories = [collector.collect() for _ in range(8)]
+    trajectories = [collector.collect().trajectory for _ in range(8)]
     for before, after in zip(trajectories[0::2], trajectories[2::2], strict=False):
         for field in ("frame", "reward", "reset"):
             assert torch.equal(getattr(before, field)[-1], getattr(after, field)[0])
@@ -56,7 +56,8 @@ def test_unrolls_of_a_group_follow_each_other_without_a_gap(pool):
 
 def test_rewards_resets_and_scores_are_those_of_the_task(pool):
     collector = make_collector(pool, make_agent())
-    trajectories = [collector.collect() for _ in range(16)]
+    collected = [collector.collect() for _ in range(16)]
+    trajectories = [each.trajectory for each in collected]
     assert trajectories[0].reset[0].all()  # the run begins with fresh episodes
     steps = WORLD.delay + 2  # cue, blanks, question
     for group in (0, 1):
@@ -68,16 +69,18 @@ def test_rewards_resets_and_scores_are_those_of_the_task(pool):
             assert reset[t - steps + 1].all()
             cue = frame[t - steps + 1].flatten(1).float().argmax(1)
             assert torch.equal(reward[t], (action[t] == cue).float())
-    assert all(game.length == steps and game.score in (0.0, 1.0) for game in collector.games)
+    episodes = [episode for each in collected for episode in each.episodes]
+    assert len(episodes) == 8 * (5 * 8 // steps)  # in each game, each once
+    assert all(episode.length == steps and episode.score in (0.0, 1.0) for episode in episodes)
 
 
 def test_the_version_of_the_weights_travels_with_the_steps(pool):
     agent = make_agent()
     collector = make_collector(pool, agent)
-    assert collector.collect().version.unique().tolist() == [0]
+    assert collector.collect().trajectory.version.unique().tolist() == [0]
     collector._weights.publish(agent, 7)
     collector.collect(), collector.collect()
-    assert collector.collect().version.unique().tolist() == [7]
+    assert collector.collect().trajectory.version.unique().tolist() == [7]
 
 
 def test_collecting_is_repeatable():
@@ -85,7 +88,7 @@ def test_collecting_is_repeatable():
     for _ in range(2):
         with ActorPool(ActorsConfig(games=4, processes=2), counting.Config(), 2, seed=(5,)) as pool:
             collector = make_collector(pool, make_agent(counting.Config()))
-            actions.append(torch.stack([collector.collect().action for _ in range(6)]))
+            actions.append(torch.stack([collector.collect().trajectory.action for _ in range(6)]))
     assert torch.equal(*actions)
 
 
@@ -99,7 +102,7 @@ def test_a_staging_area_changes_nothing():
                 collector._staging = _Arrivals(
                     torch.empty(4, *shape, dtype=torch.uint8), torch.empty(4), torch.empty(4, dtype=torch.bool)
                 )
-            collected.append([collector.collect() for _ in range(6)])
+            collected.append([collector.collect().trajectory for _ in range(6)])
     for direct, through in zip(*collected, strict=True):
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(direct[:-1], through[:-1], strict=True))
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(direct.state, through.state, strict=True))
@@ -111,7 +114,7 @@ def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):
     os.kill(pool.groups[0][1].pid, signal.SIGKILL)
     agent = make_agent().eval()
     for _ in range(6):
-        trajectory = collector.collect()
+        trajectory = collector.collect().trajectory
         with torch.no_grad():
             output, _ = agent(trajectory.frame, trajectory.reward, trajectory.reset, trajectory.state)
         torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rfwp.agents.learner import Learner, LearnerConfig, actor_critic_loss
+from rfwp.agents.learner import Learner, LearnerConfig, Stuck
+from rfwp.agents.objectives import vtrace
 from rfwp.agents.trajectory import Trajectory
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm
@@ -13,6 +14,7 @@ from rfwp.models.encoders import flat, nature, shallow
 
 LENGTH, GAMES, ACTIONS, SHAPE = 6, 4, 3, (1, 1, 5)
 CONFIG = LearnerConfig(unroll_length=LENGTH, batch_size=GAMES)
+OBJECTIVE = vtrace.Config()
 
 
 def make_agent(seed=0) -> ActorCritic:
@@ -46,7 +48,7 @@ def test_the_loss_is_a_sum_so_twice_the_games_is_twice_the_gradient():
     )
     gradients = []
     for batch in (once, twice):
-        loss, _ = actor_critic_loss(agent, batch, CONFIG, version=0)
+        loss, _ = OBJECTIVE.loss(agent, batch, version=0)
         gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(agent.parameters()))]))
     torch.testing.assert_close(gradients[1], 2 * gradients[0])
 
@@ -59,21 +61,21 @@ def test_two_episodes_in_one_unroll_teach_what_two_unrolls_teach():
     whole = whole._replace(reset=reset)
     first = Trajectory(*(field[:4] for field in whole[:3]), *(field[:3] for field in whole[3:6]), whole.state)
     second = Trajectory(*(field[3:] for field in whole[:6]), agent.initial_state(GAMES))
-    parts = [actor_critic_loss(agent, part, CONFIG, 0)[0] for part in (first, second)]
-    torch.testing.assert_close(actor_critic_loss(agent, whole, CONFIG, 0)[0], sum(parts))
+    parts = [OBJECTIVE.loss(agent, part, version=0)[0] for part in (first, second)]
+    torch.testing.assert_close(OBJECTIVE.loss(agent, whole, version=0)[0], sum(parts))
 
 
 def test_rewards_are_clipped_in_the_learner():
     agent = make_agent()
     batch = random_batch(agent)
     clipped = batch._replace(reward=batch.reward.clamp(-1, 1))
-    losses = [actor_critic_loss(agent, each, CONFIG, 0)[0] for each in (batch, clipped)]
+    losses = [OBJECTIVE.loss(agent, each, version=0)[0] for each in (batch, clipped)]
     assert torch.equal(*losses)
 
 
 def test_the_learning_rate_falls_linearly_to_zero_over_total_steps():
     agent = make_agent()
-    learner = Learner(agent, CONFIG, total_steps=3 * LENGTH * GAMES)
+    learner = Learner(agent, OBJECTIVE, CONFIG, total_steps=3 * LENGTH * GAMES)
     rates = []
     for seed in range(4):
         rates.append(learner.learning_rate)
@@ -86,14 +88,14 @@ def test_the_learning_rate_falls_linearly_to_zero_over_total_steps():
 def test_an_update_is_rmsprop_on_the_clipped_gradient():
     agent, batch = make_agent(), random_batch(make_agent())
     config = LearnerConfig(unroll_length=LENGTH, batch_size=GAMES, gradient_clip=1e-2)
-    loss, _ = actor_critic_loss(agent, batch, config, 0)
+    loss, _ = OBJECTIVE.loss(agent, batch, version=0)
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(agent.parameters()))])
     assert gradient.norm() > config.gradient_clip
     gradient *= config.gradient_clip / gradient.norm()
     expected = weights(agent) - 6e-4 * gradient / ((0.01 * gradient**2).sqrt() + 0.01)
-    metrics = Learner(agent, config, total_steps=10**6).learn(batch)
+    metrics = Learner(agent, OBJECTIVE, config, total_steps=10**6).learn(batch)
     torch.testing.assert_close(weights(agent), expected)
-    assert metrics.gradient_norm > config.gradient_clip  # it is told before the clip
+    assert metrics["gradient_norm"] > config.gradient_clip  # it is told before the clip
 
 
 def spoilt(batch: Trajectory) -> Trajectory:
@@ -104,16 +106,16 @@ def spoilt(batch: Trajectory) -> Trajectory:
 @pytest.mark.parametrize("healthy", [0, 2])
 def test_after_a_gradient_that_is_not_finite_everything_is_as_if_it_had_not_been(monkeypatch, form, healthy):
     reference = make_agent()
-    expected = Learner(reference, CONFIG, total_steps=10**6)
+    expected = Learner(reference, OBJECTIVE, CONFIG, total_steps=10**6)
     for seed in range(healthy):
         expected.learn(random_batch(reference, seed))
 
     agent = make_agent()
-    learner = Learner(agent, CONFIG, total_steps=10**6)
+    learner = Learner(agent, OBJECTIVE, CONFIG, total_steps=10**6)
     monkeypatch.setattr(learner, "_step_if", getattr(learner, form))
     for seed in range(healthy):
-        assert learner.learn(random_batch(agent, seed)).update_skipped == 0
-    assert learner.learn(spoilt(random_batch(agent))).update_skipped == 1
+        assert learner.learn(random_batch(agent, seed))["update_skipped"] == 0
+    assert learner.learn(spoilt(random_batch(agent)))["update_skipped"] == 1
     expected.version, expected.agent_steps = learner.version, learner.agent_steps  # the schedule goes on
 
     for seed in range(2):
@@ -129,43 +131,50 @@ def mean_squares(learner: Learner) -> list[list[float]]:
 
 def test_whether_a_gradient_is_finite_is_decided_without_a_look_at_it_where_that_costs_a_wait():
     agent = make_agent().to("meta")  # whose values cannot be looked at
-    learner = Learner(agent, CONFIG, total_steps=10**6)
+    learner = Learner(agent, OBJECTIVE, CONFIG, total_steps=10**6)
     for _ in range(2):
         for parameter in agent.parameters():
             parameter.grad = torch.empty_like(parameter)
         learner._step_if(torch.empty((), dtype=torch.bool, device="meta"))
 
 
-def test_a_learner_is_stuck_after_ten_skipped_updates_in_a_row_wherever_they_begin():
+def test_ten_skipped_updates_in_a_row_end_learning_wherever_they_begin():
     agent = make_agent()
-    learner = Learner(agent, CONFIG, total_steps=10**6)
+    learner = Learner(agent, OBJECTIVE, CONFIG, total_steps=10**6)
     for broken in [False] * 3 + [True] * 9 + [False] * 2 + [True] * 9:
         learner.learn(spoilt(random_batch(agent)) if broken else random_batch(agent))
-        assert not learner.stuck
-    learner.learn(spoilt(random_batch(agent)))
-    assert learner.stuck
-    assert learner.skipped_in_a_row == 10
+    batch = spoilt(random_batch(agent))
+    with pytest.raises(Stuck, match="10 updates in a row") as caught:
+        learner.learn(batch)
+    assert caught.value.batch is batch
 
 
 def test_the_policy_lag_is_the_age_of_the_policy_in_updates():
     agent = make_agent()
     batch = random_batch(agent)._replace(version=torch.full((LENGTH, GAMES), 3))
-    _, metrics = actor_critic_loss(agent, batch, CONFIG, version=8)
-    assert metrics.policy_lag == 5
+    _, metrics = OBJECTIVE.loss(agent, batch, version=8)
+    assert metrics["policy_lag"] == 5
+
+
+def test_what_an_update_measures_is_what_is_documented():
+    agent = make_agent()
+    measured = Learner(agent, OBJECTIVE, CONFIG, total_steps=10**6).learn(random_batch(agent))
+    assert measured.keys() == OBJECTIVE.METRICS.keys() | Learner.METRICS.keys()
+    assert all(value.shape == () for value in measured.values())
 
 
 def test_a_learner_taken_up_again_equals_one_that_never_stopped():
     unbroken, interrupted = make_agent(), make_agent()
-    learner = Learner(unbroken, CONFIG, total_steps=10**4)
+    learner = Learner(unbroken, OBJECTIVE, CONFIG, total_steps=10**4)
     for seed in range(6):
         learner.learn(random_batch(unbroken, seed))
 
-    before = Learner(interrupted, CONFIG, total_steps=10**4)
+    before = Learner(interrupted, OBJECTIVE, CONFIG, total_steps=10**4)
     for seed in range(3):
         before.learn(random_batch(interrupted, seed))
     resumed = make_agent(seed=1)
     resumed.load_state_dict(interrupted.state_dict())
-    after = Learner(resumed, CONFIG, total_steps=10**4)
+    after = Learner(resumed, OBJECTIVE, CONFIG, total_steps=10**4)
     after.load_state_dict(before.state_dict())
     for seed in range(3, 6):
         after.learn(random_batch(resumed, seed))
@@ -174,10 +183,10 @@ def test_a_learner_taken_up_again_equals_one_that_never_stopped():
 
 
 def test_a_learner_taken_up_again_with_other_settings_uses_them():
-    before = Learner(make_agent(), CONFIG, total_steps=10**4)
+    before = Learner(make_agent(), OBJECTIVE, CONFIG, total_steps=10**4)
     before.learn(random_batch(before.agent))
     changed = replace(CONFIG, rmsprop_decay=0.5, rmsprop_epsilon=0.25)
-    after = Learner(make_agent(), changed, total_steps=10**4)
+    after = Learner(make_agent(), OBJECTIVE, changed, total_steps=10**4)
     after.load_state_dict(before.state_dict())
     (group,) = after.optimiser.param_groups
     assert (group["alpha"], group["eps"]) == (0.5, 0.25)
@@ -189,8 +198,9 @@ def test_a_learner_taken_up_again_with_other_settings_uses_them():
 )
 def test_a_wrong_setting_is_named(wrong):
     ((field, value),) = wrong.items()
+    owner = LearnerConfig if hasattr(LearnerConfig, field) else vtrace.Config
     with pytest.raises(ValueError, match=f"{field}: got {value}; allowed: "):
-        LearnerConfig(**wrong)
+        owner(**wrong)
 
 
 @pytest.mark.parametrize("module", [shallow, nature])
@@ -200,7 +210,7 @@ def test_the_memory_layout_of_frames_changes_no_update_beyond_rounding(module, m
         monkeypatch.setattr(module, "laid_out", layout)
         torch.manual_seed(0)
         agent = ActorCritic(module.Config(16).build((4, 84, 84)), lstm.Config(hidden_size=8), ACTIONS)
-        before, learner = weights(agent), Learner(agent, CONFIG, total_steps=1000)
+        before, learner = weights(agent), Learner(agent, OBJECTIVE, CONFIG, total_steps=1000)
         for seed in range(3):
             learner.learn(random_batch(agent, seed, shape=(4, 84, 84)))
         learned.append(weights(agent) - before)

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from rfwp.agents import losses
+from rfwp.agents.objectives import vtrace as losses
 
 UNIFORM = torch.zeros(1, 2, 4)  # two games, one step, four actions
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rfwp.agents.vtrace import vtrace
+from rfwp.agents.objectives.vtrace import vtrace
 
 
 def by_definition(log_rhos, discounts, rewards, values, bootstrap, lambda_, clip_rho, clip_c):

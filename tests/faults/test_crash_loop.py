@@ -3,6 +3,7 @@
 import dataclasses
 
 import deadly
+import numpy as np
 import pytest
 
 from rfwp.agents.actor_pool import ActorFailure, ActorPool, ActorsConfig
@@ -33,11 +34,9 @@ def test_a_crash_loop_ends_the_run_with_a_checkpoint_and_the_traceback_of_the_ga
 
 def play(pool, steps):
     for _ in range(steps):
-        for group, actors in enumerate(pool.groups):
+        for group in range(pool.config.groups):
             pool.wait(group)
-            for actor in actors:
-                actor.slab.action[:] = 0
-                actor.request()
+            pool.act(group, np.zeros(pool.games_per_group, np.int64))
 
 
 @pytest.mark.parametrize("seconds", [60.0, 0.0])

@@ -15,8 +15,8 @@ from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.learner import Learner
 from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.cli import main
-from rfwp.runners.outage import Outage
-from rfwp.runners.saving import Saver
+from rfwp.runners.training.outage import Outage
+from rfwp.runners.training.saving import Saver
 
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"

@@ -19,8 +19,7 @@ class PoisonedCollector(Collector):
 
     def _observe(self, group):
         super()._observe(group)
-        for actor in self.pool.groups[group]:
-            slab = actor.slab
+        for _, slab in self.pool.slabs(group):
             slab.frame[...], slab.reward[:], slab.game_length[:] = POISONED_PIXEL, POISON, POISON
             slab.reset[:] = slab.game_over[:] = True  # a game that ends is looked at
 
@@ -35,9 +34,11 @@ def test_no_row_that_was_not_wholly_written_reaches_the_learner():
     weights.publish(agent, 0)
     with ActorPool(config, world, 4, seed=(0,)) as pool:
         collector = PoisonedCollector(agent, pool, 5, weights, torch.Generator().manual_seed(0))
+        episodes = []
         while pool.restarts < 12:
-            trajectory = collector.collect()
+            collected = collector.collect()
+            trajectory, episodes = collected.trajectory, [*episodes, *collected.episodes]
             assert not (trajectory.reward == POISON).any()
             assert not (trajectory.frame == POISONED_PIXEL).any()
-    assert collector.games
-    assert all(game.length == 3 for game in collector.games)
+    assert episodes
+    assert all(episode.length == 3 for episode in episodes)

@@ -9,6 +9,7 @@ import psutil
 import pytest
 import torch
 
+from rfwp.agents import host
 from rfwp.models.cores import rdn
 from rfwp.runners import health, machine
 from rfwp.runners.cli import main
@@ -78,7 +79,7 @@ def test_the_cpu_limit_of_a_container_is_read(tmp_path, files, limit):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert machine.cpu_limit(tmp_path) == limit
+    assert host.cpu_limit(tmp_path) == limit
 
 
 @pytest.mark.parametrize(
@@ -109,5 +110,5 @@ def test_the_memory_that_is_free_is_that_of_machine_and_container(tmp_path, monk
 @pytest.mark.parametrize(("limit", "cores"), [(None, 8), (0.5, 1), (1.5, 2), (64.0, 8)])
 def test_the_cores_are_those_of_affinity_and_limit(monkeypatch, limit, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    monkeypatch.setattr(machine, "cpu_limit", lambda: limit)
-    assert machine.cores() == cores
+    monkeypatch.setattr(host, "cpu_limit", lambda: limit)
+    assert host.cores() == cores

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rfwp.agents.collector import Game
+from rfwp.agents.trajectory import Episode
 from rfwp.envs.world import GameTracker, World, WorldConfig, WorldSpec
 from rfwp.envs.worlds import atari, counting
 from rfwp.models.actor_critic import ActorCritic
@@ -219,7 +219,7 @@ def test_several_runs_stand_in_one_table_with_reference_scores_and_aggregates(ru
 
 def line(game: str, steps: int, score: float, words: str = "") -> Line:
     config = build_config(parse_train(f"--preset cpu --env.game {game} --core gru {words}".split(), {}))
-    games = Evaluation(game, "dqn", "sampled", "game", 0, steps, 4 * steps, [Game(score, 9)])
+    games = Evaluation(game, "dqn", "sampled", "game", 0, steps, 4 * steps, [Episode(score, 9)])
     return Line(f"{game}-{steps}", config, games, None)
 
 

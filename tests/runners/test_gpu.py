@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
+from rfwp.agents.actor_learner import ActorLearner
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
 from rfwp.runners.options import config_from_words
-from rfwp.runners.train import Trainer
+from rfwp.runners.training.memory_estimate import check_sizes
 
 pytestmark = pytest.mark.gpu
 
@@ -42,9 +43,11 @@ def test_a_run_begun_on_a_gpu_goes_on_without_one(tmp_path):
 
 
 def test_the_predicted_memory_is_about_what_training_takes(tmp_path):
-    trainer = Trainer(config_from_words("--preset paper --device cuda --core rdn".split()))
+    config = config_from_words("--preset paper --device cuda --core rdn".split())
+    system = ActorLearner(config)
+    expected = check_sizes(config, system.agent, system.num_processes, system.device)
     torch.cuda.reset_peak_memory_stats()
-    batch = synthetic_batch(trainer)
+    batch = synthetic_batch(system)
     for _ in range(3):
-        trainer.update(batch)
-    assert trainer.expected_bytes / 2 < torch.cuda.max_memory_allocated() < 2 * trainer.expected_bytes
+        system.update(batch)
+    assert expected / 2 < torch.cuda.max_memory_allocated() < 2 * expected

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from rfwp.agents import host
 from rfwp.runners import machine
 
 
@@ -21,5 +22,5 @@ def test_cores_are_shared_out_whole_and_evenly(monkeypatch, processes):
 
 def test_no_more_cores_are_shared_out_than_the_container_may_use(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
-    monkeypatch.setattr(machine, "cpu_limit", lambda: 4.0)
+    monkeypatch.setattr(host, "cpu_limit", lambda: 4.0)
     assert machine.share_cores(4) == [[0], [1], [2], [3]]

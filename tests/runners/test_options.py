@@ -60,8 +60,10 @@ def test_the_paper_preset_holds_the_published_settings():
     learner = made.learner
     assert (learner.unroll_length, learner.batch_size, made.actors.games) == (50, 32, 48)
     assert (learner.learning_rate, learner.rmsprop_decay, learner.rmsprop_epsilon) == (6e-4, 0.99, 0.01)
-    assert (learner.gradient_clip, learner.discount, learner.reward_clip) == (40.0, 0.99, 1.0)
-    assert (learner.baseline_cost, learner.entropy_cost) == (0.5, 0.01)
+    assert learner.gradient_clip == 40.0
+    objective = made.objective
+    assert (objective.discount, objective.reward_clip) == (0.99, 1.0)
+    assert (objective.baseline_cost, objective.entropy_cost) == (0.5, 0.01)
     assert (made.total_steps, made.initialisation) == (200_000_000, "default")
 
 

@@ -142,7 +142,7 @@ def test_scaling_measures_the_points_that_fit_and_says_which_do_not(tmp_path, ca
 
 
 def test_the_limit_of_a_training_is_what_is_busiest(monkeypatch):
-    monkeypatch.setattr(bench_scaling.machine, "cores", lambda: 4)
+    monkeypatch.setattr(bench_scaling.host, "cores", lambda: 4)
     result = {
         "agent_steps_per_second": {"median": 100.0},
         "milliseconds_per_step": {"actors: emulator": 8.0, "collector: wait": 9.0, "collector: act": 1.0},
@@ -158,7 +158,7 @@ def test_the_limit_of_a_training_is_what_is_busiest(monkeypatch):
 
 
 def test_a_gpu_that_is_waited_for_does_not_pass_for_a_busy_thread(monkeypatch):
-    monkeypatch.setattr(bench_scaling.machine, "cores", lambda: 16)
+    monkeypatch.setattr(bench_scaling.host, "cores", lambda: 16)
     result = {"gpu_busy": 0.93, "cpu_cores_busy": {"main": 2.0, "actors": 6.0}}
     assert bench_scaling.limit(result) == "the GPU is 93% busy; 8.0 of 16 cores are"
 
@@ -180,7 +180,7 @@ WRONG = [
 @pytest.mark.parametrize(("words", "message"), WRONG)
 def test_a_wrong_word_is_refused_in_one_line_before_anything_starts(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(workloads, "Trainer", None)
+    monkeypatch.setattr(workloads, "build_system", None)
     monkeypatch.setattr(bench_suite, "measure_apart", None)
     (tmp_path / "file").write_text("")
     assert main(words.split()) == 2

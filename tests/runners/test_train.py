@@ -14,15 +14,14 @@ import torch
 from safetensors.torch import load_file
 from waiting import wait_for, whole_lines
 
-from rfwp.agents.learner import actor_critic_loss
+from rfwp.agents.actor_learner import ActorLearner
 from rfwp.runners import components
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
 from rfwp.runners.options import config_from_words
 from rfwp.runners.run_folder import RunFolder
-from rfwp.runners.signals import StopSignals
-from rfwp.runners.sizes import kept_bytes, unroll_bytes
-from rfwp.runners.train import Trainer
+from rfwp.runners.training.memory_estimate import kept_bytes, unroll_bytes
+from rfwp.runners.training.trainer import Trainer
 
 SMALL = "--encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
 TOY = ["--env", "delayed_cue", "--final_games", "0", *SMALL]
@@ -97,14 +96,14 @@ def test_a_resumed_run_goes_on_where_it_was(tmp_path):
 
 
 class Watcher:
-    """A display that shows nothing and asks for a stop once the run has got so far."""
+    """A display that shows nothing and stops the run once it has got so far."""
 
-    def __init__(self, stop, at):
-        self.stop, self.at = stop, at
+    def __init__(self, system, at):
+        self.system, self.at = system, at
 
     def advance(self, agent_steps):
         if agent_steps >= self.at:
-            self.stop.ask()
+            self.system.stop()
 
     def update(self, line): ...
 
@@ -114,30 +113,32 @@ class Watcher:
 @pytest.mark.parametrize("core", ["lstm", "rdn --core.dropout 0.1"])
 def test_a_run_taken_up_from_its_files_equals_the_one_that_was_stopped_bit_for_bit(tmp_path, monkeypatch, core):
     words = [*TOY, "--core", *core.split(), "--sync", "--seed", "3", "--total_steps", "2_000"]
-    config, folder, stop = config_from_words(words), RunFolder(tmp_path / "run"), StopSignals()
+    config, folder = config_from_words(words), RunFolder(tmp_path / "run")
     folder.create()
     batches = []
-    update = Trainer.update
-    monkeypatch.setattr(Trainer, "update", lambda self, batch: [batches.append(batch), update(self, batch)])
-    stopped = Trainer(config)
-    stopped.run(folder, Watcher(stop, at=400), stop)
-    assert stopped.learner.version == len(batches) == 20
+    update = ActorLearner.update
+    monkeypatch.setattr(ActorLearner, "update", lambda self, batch: [batches.append(batch), update(self, batch)][1])
+    first = ActorLearner(config)
+    stopped = Trainer(first, config, folder, Watcher(first, at=400))
+    stopped.run()
+    assert first.learner.version == len(batches) == 20
     state = copy.deepcopy(stopped.state_dict())
 
-    resumed = Trainer(config)
-    assert not same(resumed.agent.state_dict(), stopped.agent.state_dict())
+    second = ActorLearner(config)
+    assert not same(second.agent.state_dict(), first.agent.state_dict())
+    resumed = Trainer(second, config, folder, Watcher(second, at=0))
     resumed.resume(folder.checkpoints.find("last"))
-    assert same(resumed.agent.state_dict(), stopped.agent.state_dict())
+    assert same(second.agent.state_dict(), first.agent.state_dict())
     assert same(resumed.state_dict(), state)  # with the generators, of which one is of the whole process
-    assert resumed.learner.learning_rate == stopped.learner.learning_rate
+    assert second.learner.learning_rate == first.learner.learning_rate
 
     for batch in batches:
         learned = []
-        for trainer in (stopped, resumed):
+        for system in (first, second):
             torch.set_rng_state(state["random"])
-            learned.append(trainer.learner.learn(batch))
+            learned.append(system.learner.learn(batch))
         assert same(*learned)
-        assert same(stopped.agent.state_dict(), resumed.agent.state_dict())
+        assert same(first.agent.state_dict(), second.agent.state_dict())
     torch.set_rng_state(state["random"])
     after = stopped.state_dict()
     assert same(resumed.state_dict(), after)
@@ -287,12 +288,11 @@ def test_a_wrong_number_of_updates_to_profile_is_refused(tmp_path, capsys, updat
 @pytest.mark.parametrize("length", [5, 40])
 def test_the_predicted_memory_of_an_unroll_is_what_one_more_in_the_batch_takes(core, length):
     words = f"--preset cpu --core {core} --learner.unroll_length {length} --learner.batch_size"
-    trainers = [Trainer(config_from_words([*words.split(), games])) for games in ("2", "3")]
+    systems = [ActorLearner(config_from_words([*words.split(), games])) for games in ("2", "3")]
     few, more = (
-        kept_bytes(partial(actor_critic_loss, each.agent, synthetic_batch(each), each.config.learner, 0))
-        for each in trainers
+        kept_bytes(partial(each.config.objective.loss, each.agent, synthetic_batch(each), 0)) for each in systems
     )
-    predicted = unroll_bytes(trainers[0].agent, trainers[0].config.env.spec().frame_shape, length + 1)
+    predicted = unroll_bytes(systems[0].agent, systems[0].config.env.spec().frame_shape, length + 1)
     assert predicted == pytest.approx(more - few, rel=0.1)
 
 

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 WARM_UP = 5  # updates before the trace: the first ones allocate and choose algorithms
 
 
-class Profile:
+class Profiler:
     """Traces `updates` updates of a training after WARM_UP others: operators and phases of all its threads."""
 
     def __init__(self, path: Path, updates: int, tell: Callable[[str], None]) -> None:

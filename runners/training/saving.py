@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import torch
 
+from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.collector import Diverged
 from rfwp.agents.trajectory import Trajectory
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.outage import Outage
-from rfwp.runners.signals import StopSignals
-from rfwp.runners.sizes import is_out_of_memory
-from rfwp.runners.timer import Timer
+from rfwp.runners.training.memory_estimate import is_out_of_memory
+from rfwp.runners.training.outage import Outage
+from rfwp.runners.training.timer import Timer
 
 
 class Saver:
@@ -33,15 +33,15 @@ class Saver:
         if self._interval.due() and not self._disk.attempt(self._save):
             self._interval.again_in(self.RETRY_SECONDS)
 
-    def save_at_the_end(self, stop: StopSignals) -> bool:
-        """Saves once the disk takes it: after a complete run however long that is, else within LAST_SECONDS.
+    def save_at_the_end(self, system: ActorLearner) -> bool:
+        """Return True if a checkpoint was written.
 
-        Returns whether that was so. That it was not hides nothing: neither the exception that ends the run nor the
-        signal.
+        Waits until the disk takes it: after a complete run for as long as that needs, after a failure or a stop for
+        LAST_SECONDS. Raises nothing for a full disk, so the exception or signal that ended the run is still reported.
         """
         failed, deadline = sys.exception() is not None, math.inf
         while not self._disk.attempt(self._save):
-            if failed or stop.wanted:
+            if failed or system.stopped:
                 deadline = min(deadline, time.monotonic() + self.LAST_SECONDS)
             if time.monotonic() >= deadline:
                 return False

@@ -1,0 +1,53 @@
+"""The settings of an actor-learner system, and the agent that they describe."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from rfwp.agents.actor_pool import ActorsConfig
+from rfwp.agents.device import pick_precision
+from rfwp.agents.learner import LearnerConfig
+from rfwp.agents.objectives import vtrace
+from rfwp.envs.world import WorldConfig
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.core import CoreConfig
+from rfwp.models.encoder import EncoderConfig
+
+
+@dataclass(frozen=True)
+class ActorLearnerConfig:
+    """An actor-learner system. Steps are agent steps; in Atari one agent step is four frames."""
+
+    env: WorldConfig
+    encoder: EncoderConfig
+    core: CoreConfig
+    objective: vtrace.Config = field(default_factory=vtrace.Config)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    actors: ActorsConfig = field(default_factory=ActorsConfig)
+    total_steps: int = 200_000_000
+    """Agent steps of the whole run; the learning rate reaches 0 there."""
+    seed: int = 1
+    """Seed of the weights, the games and the sampling of actions."""
+    initialisation: Literal["default", "orthogonal"] = "default"
+    """Weights at the start: PyTorch's default, or orthogonal (learns sooner on Atari)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the encoder; all else is float32. auto: bfloat16 where the hardware gains from it. On a GPU, float32
+    lets convolutions round their inputs to TF32, as PyTorch does by default."""
+    device: str = "auto"
+    """Where the agent acts and learns: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    sync: bool = False
+    """Act and learn in turn, in one thread: on the CPU the same seed gives the same run, bit for bit."""
+
+    def __post_init__(self) -> None:
+        if self.total_steps < 1:
+            raise ValueError(f"total_steps: got {self.total_steps}; allowed: a whole number of at least 1")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed: got {self.seed}; allowed: a whole number from 0 to {2**31 - 1}")
+
+    def build_agent(self, device: torch.device | str) -> ActorCritic:
+        """Make the agent on a device, its weights as PyTorch initialises them; ValueError if encoder and env clash."""
+        spec, device = self.env.spec(), torch.device(device)
+        encoder = self.encoder.build(spec.frame_shape)
+        precision = pick_precision(self.precision, device)
+        return ActorCritic(encoder, self.core, len(spec.action_names), precision).to(device)

@@ -1,0 +1,89 @@
+"""Metrics of training: what they are called and mean, and how they are averaged between two lines of a record."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rfwp.agents.trajectory import Episode
+
+
+class Metric(NamedTuple):
+    """What a metric is."""
+
+    group: str  # the heading it stands under in TensorBoard
+    meaning: str
+
+
+RECENT_EPISODES = 100  # that returns and lengths are averaged over
+
+
+class EpisodeStatistics:
+    """Returns and lengths of full episodes: how many have ended, and the most recent ones."""
+
+    METRICS: ClassVar[Mapping[str, Metric]] = {
+        "games": Metric("games", "full games ended since the start of the run"),
+        "return_mean": Metric("games", f"mean raw return of the last {RECENT_EPISODES} full games"),
+        "return_max": Metric("games", "highest raw return among those"),
+        "length_mean": Metric("games", "mean length of those, in agent steps"),
+    }
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.recent: deque[Episode] = deque(maxlen=RECENT_EPISODES)
+
+    def add(self, episodes: Iterable[Episode]) -> None:
+        """Count episodes that have ended."""
+        for episode in episodes:
+            self.count += 1
+            self.recent.append(episode)
+
+    @property
+    def return_mean(self) -> float | None:
+        """Mean raw return of the recent episodes; None before the first has ended."""
+        return fmean(episode.score for episode in self.recent) if self.recent else None
+
+    def metrics(self) -> dict[str, float | None]:
+        """Return the values of METRICS."""
+        return {
+            "games": self.count,
+            "return_mean": self.return_mean,
+            "return_max": max((episode.score for episode in self.recent), default=None),
+            "length_mean": fmean(episode.length for episode in self.recent) if self.recent else None,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values from which `load_state_dict` goes on."""
+        return {"count": self.count, "recent": [tuple(episode) for episode in self.recent]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state written by `state_dict`."""
+        self.count = int(state["count"])
+        self.recent = deque((Episode(*episode) for episode in state["recent"]), maxlen=RECENT_EPISODES)
+
+
+class Averages:
+    """Averages of an update's metrics since they were last taken, kept on their device so that nothing waits for it."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Add the scalar metrics of one update; they must have the same names each time."""
+        values = torch.stack(list(metrics.values()))
+        self._names = list(metrics)
+        self._sum = values if self._sum is None else self._sum + values
+        self._count += 1
+
+    def take(self) -> dict[str, float]:
+        """Return the averages and begin anew; {} if nothing was added."""
+        if self._sum is None:
+            return {}
+        means: list[float] = (self._sum / self._count).tolist()
+        self._sum, self._count = None, 0
+        return dict(zip(self._names, means, strict=True))

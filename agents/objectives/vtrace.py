@@ -1,0 +1,155 @@
+"""V-trace actor-critic: policy gradient, value and entropy with off-policy corrected targets.
+
+Espeholt et al. 2018 (IMPALA): section 4.1 for the targets, 4.2 for the three terms of the loss.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rfwp.agents.learner import Objective
+from rfwp.agents.metrics import Metric
+from rfwp.agents.trajectory import Trajectory
+from rfwp.models.actor_critic import ActorCritic
+
+
+@dataclass(frozen=True)
+class Config(Objective):
+    """The V-trace actor-critic loss; by default with the published hyperparameters."""
+
+    discount: float = 0.99
+    """Gamma, for one agent step."""
+    baseline_cost: float = 0.5
+    """Weight of ½Σ(vs - V)² in the loss."""
+    entropy_cost: float = 0.01
+    """Weight of Σ π log π in the loss."""
+    reward_clip: float = 1.0
+    """Rewards are clamped to [-reward_clip, reward_clip] in the loss; scores are not."""
+
+    METRICS: ClassVar[Mapping[str, Metric]] = {
+        "total_loss": Metric("loss", "the weighted sum of the three losses, per agent step"),
+        "policy_loss": Metric("loss", "policy-gradient loss per agent step"),
+        "baseline_loss": Metric("loss", "half the squared error of the value, per agent step"),
+        "entropy": Metric("loss", "entropy of the policy, nats"),
+        "value_mean": Metric("value", "mean predicted value"),
+        "value_explained_variance": Metric(
+            "value", "1 - Var(vs - V) / Var(vs): 1 is perfect, 0 no better than a constant"
+        ),
+        "importance_weight_mean": Metric("off_policy", "mean of target over behaviour probability"),
+        "importance_weight_clipped": Metric(
+            "off_policy", "share of steps whose importance weight is above 1 and clipped"
+        ),
+        "policy_lag": Metric("off_policy", "age of the policy that acted, in learner updates"),
+    }
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount <= 1:
+            raise ValueError(f"discount: got {self.discount}; allowed: a number from 0 to 1")
+        for field in ("baseline_cost", "entropy_cost"):
+            if not 0 <= getattr(self, field) < float("inf"):
+                raise ValueError(f"{field}: got {getattr(self, field)}; allowed: a number of at least 0")
+        if not 0 < self.reward_clip < float("inf"):
+            raise ValueError(f"reward_clip: got {self.reward_clip}; allowed: a number above 0")
+
+    def loss(self, agent: ActorCritic, batch: Trajectory, version: int) -> tuple[Tensor, dict[str, Tensor]]:
+        output, _ = agent(batch.frame, batch.reward, batch.reset, batch.state)
+        logits, values = output.logits[:-1], output.value[:-1]
+        # The reward for the action at t arrives with frame t + 1, and so does the news that it ended the episode.
+        rewards = batch.reward[1:].clamp(-self.reward_clip, self.reward_clip)
+        discounts = self.discount * (~batch.reset[1:]).float()
+        behaviour_nll = action_negative_log_likelihood(batch.behaviour, batch.action)
+        log_rhos = behaviour_nll - action_negative_log_likelihood(logits.detach(), batch.action)
+        targets = vtrace(log_rhos, discounts, rewards, values.detach(), output.value[-1].detach())
+
+        policy = policy_gradient_loss(logits, batch.action, targets.advantages)
+        baseline = baseline_loss(values, targets.vs)
+        negative_entropy = entropy_loss(logits)
+        loss = policy + self.baseline_cost * baseline + self.entropy_cost * negative_entropy
+
+        steps, rhos, errors = batch.action.numel(), log_rhos.exp(), targets.vs - values.detach()
+        return loss, {
+            "total_loss": loss.detach() / steps,
+            "policy_loss": policy.detach() / steps,
+            "baseline_loss": baseline.detach() / steps,
+            "entropy": -negative_entropy.detach() / steps,
+            "value_mean": values.detach().mean(),
+            "value_explained_variance": 1 - errors.var(correction=0) / targets.vs.var(correction=0).clamp(min=1e-8),
+            "importance_weight_mean": rhos.mean(),
+            "importance_weight_clipped": (rhos > 1 + 1e-3).float().mean(),  # beyond rounding
+            "policy_lag": version - batch.version.float().mean(),
+        }
+
+
+def policy_gradient_loss(logits: Tensor, action: Tensor, advantages: Tensor) -> Tensor:
+    """-Σ A_t log π(a_t|x_t): logits [T, B, A], action int64 [T, B], advantages [T, B] without gradient."""
+    return (action_negative_log_likelihood(logits, action) * advantages).sum()
+
+
+def baseline_loss(values: Tensor, targets: Tensor) -> Tensor:
+    """½ Σ (vs_t - V(x_t))²: values and targets [T, B]."""
+    return 0.5 * (targets - values).square().sum()
+
+
+def entropy_loss(logits: Tensor) -> Tensor:
+    """Σ π log π, the negative entropy in nats: logits [T, B, A]."""
+    log_policy = F.log_softmax(logits, dim=-1)
+    return (log_policy.exp() * log_policy).sum()
+
+
+def action_negative_log_likelihood(logits: Tensor, action: Tensor) -> Tensor:
+    """-log π(a_t|x_t): logits [T, B, A], action int64 [T, B] -> [T, B]."""
+    return F.cross_entropy(logits.flatten(0, 1), action.flatten(), reduction="none").view_as(action)
+
+
+class VTrace(NamedTuple):
+    """Targets of one unroll; no gradient flows into them."""
+
+    vs: Tensor  # [T, B]  value targets, equation 1
+    advantages: Tensor  # [T, B]  clipped ρ_t (r_t + γ_t vs_{t+1} - V(x_t)), section 4.2
+
+
+@torch.no_grad()
+def vtrace(
+    log_rhos: Tensor,
+    discounts: Tensor,
+    rewards: Tensor,
+    values: Tensor,
+    bootstrap_value: Tensor,
+    lambda_: float = 1.0,
+    clip_rho: float = 1.0,
+    clip_c: float = 1.0,
+    clip_advantage_rho: float = 1.0,
+) -> VTrace:
+    """Value targets and policy-gradient advantages of an unroll.
+
+    Args:
+        log_rhos: [T, B] log π(a_t|x_t) - log μ(a_t|x_t), target over behaviour policy.
+        discounts: [T, B] γ, and 0 where the step taken at t ended the episode.
+        rewards: [T, B] received for the action taken at t.
+        values: [T, B] V(x_t).
+        bootstrap_value: [B] V(x_T).
+        lambda_: λ of remark 2.
+        clip_rho: ρ̄, bounds the fixed point's distance from the behaviour policy.
+        clip_c: c̄, bounds how far a correction reaches back.
+        clip_advantage_rho: ρ̄ of the policy gradient.
+    """
+    rhos = log_rhos.exp()
+    clipped_rhos = rhos.clamp(max=clip_rho)
+    cs = lambda_ * rhos.clamp(max=clip_c)
+    next_values = torch.cat([values[1:], bootstrap_value[None]])  # V(x_{t+1})
+    deltas = clipped_rhos * (rewards + discounts * next_values - values)
+
+    corrections = torch.empty_like(values)  # vs_t - V(x_t)
+    correction = torch.zeros_like(bootstrap_value)
+    for t in reversed(range(values.shape[0])):
+        correction = deltas[t] + discounts[t] * cs[t] * correction
+        corrections[t] = correction
+    vs = corrections + values
+
+    next_vs = torch.cat([vs[1:], bootstrap_value[None]])
+    advantages = rhos.clamp(max=clip_advantage_rho) * (rewards + discounts * next_vs - values)
+    return VTrace(vs, advantages)

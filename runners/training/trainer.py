@@ -1,0 +1,161 @@
+"""A training run: an actor-learner system whose progress is shown, recorded and saved until it is done or stopped."""
+
+import sys
+from functools import partial
+from typing import Any
+
+from rfwp.agents.actor_learner import ActorLearner, Update
+from rfwp.agents.collector import Diverged
+from rfwp.agents.learner import Stuck
+from rfwp.agents.metrics import Averages, EpisodeStatistics
+from rfwp.agents.trajectory import Trajectory
+from rfwp.runners import machine
+from rfwp.runners.checkpoint import Checkpoint
+from rfwp.runners.config import TrainConfig
+from rfwp.runners.display import Display
+from rfwp.runners.errors import UserError
+from rfwp.runners.manifest import Manifest
+from rfwp.runners.metrics import MetricsLog
+from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.training.meter import Meter
+from rfwp.runners.training.outage import Outage
+from rfwp.runners.training.profiler import Profiler
+from rfwp.runners.training.saving import Saver, check_agent
+from rfwp.runners.training.timer import Timer
+
+
+class Trainer:
+    """Runs a system and writes what it learns into a run folder, which must exist."""
+
+    def __init__(
+        self, system: ActorLearner, config: TrainConfig, folder: RunFolder, display: Display, profiled_updates: int = 0
+    ) -> None:
+        """Write nothing yet. So many updates, not long after the start, are profiled."""
+        self.system = system
+        self.config = config
+        self.folder = folder
+        self.display = display
+        self.saved = False  # what was learned, at the end
+        self._episodes = EpisodeStatistics()
+        self._averages = Averages()
+        self._wall_seconds = 0.0
+        self._logged_steps = 0
+        self._newest_batch: Trajectory | None = None
+        self._reported: set[str] = set()  # damaged checkpoints that the user knows of
+        self._profiler = Profiler(folder.profile, profiled_updates, display.note)
+        self._metrics_outage = Outage("metrics cannot be written", display.note)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same run; UserError if it holds something else."""
+        checkpoint.load_weights(self.system.agent)
+        state = checkpoint.load_trainer()
+        try:
+            self.load_state_dict(state)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"checkpoint: {checkpoint.folder} holds no state of such a run: {error!r}") from None
+
+    def run(self) -> None:
+        """Train until total_steps or until the system is stopped; save a checkpoint at the end either way.
+
+        Raises:
+            ActorFailure: actors fail over and over. A checkpoint is saved first.
+            Diverged: the weights are useless. They are never saved: the newest checkpoint is from before.
+            Stuck: gradients are not finite any more. The weights are saved, and the batch beside them.
+        """
+        self._logged_steps = self.system.learner.agent_steps
+        with MetricsLog(self.folder.metrics_file, self.folder.tensorboard, self._logged_steps) as log, self.system:
+            saver = Saver(partial(self._save, log), 60 * self.config.checkpoint.minutes, self.display.note)
+            try:
+                self._train(log, saver)
+            except Stuck as error:
+                dumped = self._dump(error.batch)
+                message = f"{error}; the weights are those from before them, and the newest batch {dumped}"
+                raise Stuck(message, error.batch) from None
+            finally:
+                if not isinstance(sys.exception(), Diverged):
+                    self._save_at_the_end(saver)
+
+    def _train(self, log: MetricsLog, saver: Saver) -> None:
+        meter, line = Meter(self.system), Timer(self.config.log_seconds)
+        for update in self.system:
+            self._note(update)
+            if line.due():
+                self._write_line(log, meter)
+            saver.save_if_due()
+            self.display.advance(update.agent_steps)
+        self._write_line(log, meter)
+        self._profiler.finish()
+
+    def _note(self, update: Update) -> None:
+        self._newest_batch = update.batch
+        self._averages.add(update.metrics)
+        self._episodes.add(update.episodes)
+        self._profiler.step()
+        for failure in update.failures:
+            reason = str(failure).partition("\n")[0]
+            self.display.note(f"an actor process {reason}; it was replaced, and its unfinished unroll dropped")
+
+    def _write_line(self, log: MetricsLog, meter: Meter) -> None:
+        learner = self.system.learner
+        steps = learner.agent_steps
+        if steps == self._logged_steps:  # no step is recorded twice
+            return
+        self._logged_steps = steps
+        seconds, speed = meter.read()
+        self._wall_seconds += seconds
+        gpu_bytes = machine.gpu_memory(self.system.device)
+        line: dict[str, float | None] = {
+            "agent_steps": steps,
+            "frames": steps * self.config.env.spec().frames_per_step,
+            "wall_seconds": self._wall_seconds,
+            "updates": learner.version,
+            "learning_rate": learner.learning_rate,
+            **self._episodes.metrics(),
+            **self._averages.take(),
+            **speed,
+            "gpu_memory_megabytes": None if gpu_bytes is None else gpu_bytes / 1e6,
+        }
+        self._metrics_outage.attempt(partial(log.write, line))
+        self.display.update(line)
+
+    def _save(self, log: MetricsLog) -> None:
+        if self._newest_batch is not None:
+            check_agent(self.system.agent, self._newest_batch)
+        size, sha256 = log.position()
+        manifest = Manifest(
+            agent_steps=self.system.learner.agent_steps,
+            updates=self.system.learner.version,
+            games=self._episodes.count,
+            return_mean=self._episodes.return_mean,
+            metrics_bytes=size,
+            metrics_sha256=sha256,
+        )
+        self.folder.checkpoints.save(self.system.agent, self.state_dict(), manifest)
+        for problem in self.folder.checkpoints.prune(self.config.checkpoint.keep):
+            if problem not in self._reported:
+                self._reported.add(problem)
+                self.display.note(f"{problem}; it is left as it is")
+
+    def _save_at_the_end(self, saver: Saver) -> None:
+        self.saved = saver.save_at_the_end(self.system)
+        if not self.saved:
+            since, now = max(self.folder.checkpoints.steps(), default=0), self.system.learner.agent_steps
+            self.display.note(f"not saved: what was learned from agent step {since:,} to {now:,} is lost")
+
+    def _dump(self, batch: Trajectory) -> str:
+        """Keep a batch; say where it is, or why it could not be kept."""
+        try:
+            return f"is in {self.folder.dump_batch(batch, self.system.learner.agent_steps)}"
+        except OSError as error:
+            return f"cannot be written: {error.strerror or error}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside the weights; tensors and plain values only."""
+        episodes, seconds = self._episodes.state_dict(), self._wall_seconds
+        return {**self.system.state_dict(), "games": episodes, "wall_seconds": seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state written by `state_dict`."""
+        self.system.load_state_dict(state)
+        self._episodes.load_state_dict(state["games"])
+        self._wall_seconds = float(state["wall_seconds"])
