@@ -206,8 +206,12 @@ def _section_class(section: str, names: dict[str, str]) -> type[Any]:
 
 
 def _add_options(parser: ArgumentParser, section: str | None, owner: type[Any], name: str | None = None) -> None:
-    doc = docstring_parser.parse_from_object(owner)
-    help_of = {param.arg_name: (param.description or "").replace("\n", " ").replace("%", "%%") for param in doc.params}
+    documented = [
+        docstring_parser.parse_from_object(each) for each in owner.__mro__[::-1] if dataclasses.is_dataclass(each)
+    ]
+    doc = documented[-1]  # a class documents its own fields only
+    described = {param.arg_name: param.description or "" for each in documented for param in each.params}
+    help_of = {name: text.replace("\n", " ").replace("%", "%%") for name, text in described.items()}
     group: Any = parser
     if section:
         group = parser.add_argument_group(f"{section} {name or ''}".strip(), doc.short_description)

@@ -10,6 +10,7 @@ import yaml
 from rfwp.models.cores import lstm, rdn
 from rfwp.models.encoders import impala, shallow
 from rfwp.runners import components
+from rfwp.runners.cli import main
 from rfwp.runners.config import to_dict
 from rfwp.runners.config_file import read_config_file
 from rfwp.runners.errors import UserError
@@ -204,3 +205,12 @@ def test_a_file_that_is_no_config_is_refused(config_file, text):
 def test_what_belongs_on_the_command_line_is_refused_in_a_file(config_file, key):
     with pytest.raises(UserError, match=f"{key}: got 'paper'.*only on the command line"):
         read_config_file(config_file(f"{key}: paper\n"))
+
+
+@pytest.mark.parametrize("words", ["", "--core delta_mlp", "--core lstm", "--env recall --encoder flat"])
+def test_every_setting_has_a_help_text(words, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", *words.split(), "--help"])
+    entries = re.split(r"\n  (?=-)", capsys.readouterr().out.partition("\n\n")[2])[1:]
+    bare = [entry for entry in entries if len(entry.split("(type: ")[0].split()) < 4]
+    assert bare == []

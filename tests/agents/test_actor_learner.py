@@ -1,0 +1,109 @@
+"""The actor-learner system as a library: a loop of one's own, without a run folder, a terminal or a command line."""
+
+import copy
+import multiprocessing
+import threading
+
+import pytest
+import torch
+
+from rfwp.agents.actor_learner import ActorLearner
+from rfwp.agents.actor_pool import ActorsConfig
+from rfwp.agents.config import ActorLearnerConfig
+from rfwp.agents.learner import Learner, LearnerConfig
+from rfwp.envs.worlds import delayed_cue
+from rfwp.models.cores import gru
+from rfwp.models.encoders import flat, nature
+
+CONFIG = ActorLearnerConfig(
+    env=delayed_cue.Config(),
+    encoder=flat.Config(8),
+    core=gru.Config(hidden_size=8),
+    learner=LearnerConfig(unroll_length=5, batch_size=4),
+    actors=ActorsConfig(games=8, processes=2),
+    total_steps=200,
+    device="cpu",
+)
+SYNC = ActorLearnerConfig(**{**vars(CONFIG), "sync": True})
+
+
+@pytest.mark.parametrize("config", [CONFIG, SYNC], ids=["background", "sync"])
+def test_updates_count_up_to_total_steps_and_bring_metrics_and_episodes(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ActorLearner(config) as system:
+        updates = list(system)
+    assert [update.version for update in updates] == list(range(1, 11))
+    assert [update.agent_steps for update in updates] == list(range(20, 201, 20))
+    assert all(update.metrics.keys() == config.objective.METRICS.keys() | Learner.METRICS.keys() for update in updates)
+    episodes = [episode for update in updates for episode in update.episodes]
+    assert len(episodes) >= 8 * (200 // 8 // (config.env.delay + 2) - 1)  # what the queue still holds is not counted
+    assert {episode.length for episode in episodes} == {config.env.delay + 2}
+    assert system.statistics.seconds > 0
+    assert multiprocessing.active_children() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("config", [CONFIG, SYNC], ids=["background", "sync"])
+def test_a_stop_from_another_thread_ends_the_iteration(config):
+    endless = ActorLearnerConfig(**{**vars(config), "total_steps": 10**9})
+    with ActorLearner(endless) as system:
+        for update in system:
+            if update.version == 2:
+                other = threading.Thread(target=system.stop)
+                other.start()
+                other.join()
+    assert system.stopped
+    assert not system.done
+    assert update.version == 2
+    assert multiprocessing.active_children() == []
+
+
+def test_a_stop_in_the_middle_of_an_unroll_cuts_the_wait_short(monkeypatch):
+    with ActorLearner(SYNC) as system:
+        wait = system._source._collector.pool.wait
+        monkeypatch.setattr(system._source._collector.pool, "wait", lambda group: [system.stop(), wait(group)][1])
+        assert list(system) == []
+
+
+def test_an_exception_in_the_loop_leaves_no_process_behind():
+    def fail():
+        with ActorLearner(CONFIG) as system:
+            for _ in system:
+                raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_system_taken_up_from_its_state_equals_the_one_that_went_on():
+    with ActorLearner(SYNC) as system:
+        batches = [update.batch for update in system]
+    systems = [ActorLearner(SYNC) for _ in range(2)]
+    for batch in batches[:5]:
+        systems[0].update(batch)
+    systems[1].agent.load_state_dict(systems[0].agent.state_dict())
+    systems[1].load_state_dict(copy.deepcopy(systems[0].state_dict()))
+    for batch in batches[5:]:
+        ours, theirs = (each.update(batch) for each in systems)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(map(torch.equal, *(each.agent.state_dict().values() for each in systems)))
+
+
+def test_iterating_before_entering_is_refused_with_the_way_to_do_it():
+    with pytest.raises(RuntimeError, match=r"with ActorLearner\(config\) as system"):
+        next(iter(ActorLearner(CONFIG)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "tpu"}, "device: got 'tpu'; allowed: auto, cpu, cuda"),
+        ({"encoder": nature.Config()}, "frame"),
+        ({"seed": -1}, "seed: got -1; allowed: "),
+        ({"total_steps": 0}, "total_steps: got 0; allowed: "),
+    ],
+)
+def test_what_does_not_fit_is_a_value_error_that_names_it(changes, message):
+    with pytest.raises(ValueError, match=message):
+        ActorLearner(ActorLearnerConfig(**{**vars(CONFIG), **changes}))
