@@ -6,7 +6,8 @@ from functools import cache
 
 import torch
 
-from rfwp.cuda.launch import HEAD_SIZES, runs_on
+from rfwp.cuda.launch import HEAD_SIZES
+from rfwp.cuda.launchers import runs_on
 
 
 def available(device_type: str, dtype: torch.dtype, head_size: int | None = None) -> bool:

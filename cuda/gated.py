@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.cuda.launch import TYPE_NAMES, Argument, launcher
+from rfwp.cuda.launch import TYPE_NAMES, Argument
+from rfwp.cuda.launchers import launcher
 
 SOURCE = "gated.cuh"
 THREADS = 256

@@ -1,8 +1,7 @@
-"""Starting kernels: what they are called, how their arguments are packed, and what runs them on which device."""
+"""Starting kernels: what a launcher is, what kernels are called, and how their arguments are packed."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -30,39 +29,6 @@ class Launcher(Protocol):
 
         Tensors go in as pointers, what is written to must be contiguous; ints are 32 bits wide; None is a null pointer.
         """
-
-
-_launchers: dict[str, Launcher] = {}
-
-
-def launcher(device: torch.device) -> Launcher:
-    """Give what runs kernels on a device; NotImplementedError where nothing does."""
-    if device.type == "cuda" and "cuda" not in _launchers:
-        from rfwp.cuda.driver import DriverLauncher  # needs packages that only GPU machines have
-
-        _launchers["cuda"] = DriverLauncher()
-    try:
-        return _launchers[device.type]
-    except KeyError:
-        raise NotImplementedError(f"fused kernels: got tensors on {device}; they run on CUDA devices") from None
-
-
-@contextmanager
-def running(device_type: str, launcher: Launcher) -> Iterator[None]:
-    """Let `launcher` run the kernels on devices of a type for a while: how tests run them on the CPU."""
-    before = _launchers.get(device_type)
-    _launchers[device_type] = launcher
-    try:
-        yield
-    finally:
-        del _launchers[device_type]
-        if before is not None:
-            _launchers[device_type] = before
-
-
-def runs_on(device_type: str) -> bool:
-    """Whether a launcher for that type of device has been set up."""
-    return device_type in _launchers
 
 
 class Packed:

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.cuda.launch import TYPE_NAMES, check_state, input_type, launcher
+from rfwp.cuda.launch import TYPE_NAMES, check_state, input_type
+from rfwp.cuda.launchers import launcher
 
 SOURCE = "rdn.cuh"
 

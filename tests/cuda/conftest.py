@@ -13,7 +13,8 @@ import torch
 from rfwp.cuda.available import available
 from rfwp.cuda.compiler import KERNELS
 from rfwp.cuda.driver import DriverLauncher
-from rfwp.cuda.launch import Argument, Packed, running
+from rfwp.cuda.launch import Argument, Packed
+from rfwp.cuda.launchers import running
 
 ON_CPU = Path(__file__).parent / "on_cpu"
 

@@ -19,7 +19,7 @@ torch.cuda.is_current_stream_capturing = lambda: capturing
 capturing = False
 
 from rfwp.cuda.driver import DriverLauncher, driver_version
-from rfwp.cuda.launch import running
+from rfwp.cuda.launchers import running
 launcher = DriverLauncher()
 """
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from rfwp.cuda.delta import _delta, delta, delta_act
 from rfwp.cuda.feedback import _feedback, feedback, feedback_act
 from rfwp.cuda.gated import _gru, _gru_backward, _lstm, _lstm_backward
-from rfwp.cuda.launch import running
+from rfwp.cuda.launchers import running
 from rfwp.cuda.rdn import _rdn, rdn, rdn_act
 
 T, B, H, D = 3, 2, 2, 16
