@@ -56,26 +56,10 @@ class _Arrivals(NamedTuple):
 class _Unroll:
     """A trajectory in the making, of one group of actors."""
 
-    def __init__(
-        self,
-        length: int,
-        games: int,
-        frame_shape: tuple[int, int, int],
-        actions: int,
-        state: State,
-        device: torch.device,
-    ) -> None:
-        self.fields = Trajectory(
-            frame=torch.empty(length + 1, games, *frame_shape, dtype=torch.uint8, device=device),
-            reward=torch.empty(length + 1, games, device=device),
-            reset=torch.empty(length + 1, games, dtype=torch.bool, device=device),
-            action=torch.empty(length, games, dtype=torch.int64, device=device),
-            behaviour=torch.empty(length, games, actions, device=device),
-            version=torch.empty(length, games, dtype=torch.int64, device=device),
-            state=state,
-        )
+    def __init__(self, fields: Trajectory) -> None:
+        self.fields = fields
         self.row = 0  # that the next frame goes to
-        self.state = state  # before that frame
+        self.state = fields.state  # before that frame
 
     @property
     def arrivals(self) -> _Arrivals:
@@ -198,10 +182,9 @@ class Collector:
         self.pool.act(group, action.cpu().numpy())
 
     def _begin(self, state: State) -> _Unroll:
-        spec = self.pool.spec
-        return _Unroll(
-            self.unroll_length, self.pool.games_per_group, spec.frame_shape, len(spec.action_names), state, self.device
-        )
+        spec, games = self.pool.spec, self.pool.games_per_group
+        num_actions = len(spec.action_names)
+        return _Unroll(Trajectory.empty(self.unroll_length, games, spec.frame_shape, num_actions, state, self.device))
 
     def _follow(self, previous: _Unroll) -> _Unroll:
         """The unroll that opens with the last row of the previous one."""

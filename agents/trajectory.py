@@ -30,6 +30,27 @@ class Trajectory(NamedTuple):
     version: Tensor  # int64   [T, B]      policy version that acted, in learner updates
     state: State  #         [B, ...]    core state before frame_0
 
+    @classmethod
+    def empty(
+        cls,
+        length: int,
+        games: int,
+        frame_shape: tuple[int, int, int],
+        num_actions: int,
+        state: State,
+        device: torch.device | str,
+    ) -> "Trajectory":
+        """Return an unroll of `length` agent steps that is yet to be written, but for its starting state."""
+        return cls(
+            frame=torch.empty(length + 1, games, *frame_shape, dtype=torch.uint8, device=device),
+            reward=torch.empty(length + 1, games, device=device),
+            reset=torch.empty(length + 1, games, dtype=torch.bool, device=device),
+            action=torch.empty(length, games, dtype=torch.int64, device=device),
+            behaviour=torch.empty(length, games, num_actions, device=device),
+            version=torch.empty(length, games, dtype=torch.int64, device=device),
+            state=state,
+        )
+
     @property
     def unroll_length(self) -> int:
         """T, in agent steps."""

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.runners.errors import UserError
 from rfwp.runners.files import flush_to_disk
 from rfwp.runners.manifest import MANIFEST, Manifest, manifest_bytes, read_manifest
 
-ENOUGH_GAMES = 100  # that the mean of a checkpoint called best is taken over
 WEIGHTS, TRAINER = "weights.safetensors", "trainer.pt"
 
 
@@ -86,7 +86,7 @@ class CheckpointStore:
         return sorted(int(name) for name in found if name.isdecimal())
 
     def find(self, which: str) -> Checkpoint:
-        """The checkpoint called `best` (highest return over its last 100 games), `last`, or by its agent steps."""
+        """Return the checkpoint called `best` (by the return of its RECENT_EPISODES), `last`, or by its agent steps."""
         steps = self.steps()
         if not steps:
             raise Absent(f"checkpoint: there is none in {str(self.folder)!r} yet")
@@ -204,7 +204,7 @@ def _as_torch(values: dict[str, Any]) -> bytes:
 
 def _merit(checkpoint: Checkpoint) -> tuple[float, int]:
     score = checkpoint.manifest.return_mean
-    few = checkpoint.manifest.games < ENOUGH_GAMES  # a lucky first game is no merit
+    few = checkpoint.manifest.games < RECENT_EPISODES  # a lucky first game is no merit
     return (float("-inf") if score is None or few else score, checkpoint.manifest.agent_steps)
 
 

@@ -27,23 +27,35 @@ Reinforcement learning for agents with memory.
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code.
 
-    0: done; 1: a run failed, or something was left out and named; 2: a mistake of the user's; 130, 143: ended by
-    Ctrl-C, SIGTERM; 141: the reader of the output has gone.
+    0: done; 1: a run failed, the system refused something, or something was left out and named; 2: a mistake in the
+    words; 130, 143: ended by Ctrl-C, SIGTERM; 141: the reader of the output has gone.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    program = " ".join(["rfwp", *words[:1]])
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"rfwp {words[0]}: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output has gone, as in `rfwp cores | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail too
+    except BrokenPipeError:  # as in `rfwp cores | head`
+        _drop_output()
         return 141
     except OSError as error:  # a disk that is full, a folder that may not be written, a name that is too long
-        print(f"rfwp {words[0]}: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        print(f"{program}: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        _drop_output()
+        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _drop_output() -> None:
+    """Discard what standard output cannot take, so that the flush at exit does not fail as well."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:

@@ -18,6 +18,8 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
+from rfwp.agents.metrics import RECENT_EPISODES
+
 Line = Mapping[str, float | None]  # metrics by name, as in metrics.jsonl
 
 
@@ -73,11 +75,11 @@ class PlainLines:
         if line is None:
             return
         self._last = time.monotonic()
-        steps = int(line["agent_steps"] or 0)
+        steps, games = int(line["agent_steps"] or 0), int(line["games"] or 0)
         self._console.print(
-            f"{steps:,} steps ({steps / self._total_steps:.0%})  {number(line['frames'])} frames  "
+            f"{steps:,} steps ({min(1.0, steps / self._total_steps):.0%})  {number(line['frames'])} frames  "
             f"{number(line['steps_per_second'])} steps/s  return {number(line['return_mean'], 2)} "
-            f"(last 100 of {number(line['games'])} games)  lag {number(line['policy_lag'], 1)}  "
+            f"(last {min(games, RECENT_EPISODES)} of {games:,} games)  lag {number(line['policy_lag'], 1)}  "
             f"to go {remaining(line, self._total_steps)}",
             soft_wrap=True,
             highlight=False,
@@ -120,7 +122,7 @@ class Dashboard:
             table.add_column(ratio=1)
         get = self._line.get
         cells = [
-            ("return (last 100 games)", number(get("return_mean"), 2)),
+            (f"return (last {RECENT_EPISODES} games)", number(get("return_mean"), 2)),
             ("highest of those", number(get("return_max"), 0)),
             ("games ended", number(get("games"))),
             ("game length, steps", number(get("length_mean"))),

@@ -1,7 +1,6 @@
 """What a run takes: memory predicted before it starts, and named where it was not enough."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rfwp.agents import slab
+from rfwp.agents.trajectory import Trajectory
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import machine
 from rfwp.runners.components import name_of
@@ -18,15 +18,17 @@ from rfwp.runners.errors import UserError
 
 def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, device: torch.device) -> int:
     """Bytes on the device that a run needs; UserError if they, or the slabs in shared memory, do not fit."""
-    shape = config.env.spec().frame_shape
+    spec = config.env.spec()
+    shape, num_actions = spec.frame_shape, len(spec.action_names)
     games, batch, length = config.actors.games, config.learner.batch_size, config.learner.unroll_length
     shared = num_processes * slab.num_bytes(games // num_processes, shape)
     frames = f"{games} games with frames of {'x'.join(map(str, shape))}"
     machine.check_shared_memory(shared, f"actors.games: {frames}")
     # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
     unrolls = games * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
-    needed = int((length + 1) * unrolls * math.prod(shape)) + batch * unroll_bytes(agent, shape, length + 1)
-    needed += 5 * num_bytes(agent.parameters())
+    unroll = Trajectory.empty(length, 1, shape, num_actions, agent.initial_state(1, "meta"), "meta")
+    needed = int(unrolls * num_bytes([*unroll[:-1], *unroll.state])) + batch * unroll_bytes(agent, shape, length + 1)
+    needed += 5 * num_bytes(agent.parameters())  # weights, gradients, mean squares, those that act and those published
     sizes = (
         f"actors.games, learner.batch_size, learner.unroll_length: {frames}, {batch} unrolls of {length} steps,"
         f" core {name_of(config.core)}"

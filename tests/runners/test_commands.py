@@ -2,20 +2,23 @@
 
 import json
 import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
+from rfwp.agents.actor_learner import ActorLearner
 from rfwp.runners import machine, run_folder
 from rfwp.runners.cli import main
 from rfwp.runners.display import Dashboard, PlainLines, open_display
 from rfwp.runners.errors import UserError
+from rfwp.runners.machine import own_command
 from rfwp.runners.metrics import METRICS
 from rfwp.runners.options import config_from_words
 from rfwp.runners.run_folder import RunFolder, create_run_folder
-from rfwp.runners.train import Trainer
 
 TRAIN = "train --env delayed_cue --final_games 0 --encoder.size 8 --learner.batch_size 4 --actors.games 8".split()
 
@@ -196,6 +199,14 @@ def test_wrong_commands_end_with_2(words, capsys):
     assert main(words) == 2
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("words", [[], ["cores"]])
+def test_output_that_cannot_be_written_is_one_line_and_no_mistake_of_the_users(words):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(own_command(*words), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (result.stderr, result.returncode) == (f"{' '.join(['rfwp', *words])}: output: No space left on device\n", 1)
+
+
 def test_too_little_shared_memory_is_said_with_the_sizes(monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(64, 0, 1_000_000))
     with pytest.raises(UserError, match=r"48 games need 2 MB of shared memory, but /dev/shm has 1 MB free"):
@@ -235,22 +246,29 @@ def test_weights_that_are_not_finite_end_the_run_and_are_not_saved(tmp_path, cap
 
 
 def test_another_type_of_device_begins_new_random_numbers(run):
-    trainer = Trainer(RunFolder(run).read_config())
-    state = trainer.state_dict() | {"device": "cuda", "sampling": torch.zeros(16, dtype=torch.uint8)}
-    trainer.load_state_dict(state)
+    system = ActorLearner(RunFolder(run).read_config())
+    system.load_state_dict(system.state_dict() | {"device": "cuda", "sampling": torch.zeros(16, dtype=torch.uint8)})
 
 
 LINE = dict.fromkeys(METRICS) | {"agent_steps": 500.0, "frames": 2000.0, "steps_per_second": 100.0, "return_mean": 1.5}
 
 
-def test_a_pipe_gets_plain_lines(capsys):
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({"games": 40}, "500 steps (50%)"),
+        ({"games": 40}, "(last 40 of 40 games)"),
+        ({"games": 4000}, "(last 100 of 4,000 games)"),
+        ({"games": 40}, "to go 0:00:05"),
+        ({"agent_steps": 1280.0}, "1,280 steps (100%)"),  # a run ends with the batch that reaches its last step
+    ],
+)
+def test_a_pipe_gets_plain_lines(capsys, facts, shown):
     with open_display("run", 1000, Console(force_terminal=False, width=200)) as display:
         assert isinstance(display, PlainLines)
-        display.update(LINE)
-    shown = capsys.readouterr().out
-    assert "500 steps (50%)" in shown
-    assert "to go 0:00:05" in shown
-    assert "\x1b" not in shown
+        display.update(LINE | facts)
+    assert shown in (printed := capsys.readouterr().out)
+    assert "\x1b" not in printed
 
 
 def test_a_terminal_gets_a_dashboard(capsys):
