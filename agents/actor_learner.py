@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rfwp.agents import host
 from rfwp.agents.actor_pool import ActorFailure, ActorPool, Cancelled
+from rfwp.agents.actor_process import end_if_this_is_an_actor
 from rfwp.agents.collector import Collected, Collector, CollectorStatistics
 from rfwp.agents.config import ActorLearnerConfig
 from rfwp.agents.device import pick_device
@@ -56,6 +57,7 @@ class ActorLearner:
 
     def __init__(self, config: ActorLearnerConfig) -> None:
         """Build agent and learner, and start nothing. ValueError for a device or an encoder that does not fit."""
+        end_if_this_is_an_actor()
         self.config = config
         self.device = pick_device(config.device)
         self.num_processes = config.actors.num_processes(host.cores())

@@ -85,7 +85,7 @@ class Actor:
             target=actor_process.run_actor,
             args=(theirs, memory, world, num_envs, seed),
             daemon=True,
-            name=f"actor-{seed}",
+            name=actor_process.NAME,
         )
         with _signals_blocked():
             self._process.start()
@@ -120,6 +120,11 @@ class Actor:
         except (EOFError, OSError):
             self._process.join(timeout=1)
             code = self._process.exitcode
+            if code == actor_process.UNGUARDED:
+                raise RuntimeError(
+                    "actor processes import the script that starts them: put what trains under"
+                    ' `if __name__ == "__main__":`'
+                ) from None
             raise ActorFailure(f"ended with exit code {code}", crashed=code != -signal.SIGKILL) from None
         if message.startswith(actor_process.FAILED):
             trace = message[len(actor_process.FAILED) :].decode().rstrip()
@@ -149,6 +154,7 @@ class ActorPool:
 
     def __init__(self, config: ActorsConfig, world: WorldConfig, num_processes: int, seed: Sequence[int]) -> None:
         """`seed` may be several numbers: pools with different ones play games that have nothing in common."""
+        actor_process.end_if_this_is_an_actor()
         self.config = config
         self.world = world
         self.spec = world.spec()

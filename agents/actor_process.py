@@ -15,6 +15,17 @@ from rfwp.envs.world import Step, WorldConfig
 STEP = b"step"  # main process -> actor: the actions are in the slab
 READY = b"ready"  # actor -> main process: the slab holds the next step
 FAILED = b"failed"  # actor -> main process: followed by a traceback
+NAME = "rfwp actor"  # of the process, as multiprocessing knows it
+UNGUARDED = 77  # exit code of an actor that would start actors itself
+
+
+def end_if_this_is_an_actor() -> None:
+    """End the process if it is an actor that is still importing the main script, which starts a training.
+
+    Without an `if __name__ == "__main__":` around it, every actor would begin that training again.
+    """
+    if multiprocessing.current_process().name == NAME:
+        os._exit(UNGUARDED)
 
 
 def run_actor(connection: Connection, memory: Any, world_config: WorldConfig, num_envs: int, seed: int) -> None:

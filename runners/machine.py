@@ -66,7 +66,7 @@ def child_setup(own_cores: Sequence[int]) -> Callable[[], None]:
 
 def own_command(*words: str) -> list[str]:
     """`rfwp` with these words, by this Python; -P: not from a folder called rfwp that lies where it is started."""
-    return [sys.executable, "-P", "-m", "rfwp.runners.cli", *words]
+    return [sys.executable, "-P", "-m", "rfwp", *words]
 
 
 def gpus() -> list[str]:

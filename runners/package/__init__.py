@@ -1,0 +1,11 @@
+"""Reinforcement learning for agents with memory."""
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+# In an editable install, setuptools finds every folder of the checkout but cuda/, which has no __init__.py because
+# NVIDIA's packages live in a namespace of that name. Python finds it when the checkout itself is searched.
+_CHECKOUT = Path(__file__).parents[2]
+if (_CHECKOUT / "cuda" / "kernels").is_dir():
+    __path__.append(str(_CHECKOUT))

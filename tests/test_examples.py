@@ -1,0 +1,48 @@
+"""Every example runs as it stands, and shows what it is there to show."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(script: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, timeout=600)
+
+
+def shortened(name: str, target: Path, **values: str) -> Path:
+    """An example with other numbers, so that it is done soon."""
+    text = (EXAMPLES / name).read_text()
+    for setting, value in values.items():
+        text, found = re.subn(rf"\b{setting}=[\w.]+", f"{setting}={value}", text)
+        assert found == 1, setting
+    script = target / name
+    script.write_text(text)
+    return script
+
+
+def test_training_from_python_prints_a_line_now_and_then(tmp_path):
+    result = run(shortened("train_from_python.py", tmp_path, total_steps="26_000"))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.fullmatch(r"(\d[\d,]* steps: return [\d.]+, entropy [\d.]+ nats\n){2}", result.stdout)
+
+
+def test_a_script_without_a_guard_is_told_so_and_trains_once(tmp_path):
+    script = shortened("train_from_python.py", tmp_path, total_steps="26_000")
+    script.write_text(script.read_text().replace('if __name__ == "__main__":', "if True:"))
+    result = run(script)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1] == (
+        "RuntimeError: actor processes import the script that starts them:"
+        ' put what trains under `if __name__ == "__main__":`'
+    )
+    assert result.stderr.count("Traceback") == 1
+
+
+def test_a_core_learns_inside_a_model_of_ones_own():
+    result = run(EXAMPLES / "core_in_your_model.py")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert int(re.findall(r"(\d+)% correct", result.stdout)[-1]) > 90
