@@ -132,9 +132,9 @@ def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
         ("--policy best", "policy: got best; allowed: sampled, greedy"),
         ("--checkpoint 77", "checkpoint: got '77'; allowed: best, last, "),
         ("--score points", "score: got points; allowed: game, life, both"),
-        ("--score both", "score: got both; allowed: game"),
-        ("--protocol dqn", "protocol: got dqn, but delayed_cue is no Atari game"),
-        ("--protocol atari", "protocol: got atari; allowed: dqn, machado"),
+        ("--score both", "score: got both; allowed: game, because delayed_cue has no lives"),
+        ("--video", "video: delayed_cue has no renderer, so there is nothing to film"),
+        ("--protocol dqn", "protocol: got 'dqn'; allowed: none, because delayed_cue has no protocols"),
         ("--drop_negative", "drop_negative: only lives are dropped; add --score life"),
         ("--device gpu9", "device: got 'gpu9'; allowed: "),
     ],
@@ -219,7 +219,7 @@ def test_several_runs_stand_in_one_table_with_reference_scores_and_aggregates(ru
 
 def line(game: str, steps: int, score: float, words: str = "") -> Line:
     config = build_config(parse_train(f"--preset cpu --env.game {game} --core gru {words}".split(), {}))
-    games = Evaluation(game, "dqn", "sampled", "game", 0, steps, 4 * steps, [Episode(score, 9)])
+    games = Evaluation(config.env, "sampled", "game", 0, steps, 4 * steps, [Episode(score, 9)])
     return Line(f"{game}-{steps}", config, games, None)
 
 
@@ -249,6 +249,20 @@ def test_mixed_protocols_are_refused_unless_asked_for_and_then_marked(runs, caps
     assert "protocol" in shown
     assert "machado" in shown
     assert "human-normalised over" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--protocol atari", "protocol: got 'atari'; allowed: dqn, machado"),
+        ("--score life", "allowed: game, because a lost life ends no episode under machado (under dqn it does)"),
+    ],
+)
+def test_a_run_by_another_protocol_is_told_what_it_can_do(runs, capsys, words, message):
+    assert main(["evaluate", str(runs / "sticky"), *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_another_protocol_is_played_with_the_actions_that_the_agent_knows(runs, capsys):
