@@ -61,7 +61,7 @@ class World(ABC):
 
 
 class Renderer(World):
-    """A world of one environment that can be seen; it plays what the first environment of `build(...)` plays."""
+    """A world of one environment with pictures; it plays what the first environment of `build(...)` plays."""
 
     num_envs = 1
     frames_per_second: int  # screens a second at the real speed of the game
@@ -72,7 +72,7 @@ class Renderer(World):
 
 
 class ScoreRange(NamedTuple):
-    """Two mean raw scores of full games that put the scores of unlike games on one scale."""
+    """Two mean raw scores of full games that put the scores of different games on one scale."""
 
     low: float  # 0 on that scale
     high: float  # 1 on that scale
@@ -86,20 +86,15 @@ class ScoreRange(NamedTuple):
 class WorldConfig(ABC):
     """Settings of one world; each module of `envs/worlds` holds a subclass named `Config`.
 
-    A subclass must define `title`, `spec` and `build`. All else says what the world can do, and defaults to nothing:
-    callers ask for a capability, never which world it is.
+    A subclass must define `title`, `spec` and `build`. Everything else describes what the world can do and has a
+    default: callers ask for a capability, never which world it is.
     """
 
     suite: ClassVar[str | None] = None
-    """Worlds that share presets, and whose scores may be averaged; None: with no other world."""
+    """Group of worlds that share presets and whose normalised scores may be averaged; None: in no group."""
 
     title_setting: ClassVar[str | None] = None
-    """Name of the setting that selects one of `titles()`; None where the world is a single game."""
-
-    @classmethod
-    def titles(cls) -> tuple[str, ...]:
-        """Give every title that `title_setting` can select."""
-        return ()
+    """Name of the setting that selects the title, in any spelling; None if the world is a single game."""
 
     @property
     @abstractmethod
@@ -116,7 +111,7 @@ class WorldConfig(ABC):
 
     @property
     def protocol(self) -> str | None:
-        """Name of the rules that scores are made by; scores of different protocols do not compare."""
+        """Name of the rules under which scores are made; scores of different protocols do not compare."""
         return None
 
     @property
@@ -125,7 +120,7 @@ class WorldConfig(ABC):
         return ()
 
     def under(self, protocol: str) -> "WorldConfig":
-        """The same game by another protocol, with the actions of this one; ValueError if it is not in `protocols`."""
+        """Return the same game under another protocol, with the same actions; ValueError if not in `protocols`."""
         raise ValueError(f"protocol: got {protocol!r}; allowed: none, because {self.title} has no protocols")
 
     @property
@@ -135,22 +130,22 @@ class WorldConfig(ABC):
 
     @property
     def renderer(self) -> Callable[[], Renderer] | None:
-        """A function that opens a renderer of this world; None where there is nothing to see."""
+        """Function that opens a renderer of this world; None if there is nothing to see. Asking costs nothing."""
         return None
 
     @property
     def score_range(self) -> ScoreRange | None:
-        """Scores that count as 0 and 1 where scores of several games are taken together."""
+        """Scores that normalise to 0 and 1; None if there are no such scores."""
         return None
 
     @property
     def reference_scores(self) -> Mapping[str, float]:
-        """Mean raw scores of full games to compare with, by title and in the order to show them in."""
+        """Mean raw scores of full games to compare with, by title, in the order to show them."""
         return {}
 
     @property
     def reference_sources(self) -> str:
-        """What the reference scores are and who published them, in a phrase."""
+        """What the reference scores are and who published them, as a phrase to print beside them."""
         return ""
 
 

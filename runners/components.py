@@ -32,7 +32,7 @@ def name_of(config: Any) -> str:
 
 
 def title_option(world: WorldConfig | type[WorldConfig]) -> str | None:
-    """The option that selects the title of a world, as in "env.game"; None where the world is a single game."""
+    """Return the option that selects the title of a world, as in "env.game"; None if it is a single game."""
     return f"env.{world.title_setting}" if world.title_setting else None
 
 

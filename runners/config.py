@@ -82,13 +82,13 @@ PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "cpu": _CPU, "toy": _TOY}
 
 
 class DefaultPresets(NamedTuple):
-    """Names of the presets that are taken unless another one is asked for."""
+    """Names of the presets that are used unless --preset names another."""
 
     on_gpu: str
     on_cpu: str
 
 
-# By the suite of the environment; None: of any other environment.
+# By the suite of the environment; None: for every other environment.
 DEFAULT_PRESETS = {"atari": DefaultPresets("paper", "cpu"), None: DefaultPresets("toy", "toy")}
 
 

@@ -26,7 +26,7 @@ class Contender:
 
     @property
     def protocol(self) -> str | None:
-        """That it has learned by, where its environment has protocols."""
+        """Protocol that it was trained under; None if its environment has none."""
         return self.config.env.protocol
 
 

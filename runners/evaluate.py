@@ -28,7 +28,7 @@ PATIENCE = 50  # negative lives that may be dropped for every one of a batch
 class Evaluation:
     """Scores of an agent, and how they were made."""
 
-    env: WorldConfig  # that was played
+    env: WorldConfig  # what was played
     policy: Policy
     score: Score  # full games, or single lives as the RFWP paper counts them
     seed: int
@@ -40,20 +40,20 @@ class Evaluation:
 
     @property
     def game(self) -> str:
-        """Title of what was played."""
+        """Title of the environment."""
         return self.env.title
 
     @property
     def protocol(self) -> str | None:
-        """That the scores were made by."""
+        """Protocol under which the scores were made; None if the environment has none."""
         return self.env.protocol
 
     @property
     def normalised(self) -> float | None:
-        """The mean score in percent of the score range; None for lives, and where there is no such range."""
+        """Mean score, normalised to 0 to 1 by the score range; None for lives or without a score range."""
         if self.score == "life" or self.env.score_range is None:
             return None
-        return 100 * self.env.score_range.normalise(fmean(self.scores))
+        return self.env.score_range.normalise(fmean(self.scores))
 
     @property
     def scores(self) -> list[float]:
@@ -82,7 +82,7 @@ class Evaluation:
             "max": max(scores),
             **(means if self.score == "life" else {}),
             "length_mean": fmean(game.length for game in self.games),
-            "human_normalised": self.normalised,
+            "human_normalised": None if self.normalised is None else 100 * self.normalised,
             "returns": scores,
             "lengths": [game.length for game in self.games],
         }

@@ -113,7 +113,7 @@ def peek(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def default_preset(world: str | None, device: str | None) -> str:
-    """The name of the preset for a world (by default DEFAULT_ENV) on a device (by default the best of this machine)."""
+    """Return the preset's name for a world (default: DEFAULT_ENV) on a device (default: the best of this machine)."""
     suite = components.config_class("env", world or DEFAULT_ENV).suite
     presets = DEFAULT_PRESETS.get(suite, DEFAULT_PRESETS[None])
     return presets.on_gpu if torch.cuda.is_available() and device != "cpu" else presets.on_cpu

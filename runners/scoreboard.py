@@ -189,7 +189,7 @@ def _aggregate_suite(lines: Sequence[Line]) -> list[str]:
         by_game: dict[str, list[float]] = defaultdict(list)
         for line in members:
             if line.games and line.games.normalised is not None:
-                by_game[line.games.game].append(line.games.normalised)
+                by_game[line.games.game].append(100 * line.games.normalised)
         if len(by_game) > 1 and not _unlike(members):
             strata = [np.array(scores) for scores in by_game.values()]
             values = ", ".join(

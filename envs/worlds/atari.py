@@ -75,10 +75,6 @@ class Config(WorldConfig):
         check(self.actions in ("minimal", "full", None), "actions", self.actions, "minimal, full, null")
         check(1 <= self.max_frames < 2**31, "max_frames", self.max_frames, f"1 to {2**31 - 1}")
 
-    @classmethod
-    def titles(cls) -> tuple[str, ...]:
-        return tuple(GAMES)
-
     @property
     def title(self) -> str:
         return self.game

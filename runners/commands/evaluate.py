@@ -167,7 +167,7 @@ def _check(values: Namespace, config: TrainConfig) -> None:
 def _why_no_lives(env: WorldConfig) -> str:
     elsewhere = [protocol for protocol in env.protocols if env.under(protocol).lives]
     if elsewhere:
-        return f"a lost life ends no episode under {env.protocol} (under {' and '.join(elsewhere)} it does)"
+        return f"a lost life does not end an episode under {env.protocol} (it does under {' and '.join(elsewhere)})"
     return f"{env.title} has no lives"
 
 

@@ -62,7 +62,7 @@ def _watch(player: Player, picture: Picture, steps: Iterator[Moment], episodes: 
 
 
 def _check(values: Namespace, config: TrainConfig) -> Callable[[], Renderer]:
-    """UserError for what cannot be done; gives what opens the game that is shown."""
+    """UserError for what cannot be done; else return the function that opens the renderer."""
     check_playing_options(values)
     if not SLOWEST <= values.speed <= FASTEST:
         raise UserError(f"speed: got {values.speed:g}; allowed: {SLOWEST:g} to {FASTEST:g}")

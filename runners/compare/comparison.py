@@ -1,10 +1,8 @@
 """A comparison: some games, cores and seeds, every combination of them trained for the same steps and scored alike."""
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,21 +136,24 @@ def make_comparison(
 
 
 def find_game(name: str) -> str:
-    """The usual spelling of a game, or the name of a world that is a single one; UserError for an unknown name."""
+    """Return the usual spelling of a game's name; UserError with the nearest names for an unknown one."""
     return _find_world(name)[1]
 
 
 def _find_world(name: str) -> tuple[str, str]:
-    """The world that a game in any spelling belongs to, and the usual spelling."""
+    """Return the world that a game belongs to and the usual spelling: its title, or the world's name if that is all."""
     worlds: dict[str, type[WorldConfig]] = {
         each: components.config_class("env", each) for each in components.names("env")
     }
-    if name in worlds and worlds[name].title_setting is None:
+    single = [world for world, owner in worlds.items() if owner.title_setting is None]
+    if name in single:
         return name, name
+    reasons = []
     for world, owner in worlds.items():
         if owner.title_setting is not None:
-            with suppress(ValueError):  # it has no game of that name
+            try:
                 return world, owner(**{owner.title_setting: name}).title
-    known = sorted(title for world, owner in worlds.items() for title in owner.titles() or (world,))
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    raise UserError(f"games: got {name!r}; {'nearest' if close else 'allowed'}: {', '.join(close or known)}")
+            except ValueError as error:
+                reasons.append(str(error).partition("; ")[2])  # without the name of the setting and its value
+    others = f"{', '.join(single)}{components.nearest(name, single)}"
+    raise UserError(f"games: got {name!r}; {'; or '.join([*reasons, others])}")

@@ -134,6 +134,6 @@ def _about_games(study: Study) -> Iterator[str]:
     if len(study.agents) > 1 and missing:
         tasks = sorted({result.task for result in missing})
         yield f"Not every agent has scores on {', '.join(tasks)}: comparisons over games leave them out."
-    others = [task for task in study.shared_tasks(study.agents, True) if task not in study.aggregated_tasks]
+    others = [task for task in study.shared_tasks(study.agents, normalised=True) if task not in study.aggregated_tasks]
     if study.aggregated_tasks and others:
         yield f"Aggregates are over one suite of environments: they leave out {', '.join(others)}."

@@ -48,7 +48,7 @@ def render(
         warnings=warnings,
         baseline=baseline,
         policy=study.policy,
-        normalised=study.normalised,
+        normalised=study.has_score_range,
         sources="; ".join(dict.fromkeys(run.env.reference_sources for run in study.runs if run.env.reference_sources)),
         several_agents=len(study.agents) > 1,
         shared=shared,

@@ -40,7 +40,7 @@ class Run:
     """One run: its settings, its record, its evaluations."""
 
     folder: Path
-    env: WorldConfig  # that it plays
+    env: WorldConfig  # built from the settings
     settings: dict[str, Any]  # as on the command line: "core.name", "learner.learning_rate", ...
     origin: dict[str, str]  # versions of code, packages and machine
     metrics: dict[str, Array]  # [lines] each, by the names of METRICS; NaN where nothing was recorded
@@ -56,12 +56,12 @@ class Run:
 
     @property
     def task(self) -> str:
-        """Title of what it plays."""
+        """Title of its environment."""
         return self.env.title
 
     @property
     def protocol(self) -> str | None:
-        """That it plays by, where its environment has protocols."""
+        """Protocol of its environment; None if it has none."""
         return self.env.protocol
 
     @property
@@ -90,7 +90,7 @@ class Run:
         return self.metrics[against][known], self.metrics["return_mean"][known]
 
     def normalised(self, score: float) -> float:
-        """A raw score with the score range of its environment as 0 to 1; NaN where there is none."""
+        """Return a raw score, normalised by the score range of its environment; NaN without a score range."""
         return self.env.score_range.normalise(score) if self.env.score_range else math.nan
 
     def final(self, policy: str) -> Final | None:
@@ -154,7 +154,7 @@ def read_run(folder: RunFolder) -> Run:
 
 
 def _build_env(settings: Values, path: Path) -> WorldConfig:
-    """The settings object of an environment from the plain values of a config.yaml."""
+    """Build the config of an environment from the values in a config.yaml; UserError that names the file."""
     owner: type[WorldConfig] = components.config_class("env", settings["name"])
     values = {name: value for name, value in settings.items() if name != "name"}
     for name in values.keys() - {each.name for each in dataclasses.fields(owner)}:

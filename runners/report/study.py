@@ -37,12 +37,12 @@ class Result(NamedTuple):
 
     @property
     def env(self) -> WorldConfig:
-        """What all its runs play."""
+        """Environment of the first run; the others differ in nothing that counts."""
         return self.runs[0].env
 
     @property
     def normalised(self) -> float:
-        """The mean score with the score range of its task as 0 to 1; NaN where there is none."""
+        """Mean score, normalised by the score range of its environment; NaN without a score range."""
         return self.runs[0].normalised(self.score.value)
 
 
@@ -69,7 +69,7 @@ class Study:
         return sorted({run.protocol for run in self.runs if run.protocol})
 
     @property
-    def normalised(self) -> bool:
+    def has_score_range(self) -> bool:
         """Whether any task has a score range."""
         return any(run.env.score_range for run in self.runs)
 
@@ -90,12 +90,12 @@ class Study:
 
     @cached_property
     def mixed_worlds(self) -> list[str]:
-        """Worlds of several games that were not all played by the same settings."""
+        """Worlds of several games whose runs differ in other environment settings than the game."""
         return sorted({run.world for run in self.runs if run.env.title_setting and self.variants[run.world]})
 
     @property
     def comparable(self) -> bool:
-        """Whether scores can be taken together over games."""
+        """Whether scores of different games may be averaged."""
         return not self.mixed_worlds
 
     def task_of(self, run: Run) -> str:
@@ -160,7 +160,7 @@ class Study:
 
     @cached_property
     def aggregated_tasks(self) -> list[str]:
-        """Tasks whose normalised scores are averaged: those of the suite in which all agents share the most."""
+        """Tasks whose normalised scores are averaged: those all agents share, of the suite with the most of them."""
         by_suite: dict[str, list[str]] = defaultdict(list)
         suites = {result.task: result.env.suite for result in self.results}
         for task in self.shared_tasks(self.agents, normalised=True) if self.comparable else ():
@@ -175,7 +175,7 @@ class Study:
         return [agent for agent in self.agents if repeated(self.strata(agent, tasks, normalised=False))]
 
     def strata(self, agent: str, tasks: Sequence[str], normalised: bool) -> Strata:
-        """The scores [runs] of an agent on each of these tasks, raw or with the score range of the task as 0 to 1."""
+        """The scores [runs] of an agent on each of these tasks, raw or normalised by the score range of the task."""
         found = []
         for task in tasks:
             result = self.result(task, agent)

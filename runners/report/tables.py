@@ -13,14 +13,14 @@ from rfwp.runners.report.statistics import AGGREGATES, Estimate
 from rfwp.runners.report.study import Result, Study, differing, show
 
 NAMED_ELSEWHERE = ("core.name", "seed")  # in the table of runs, and so is the game
-BESIDE = ("random", "human")  # reference scores that stand beside ours, where they are known
+BESIDE = ("random", "human")  # reference scores that get a column in the table by game
 
 
 def scores(study: Study) -> Table:
     """Final scores: a row for every agent on every task."""
     columns = ["task", "agent", "seeds", "agent steps", "score", "95 % low", "95 % high", "human, %", "from"]
     table = Table(columns, [_score_row(result, study.policy) for result in study.results])
-    return table if study.normalised else _without(table, "human, %")
+    return table if study.has_score_range else _without(table, "human, %")
 
 
 def _score_row(result: Result, policy: str) -> list[Cell]:
@@ -69,10 +69,8 @@ def score_text(result: Result | None) -> str | None:
 
 
 def references(study: Study) -> Table:
-    """What others have scored on these tasks; no rows where there is nothing, or where protocols are mixed."""
-    compared = [run for run in study.runs if run.env.reference_scores]
-    if len({run.protocol for run in compared}) > 1:
-        compared = []
+    """Reference scores of the tasks; no rows if there are none or if protocols are mixed."""
+    compared = [run for run in study.runs if run.env.reference_scores and len(study.protocols) <= 1]
     known = {run.task: run.env.reference_scores for run in sorted(compared, key=lambda run: run.task)}
     titles = list(dict.fromkeys(title for scores in known.values() for title in scores))
     rows: list[list[Cell]] = [[task, *map(scores.get, titles)] for task, scores in known.items()]
@@ -111,7 +109,7 @@ def runs(study: Study) -> Table:
     """One row a run, with its final score."""
     columns = ["run", "task", "agent", "seed", "agent steps", "hours", "score", "human, %", "from"]
     table = Table(columns, [_run_row(study, run) for run in study.runs])
-    return table if study.normalised else _without(table, "human, %")
+    return table if study.has_score_range else _without(table, "human, %")
 
 
 def _without(table: Table, column: str) -> Table:

@@ -223,7 +223,7 @@ def test_mixed_protocols_are_refused_unless_asked_for_and_then_marked(runs, caps
 def test_scores_are_taken_together_within_a_suite_only(monkeypatch):
     monkeypatch.setattr(recall.Config, "score_range", ScoreRange(1.0, 3.0))
     atari_lines, toy_line = [line("breakout", 9000, 30.5), line("pong", 9000, 14.6)], line("recall", 9000, 2.0)
-    assert toy_line.either.normalised == 50
+    assert toy_line.either.normalised == 0.5
     assert aggregate_lines([toy_line, *atari_lines]) == aggregate_lines(atari_lines) != []
 
 
@@ -231,7 +231,7 @@ def test_scores_are_taken_together_within_a_suite_only(monkeypatch):
     ("words", "message"),
     [
         ("--protocol atari", "protocol: got 'atari'; allowed: dqn, machado"),
-        ("--score life", "allowed: game, because a lost life ends no episode under machado (under dqn it does)"),
+        ("--score life", "because a lost life does not end an episode under machado (it does under dqn)"),
     ],
 )
 def test_a_run_by_another_protocol_is_told_what_it_can_do(runs, capsys, words, message):
