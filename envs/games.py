@@ -27,12 +27,6 @@ def resolve(name: str) -> str:
     raise ValueError(f"game: got {name!r}; {hint}")
 
 
-def human_normalised(game: str, score: float) -> float:
-    """Place a raw full-game score between random play, 0, and a human, 100. Accepts any spelling of the game."""
-    reference = GAMES[resolve(game)]
-    return 100 * (score - reference.random) / (reference.human - reference.random)
-
-
 def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name)
 

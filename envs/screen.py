@@ -7,18 +7,18 @@ import numpy as np
 from ale_py import Action, ALEInterface, LoggerMode
 from numpy.typing import NDArray
 
-from rfwp.envs.world import GameTracker, Step, World, check_actions
+from rfwp.envs.world import GameTracker, Renderer, Step, check_actions
 from rfwp.envs.worlds.atari import FRAME_SHAPE, FRAMES_PER_STEP, Config, game_seeds, rom_path
 
 
-class Screen(World):
-    """A world of one environment that plays what the first environment of `config.build(...)` plays.
+class Screen(Renderer):
+    """The renderer of Atari: it plays what the first environment of `config.build(...)` plays.
 
     Same seed, same actions: the same steps, bit for bit. The batched emulator can neither show colours nor be asked for
     the frames that it skips, hence this plain twin of it.
     """
 
-    num_envs = 1
+    frames_per_second = 60  # of an NTSC console, rounded
 
     def __init__(self, config: Config) -> None:
         ALEInterface.setLoggerMode(LoggerMode.Error)  # its banner

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ class Episodes(NamedTuple):
 @dataclass(frozen=True)
 class ToyConfig(WorldConfig):
     """A task in K pixels, each 0 or 255. An episode is a game; the file's name is the task's."""
+
+    suite: ClassVar[str] = "toy"
 
     @property
     @abstractmethod

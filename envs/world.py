@@ -1,9 +1,10 @@
 """What a world is: E environments stepped together, arrays in and arrays out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,9 +60,41 @@ class World(ABC):
         self.close()
 
 
+class Renderer(World):
+    """A world of one environment with pictures; it plays what the first environment of `build(...)` plays."""
+
+    num_envs = 1
+    frames_per_second: int  # screens a second at the real speed of the game
+
+    @abstractmethod
+    def screens(self) -> NDArray[np.uint8]:
+        """Give the RGB screens of the last agent step, [frames_per_step, H, W, 3]; after reset(), the opening one."""
+
+
+class ScoreRange(NamedTuple):
+    """Two mean raw scores of full games that put the scores of different games on one scale."""
+
+    low: float  # 0 on that scale
+    high: float  # 1 on that scale
+
+    def normalise(self, score: float) -> float:
+        """Map a raw score linearly, `low` to 0 and `high` to 1."""
+        return (score - self.low) / (self.high - self.low)
+
+
 @dataclass(frozen=True)
 class WorldConfig(ABC):
-    """Settings of one world; each module of `envs/worlds` holds a subclass named `Config`."""
+    """Settings of one world; each module of `envs/worlds` holds a subclass named `Config`.
+
+    A subclass must define `title`, `spec` and `build`. Everything else describes what the world can do and has a
+    default: callers ask for a capability, never which world it is.
+    """
+
+    suite: ClassVar[str | None] = None
+    """Group of worlds that share presets and whose normalised scores may be averaged; None: in no group."""
+
+    title_setting: ClassVar[str | None] = None
+    """Name of the setting that selects the title, in any spelling; None if the world is a single game."""
 
     @property
     @abstractmethod
@@ -75,6 +108,45 @@ class WorldConfig(ABC):
     @abstractmethod
     def build(self, num_envs: int, num_threads: int = 1) -> World:
         """Make the world, with `num_envs` environments stepped by `num_threads` threads."""
+
+    @property
+    def protocol(self) -> str | None:
+        """Name of the rules under which scores are made; scores of different protocols do not compare."""
+        return None
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Every protocol that `under` accepts."""
+        return ()
+
+    def under(self, protocol: str) -> "WorldConfig":
+        """Return the same game under another protocol, with the same actions; ValueError if not in `protocols`."""
+        raise ValueError(f"protocol: got {protocol!r}; allowed: none, because {self.title} has no protocols")
+
+    @property
+    def lives(self) -> bool:
+        """True if a lost life ends the learner episode but not the game, so that single lives can be scored."""
+        return False
+
+    @property
+    def renderer(self) -> Callable[[], Renderer] | None:
+        """Function that opens a renderer of this world; None if there is nothing to see. Asking costs nothing."""
+        return None
+
+    @property
+    def score_range(self) -> ScoreRange | None:
+        """Scores that normalise to 0 and 1; None if there are no such scores."""
+        return None
+
+    @property
+    def reference_scores(self) -> Mapping[str, float]:
+        """Mean raw scores of full games to compare with, by title, in the order to show them."""
+        return {}
+
+    @property
+    def reference_sources(self) -> str:
+        """What the reference scores are and who published them, as a phrase to print beside them."""
+        return ""
 
 
 class GameTracker:

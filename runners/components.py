@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
+from rfwp.envs.world import WorldConfig
 from rfwp.runners.errors import UserError
 
 PACKAGES = {"env": "rfwp.envs.worlds", "encoder": "rfwp.models.encoders", "core": "rfwp.models.cores"}
@@ -28,6 +29,11 @@ def config_class(kind: str, name: str) -> type[Any]:
 def name_of(config: Any) -> str:
     """The name of the component that a settings object belongs to."""
     return type(config).__module__.rpartition(".")[2]
+
+
+def title_option(world: WorldConfig | type[WorldConfig]) -> str | None:
+    """Return the option that selects the title of a world, as in "env.game"; None if it is a single game."""
+    return f"env.{world.title_setting}" if world.title_setting else None
 
 
 def description(kind: str, name: str) -> str:

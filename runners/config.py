@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rfwp.agents.config import ActorLearnerConfig
 from rfwp.runners import components
@@ -53,11 +53,13 @@ FINAL_SEED = 0
 # before the first step and would only be told of.
 FIXED = ("env", "encoder", "core", "seed", "initialisation")
 
+DEFAULT_ENV = "atari"
+
 # The published hyperparameters; the defaults of the settings classes, but for these.
-_PAPER = {"encoder": {"name": "impala"}, "core": {"name": "rdn"}, "env": {"name": "atari"}}
+_PAPER = {"encoder": {"name": "impala"}, "core": {"name": "rdn"}, "env": {"name": DEFAULT_ENV}}
 # Learns soon by the clock on two CPU cores; what little of it was measured is in results/first-light.
 _CPU = {
-    "env": {"name": "atari"},
+    "env": {"name": DEFAULT_ENV},
     "encoder": {"name": "shallow"},
     "core": {"name": "rdn"},
     "learner": {"unroll_length": 20, "batch_size": 16, "learning_rate": 3e-4},
@@ -77,6 +79,17 @@ _TOY = {
     "initialisation": "orthogonal",
 }
 PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "cpu": _CPU, "toy": _TOY}
+
+
+class DefaultPresets(NamedTuple):
+    """Names of the presets that are used unless --preset names another."""
+
+    on_gpu: str
+    on_cpu: str
+
+
+# By the suite of the environment; None: for every other environment.
+DEFAULT_PRESETS = {"atari": DefaultPresets("paper", "cpu"), None: DefaultPresets("toy", "toy")}
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

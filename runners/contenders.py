@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfwp.envs.worlds import atari
 from rfwp.runners.checkpoint import Checkpoint, CheckpointStore
 from rfwp.runners.config import TrainConfig
 from rfwp.runners.errors import UserError
@@ -27,8 +26,8 @@ class Contender:
 
     @property
     def protocol(self) -> str | None:
-        """That it has learned by; None for toy tasks."""
-        return self.config.env.protocol if isinstance(self.config.env, atari.Config) else None
+        """Protocol that it was trained under; None if its environment has none."""
+        return self.config.env.protocol
 
 
 def find_contenders(places: Sequence[Path], which: str) -> tuple[list[Contender], list[str]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median, pstdev
 from typing import Any, Literal
@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.agents.trajectory import Episode
-from rfwp.envs.games import human_normalised
 from rfwp.envs.world import World, WorldConfig
-from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.errors import UserError
 from rfwp.runners.files import write_whole
@@ -28,10 +26,9 @@ PATIENCE = 50  # negative lives that may be dropped for every one of a batch
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of an agent, and the protocol that they were made by."""
+    """Scores of an agent, and how they were made."""
 
-    game: str
-    protocol: str | None  # of Atari games
+    env: WorldConfig  # what was played
     policy: Policy
     score: Score  # full games, or single lives as the RFWP paper counts them
     seed: int
@@ -40,6 +37,23 @@ class Evaluation:
     games: list[Episode]  # (or lives), in the order of the environments that played them
     trained_protocol: str | None = None  # where the agent has learned by another one
     dropped: int = 0  # negative lives that were played and not counted
+
+    @property
+    def game(self) -> str:
+        """Title of the environment."""
+        return self.env.title
+
+    @property
+    def protocol(self) -> str | None:
+        """Protocol under which the scores were made; None if the environment has none."""
+        return self.env.protocol
+
+    @property
+    def normalised(self) -> float | None:
+        """Mean score, normalised to 0 to 1 by the score range; None for lives or without a score range."""
+        if self.score == "life" or self.env.score_range is None:
+            return None
+        return self.env.score_range.normalise(fmean(self.scores))
 
     @property
     def scores(self) -> list[float]:
@@ -55,18 +69,20 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """Everything as plain values."""
         scores = self.scores
-        lives, comparable = self.score == "life", self.protocol is not None and self.score == "game"
+        means = {"batch_means": self.batch_means, "deviation_of_means": pstdev(self.batch_means)}
         return {
-            **{name: value for name, value in asdict(self).items() if name != "games"},
+            "game": self.game,
+            "protocol": self.protocol,
+            **{name: value for name, value in vars(self).items() if name not in ("env", "games")},
             "episodes": len(scores),
             "mean": fmean(scores),
             "median": median(scores),
             "standard_deviation": pstdev(scores),
             "min": min(scores),
             "max": max(scores),
-            **({"batch_means": self.batch_means, "deviation_of_means": pstdev(self.batch_means)} if lives else {}),
+            **(means if self.score == "life" else {}),
             "length_mean": fmean(game.length for game in self.games),
-            "human_normalised": human_normalised(self.game, fmean(scores)) if comparable else None,
+            "human_normalised": None if self.normalised is None else 100 * self.normalised,
             "returns": scores,
             "lengths": [game.length for game in self.games],
         }
@@ -106,8 +122,7 @@ def evaluate(
     with config.build(len(quota), num_threads) as world:
         played = play(agent, world, quota, policy, score, seed, on_progress, counts=counts)
     return Evaluation(
-        game=config.title,
-        protocol=config.protocol if isinstance(config, atari.Config) else None,
+        env=config,
         policy=policy,
         score=score,
         seed=seed,

@@ -16,7 +16,7 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from rfwp.runners import components
-from rfwp.runners.config import COMPONENTS, PRESETS, SECTIONS, TrainConfig
+from rfwp.runners.config import COMPONENTS, DEFAULT_ENV, DEFAULT_PRESETS, PRESETS, SECTIONS, TrainConfig
 from rfwp.runners.config_file import Values, read_config_file
 from rfwp.runners.errors import UserError
 from rfwp.runners.parsing import make_parser, parse
@@ -113,10 +113,10 @@ def peek(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def default_preset(world: str | None, device: str | None) -> str:
-    """The name of the preset for a world (by default Atari) on a device (by default the best of this machine)."""
-    if world not in (None, "atari"):
-        return "toy"
-    return "paper" if torch.cuda.is_available() and device != "cpu" else "cpu"
+    """Return the preset's name for a world (default: DEFAULT_ENV) on a device (default: the best of this machine)."""
+    suite = components.config_class("env", world or DEFAULT_ENV).suite
+    presets = DEFAULT_PRESETS.get(suite, DEFAULT_PRESETS[None])
+    return presets.on_gpu if torch.cuda.is_available() and device != "cpu" else presets.on_cpu
 
 
 def _preset(name: str | None, world: str | None, device: str | None) -> Values:
@@ -191,7 +191,7 @@ def train_parser(names: dict[str, str], prog: str, add_own: Callable[[ArgumentPa
         "--preset",
         type=str | None,
         metavar="NAME",
-        help=f"one of {', '.join(PRESETS)}; default: paper on a GPU, cpu without, toy for toy tasks",
+        help=f"one of {', '.join(PRESETS)}; default for Atari: paper on a GPU, cpu without; else toy",
     )
     _add_options(parser, None, TrainConfig)
     for section in SECTIONS:

@@ -1,7 +1,7 @@
 """Shows an evaluation on the terminal: while it runs, and what came out."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rfwp.agents import host
-from rfwp.envs import published
-from rfwp.envs.games import GAMES
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.components import name_of
+from rfwp.runners.components import name_of, title_option
 from rfwp.runners.config import TrainConfig, differences
 from rfwp.runners.evaluate import BATCHES, Evaluation, Score, evaluate
 from rfwp.runners.play import Policy
@@ -75,16 +73,14 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
         ),
     )
     table.add_row("trained for", f"{result.agent_steps:,} agent steps ({result.frames:,} frames)")
-    if result.score == "game" and result.protocol:
-        table.add_row("for comparison", reference_line(result.game, result.protocol))
+    if result.score == "game" and result.env.reference_scores:
+        table.add_row("for comparison", reference_line(result.env.reference_scores))
     console.print(table)
 
 
-def reference_line(game: str, protocol: str) -> str:
-    """Random play, the human tester, and what has been published under this protocol, after 50M agent steps."""
-    known = {"random": GAMES[game].random, "human": GAMES[game].human}
-    known |= {f"{each.title} (50M)": published.scores(name)[game] for name, each in published.under(protocol).items()}
-    return "; ".join(f"{title} {score:,.1f}" for title, score in known.items())
+def reference_line(scores: Mapping[str, float]) -> str:
+    """Reference scores by their titles, in one line."""
+    return "; ".join(f"{title} {score:,.1f}" for title, score in scores.items())
 
 
 class Line(NamedTuple):
@@ -151,11 +147,10 @@ def _print_notes(lines: Sequence[Line], console: Console) -> None:
     """What the table was made by, reference scores, and scores over games."""
     notes = [_circumstances(line.games) for line in lines if line.games]
     notes += [_circumstances(line.lives) for line in lines if line.lives]
-    games = [line.games for line in lines if line.games and line.games.protocol]
-    places = sorted({(each.game, each.protocol or "") for each in games})
-    notes += [f"{game}, {protocol}: {reference_line(game, protocol)}." for game, protocol in places]
-    if len({protocol for _, protocol in places}) == 1 and len(places) > 1:
-        notes += aggregate_lines(lines)
+    games = [line.games for line in lines if line.games]
+    references = {", ".join(filter(None, (each.game, each.protocol))): each.env.reference_scores for each in games}
+    notes += [f"{place}: {reference_line(scores)}." for place, scores in sorted(references.items()) if scores]
+    notes += aggregate_lines(lines)
     for note in dict.fromkeys(notes):
         console.print(note, soft_wrap=True, markup=False, highlight=False)
 
@@ -170,19 +165,31 @@ def _circumstances(result: Evaluation) -> str:
 
 
 def aggregate_lines(lines: Sequence[Line]) -> list[str]:
-    """For each core the mean, median and interquartile mean of its human-normalised scores over games.
+    """For each core the mean, median and interquartile mean of its human-normalised scores over the games of a suite.
 
-    Only of runs that were trained for the same agent steps by the same settings; it is said where there are others.
+    Only where all games were played by one protocol, and only of runs that were trained for the same agent steps by the
+    same settings; it is said where there are others.
     """
+    by_suite: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        if line.games and line.games.env.suite and line.games.normalised is not None:
+            by_suite[line.games.env.suite].append(line)
+    return [said for members in by_suite.values() for said in _aggregate_suite(members)]
+
+
+def _aggregate_suite(lines: Sequence[Line]) -> list[str]:
+    places = {(line.either.game, line.either.protocol) for line in lines}
+    if len({protocol for _, protocol in places}) > 1 or len(places) < 2:
+        return []
     trained_alike: dict[tuple[str, int], list[Line]] = defaultdict(list)
     for line in lines:
-        if line.games and line.games.protocol:
-            trained_alike[line.core, line.games.agent_steps].append(line)
+        trained_alike[line.core, line.either.agent_steps].append(line)
     found = []
     for (core, steps), members in trained_alike.items():
         by_game: dict[str, list[float]] = defaultdict(list)
-        for game in (line.games for line in members if line.games):
-            by_game[game.game].append(game.summary()["human_normalised"])
+        for line in members:
+            if line.games and line.games.normalised is not None:
+                by_game[line.games.game].append(100 * line.games.normalised)
         if len(by_game) > 1 and not _unlike(members):
             strata = [np.array(scores) for scores in by_game.values()]
             values = ", ".join(
@@ -201,4 +208,5 @@ def aggregate_lines(lines: Sequence[Line]) -> list[str]:
 def _unlike(lines: Sequence[Line]) -> bool:
     """Whether runs differ in more than the game, and what bears on how long, how fast or where they ran."""
     names = (name for line in lines for name in differences(lines[0].config, line.config))
-    return any(name != "env.game" and not name.startswith(CIRCUMSTANCES) for name in names)
+    game = title_option(lines[0].config.env)
+    return any(name != game and not name.startswith(CIRCUMSTANCES) for name in names)

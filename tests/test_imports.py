@@ -47,6 +47,20 @@ def forbidden(folder: str, source: str) -> list[str]:
     return found
 
 
+# What agents and runners may not name: they ask an environment what it can do. The presets and the self-test of
+# `rfwp doctor` choose one.
+ENVIRONMENTS = {path.stem for path in (ROOT / "envs" / "worlds").glob("*.py")} | {"toy", "env.game", "env.protocol"}
+CHOOSING = ("runners/config.py", "runners/health.py")
+
+
+def environments_named(source: str) -> list[str]:
+    """Which environments a file knows, as `line: name`: by an import from `envs`, or by a string."""
+    imports = [(line, f"{name}.") for line, name in imported_names(source) if name.startswith("rfwp.envs")]
+    found = [f"{line}: {name}" for line, name in imports if not name.startswith("rfwp.envs.world.")]
+    constants = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    return [*found, *(f"{node.lineno}: {node.value}" for node in constants if node.value in ENVIRONMENTS)]
+
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -90,6 +104,30 @@ def test_an_import_against_the_arrows_is_found(folder: str, line: str) -> None:
 )
 def test_an_import_along_the_arrows_is_allowed(folder: str, line: str) -> None:
     assert forbidden(folder, line) == []
+
+
+def test_agents_and_runners_ask_what_an_environment_can_do_and_never_what_it_is() -> None:
+    callers = {name_of(path): path for path in SOURCES if path.relative_to(ROOT).parts[0] in ("agents", "runners")}
+    assert set(CHOOSING) <= set(callers)
+    found = {name: environments_named(path.read_text()) for name, path in callers.items() if name not in CHOOSING}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from rfwp.envs.worlds import atari",
+        "from rfwp.envs.worlds.recall import Config",
+        "import rfwp.envs.games",
+        "from rfwp.envs import published",
+        "lives = config.env.suite == 'atari'",
+        "small = world not in (None, 'toy')",
+        "game = settings['env.game']",
+    ],
+)
+def test_an_environment_that_is_named_is_found(line: str) -> None:
+    assert len(environments_named(line)) == 1
+    assert environments_named("from rfwp.envs.world import WorldConfig") == []
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=name_of)

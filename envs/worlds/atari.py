@@ -1,9 +1,10 @@
 """Atari 2600 games in batches, under a named protocol."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from ale_py import ALEInterface, LoggerMode, roms
@@ -11,8 +12,19 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rfwp.envs.games import resolve
-from rfwp.envs.world import GameTracker, Step, World, WorldConfig, WorldSpec, check, check_actions
+from rfwp.envs import published
+from rfwp.envs.games import GAMES, resolve
+from rfwp.envs.world import (
+    GameTracker,
+    Renderer,
+    ScoreRange,
+    Step,
+    World,
+    WorldConfig,
+    WorldSpec,
+    check,
+    check_actions,
+)
 
 FRAMES_PER_STEP = 4
 FRAME_SHAPE = (4, 84, 84)
@@ -40,6 +52,9 @@ class Config(WorldConfig):
 
     A game opens with its first frame four times.
     """
+
+    suite: ClassVar[str] = "atari"
+    title_setting: ClassVar[str] = "game"
 
     game: str = "breakout"
     """One of the 57 games, in any usual spelling; kept as snake_case."""
@@ -70,9 +85,44 @@ class Config(WorldConfig):
         rules = PROTOCOLS[self.protocol]
         return rules._replace(full_actions=self.actions == "full") if self.actions else rules
 
-    def under(self, protocol: Literal["dqn", "machado"]) -> "Config":
-        """The same game by another protocol, for an agent that keeps the actions it has learned to choose from."""
-        return replace(self, protocol=protocol, actions="full" if self.rules.full_actions else "minimal")
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        return tuple(PROTOCOLS)
+
+    def under(self, protocol: str) -> "Config":
+        settings: dict[str, Any] = {"protocol": protocol, "actions": "full" if self.rules.full_actions else "minimal"}
+        return replace(self, **settings)
+
+    @property
+    def lives(self) -> bool:
+        return self.rules.life_ends_episode
+
+    @property
+    def renderer(self) -> Callable[[], Renderer]:
+        from rfwp.envs.screen import Screen  # builds on this module, and loads OpenCV, which actors do without
+
+        return partial(Screen, self)
+
+    @property
+    def score_range(self) -> ScoreRange:
+        """Random play and the human tester."""
+        return ScoreRange(low=GAMES[self.game].random, high=GAMES[self.game].human)
+
+    @property
+    def reference_scores(self) -> Mapping[str, float]:
+        others = published.under(self.protocol)
+        return {
+            **GAMES[self.game]._asdict(),
+            **{f"{other.title} (50M)": published.scores(name)[self.game] for name, other in others.items()},
+        }
+
+    @property
+    def reference_sources(self) -> str:
+        sources = "; ".join(other.source for other in published.under(self.protocol).values())
+        return (
+            "random play and a professional tester (Wang et al. 2016), and published agents after 50 million agent"
+            f" steps under the same protocol: {sources}"
+        )
 
     def spec(self) -> WorldSpec:
         return WorldSpec(FRAME_SHAPE, _action_names(self.game, self.rules.full_actions), FRAMES_PER_STEP)

@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from rfwp.agents import host
+from rfwp.runners import components
 from rfwp.runners.compare.comparison import RECORD, Comparison, find_game, make_comparison, read_record
 from rfwp.runners.compare.display import SCORE_CELL, count_states, open_launcher_display, score_table
 from rfwp.runners.compare.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
@@ -23,7 +24,7 @@ OPTIONS = ("-h", "--help", "--games", "--cores", "--seeds", "--steps", "--out", 
 DEFAULT_SEEDS = 3
 # Options of `rfwp train` that a comparison sets itself, and what to write instead.
 INSTEAD = {
-    **dict.fromkeys(("env", "env.name", "env.game", "game"), "--games"),
+    **dict.fromkeys(("env", "env.name", "game"), "--games"),
     **dict.fromkeys(("core", "core.name"), "--cores"),
     "seed": "--seeds",
     "total_steps": "--steps",
@@ -107,9 +108,11 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         if word.startswith("--") or word in OPTIONS:
             side = ours if word.partition("=")[0] in OPTIONS else theirs
         side.append(word)
+    worlds = (components.config_class("env", name) for name in components.names("env"))
+    instead = INSTEAD | {components.title_option(world): "--games" for world in worlds}
     for name in (word.removeprefix("--").partition("=")[0] for word in theirs if word.startswith("--")):
-        if name in INSTEAD:
-            raise UserError(f"{name}: there is no such option in a comparison; write {INSTEAD[name]}")
+        if name in instead:
+            raise UserError(f"{name}: there is no such option in a comparison; write {instead[name]}")
     return ours, theirs
 
 

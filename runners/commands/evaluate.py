@@ -13,7 +13,6 @@ from rich.console import Console
 
 from rfwp.agents import host
 from rfwp.envs.world import WorldConfig
-from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners import machine
 from rfwp.runners.agent import build_agent
@@ -129,21 +128,22 @@ def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> Non
             print_evaluation(result, console)
 
 
-def _world(contender: Contender, protocol: Literal["dqn", "machado"] | None) -> WorldConfig:
+def _world(contender: Contender, protocol: str | None) -> WorldConfig:
     """The world that an agent is scored in: its own, or its game by another protocol."""
     env = contender.config.env
     if protocol is None or protocol == contender.protocol:
         return env
-    if not isinstance(env, atari.Config):
-        raise UserError(f"protocol: got {protocol}, but {env.title} is no Atari game; leave the option out")
-    return env.under(protocol)
+    try:
+        return env.under(protocol)
+    except ValueError as error:
+        raise UserError(f"{error} (in {contender.folder.path})") from None
 
 
 def _check_protocols(contenders: Sequence[Contender], worlds: Sequence[WorldConfig], mixed: bool) -> None:
     """UserError if scores of different protocols would stand side by side without having been asked for."""
     found: dict[str, str] = {}
     for contender, world in zip(contenders, worlds, strict=True):
-        if isinstance(world, atari.Config):
+        if world.protocol is not None:
             found.setdefault(world.protocol, str(contender.folder.path))
     if len(found) > 1 and not mixed:
         listed = ", ".join(f"{protocol} ({run})" for protocol, run in found.items())
@@ -155,26 +155,30 @@ def _check_protocols(contenders: Sequence[Contender], worlds: Sequence[WorldConf
 
 def _check(values: Namespace, config: TrainConfig) -> None:
     """UserError for what cannot be done, before any game is played."""
-    atari_env = config.env if isinstance(config.env, atari.Config) else None
     check_playing_options(values)
-    if "life" in KINDS[values.score] and not (atari_env and atari_env.rules.life_ends_episode):
-        raise UserError(
-            f"score: got {values.score}; allowed: game, for lost lives end no episode here (in protocol dqn they do)"
-        )
+    if "life" in KINDS[values.score] and not config.env.lives:
+        raise UserError(f"score: got {values.score}; allowed: game, because {_why_no_lives(config.env)}")
     if values.drop_negative and "life" not in KINDS[values.score]:
         raise UserError("drop_negative: only lives are dropped; add --score life")
-    _check_film(values, atari_env)
+    _check_film(values, config.env)
     check_writable(values.json)
 
 
-def _check_film(values: Namespace, atari_env: atari.Config | None) -> None:
+def _why_no_lives(env: WorldConfig) -> str:
+    elsewhere = [protocol for protocol in env.protocols if env.under(protocol).lives]
+    if elsewhere:
+        return f"a lost life does not end an episode under {env.protocol} (it does under {' and '.join(elsewhere)})"
+    return f"{env.title} has no lives"
+
+
+def _check_film(values: Namespace, env: WorldConfig) -> None:
     wanted = next((option for option in ("video", "gif") if values[option]), None)
     if wanted is None:
         for option in ("overlay", "film_seconds"):
             if values[option] is not None:
                 raise UserError(f"{option}: there is no film to apply it to; add --video or --gif")
-    elif atari_env is None:
-        raise UserError(f"{wanted}: this world has no screen to film; only Atari games have")
+    elif env.renderer is None:
+        raise UserError(f"{wanted}: {env.title} has no renderer, so there is nothing to film")
     elif values.film_seconds is not None and values.film_seconds <= 0:
         raise UserError(f"film_seconds: got {values.film_seconds:g}; allowed: a number above 0")
 
@@ -182,13 +186,13 @@ def _check_film(values: Namespace, atari_env: atari.Config | None) -> None:
 def _film(
     agent: ActorCritic, config: TrainConfig, folder: RunFolder, steps: int, values: Namespace, console: Console
 ) -> None:
-    assert isinstance(config.env, atari.Config)  # `_check_film` has seen to it
+    assert config.env.renderer is not None, "`_check_film` refuses to film it"
     name = f"step-{steps:012d}-{values.policy}-seed{values.seed}{'-memory' if values.overlay else ''}"
     suffixes = [suffix for suffix, wanted in ((".mp4", values.video), (".gif", values.gif)) if wanted]
     paths = [folder.videos / f"{name}{suffix}" for suffix in suffixes]
     picture = picture_of(values.overlay, agent, config, steps, values.policy)
     with console.status("filming a game ..."):
-        game = film(agent, config.env, paths, values.policy, values.seed, picture, values.film_seconds)
+        game = film(agent, config.env.renderer, paths, values.policy, values.seed, picture, values.film_seconds)
     what = f"a game that scored {game.score:g}" if game else f"the first {values.film_seconds:g} s of a game"
     for path in paths:
         size = machine.megabytes(path.stat().st_size)
@@ -220,14 +224,15 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--protocol",
-        type=Literal["dqn", "machado"] | None,
-        help="play by this protocol; default: the one of the run. The agent keeps the actions it knows",
+        type=str | None,
+        metavar="NAME",
+        help="play by this protocol (Atari: dqn, machado); default: the one of the run. The agent keeps its actions",
     )
     parser.add_argument("--mixed", action="store_true", help="allow several protocols in one table, and mark them")
     add_playing_options(parser)
     parser.add_argument("--video", action="store_true", help="film one more game into the run's videos/ (mp4)")
     parser.add_argument(
-        "--gif", action="store_true", help="the same as a GIF of 30 frames/s; can be combined with --video"
+        "--gif", action="store_true", help="the same as a GIF with half the frames; can be combined with --video"
     )
     parser.add_argument("--film_seconds", type=float | None, help="film only so much of the game, from its start")
     parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")

@@ -32,7 +32,7 @@ def print_report(report: Report, console: Console) -> None:
     for heading in ("seeds", "score [95 %]", "human"):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in report.study.results:
-        human = f"{100 * result.human:,.1f} %" if math.isfinite(result.human) else "–"
+        human = f"{100 * result.normalised:,.1f} %" if math.isfinite(result.normalised) else "–"
         score = tables.score_text(result) or "–"
         table.add_row(result.task, result.agent, str(len(result.finals)), score, human)
     console.print(table)

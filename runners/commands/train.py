@@ -15,7 +15,6 @@ from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.collector import Diverged
 from rfwp.agents.learner import Stuck
-from rfwp.envs.worlds import atari
 from rfwp.runners import components, machine
 from rfwp.runners.agent import build_system
 from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, differences, to_dict
@@ -154,7 +153,7 @@ def _conclude(trainer: Trainer, console: Console) -> None:
         result.write(folder.evaluations / f"step-{steps:012d}-final.json")
         print_evaluation(result, console)
     hints = {"score it again": f"{command('rfwp')} evaluate {path}"}
-    if isinstance(config.env, atari.Config):  # which has a screen
+    if config.env.renderer is not None:
         hints["watch it play"] = f"{command('rfwp')} watch {path}"
         hints["film a game"] = f"{command('rfwp')} evaluate {path} --video"
     hints["see its curves"] = f"{command('tensorboard')} --logdir {path}"

@@ -1,7 +1,7 @@
 """`rfwp watch`: the agent of a run at play, in a window."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,8 +9,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from rfwp.agents import host
-from rfwp.envs.screen import Screen
-from rfwp.envs.worlds import atari
+from rfwp.envs.world import Renderer
 from rfwp.runners import machine
 from rfwp.runners.agent import build_agent
 from rfwp.runners.config import TrainConfig
@@ -29,7 +28,7 @@ def run(argv: Sequence[str]) -> int:
     values = parse(_parser(), argv)
     folder = RunFolder(Path(values.run))
     config = folder.read_config()
-    env = _check(values, config)
+    open_renderer = _check(values, config)
     with folder.checkpoints.whole_one_offered("--checkpoint"):
         checkpoint = folder.checkpoints.find(values.checkpoint)
     instead = f"rfwp evaluate {shlex.quote(values.run)} --video"
@@ -39,12 +38,13 @@ def run(argv: Sequence[str]) -> int:
     with folder.checkpoints.whole_one_offered("--checkpoint"):
         checkpoint.load_weights(agent)
     picture_for = picture_of(values.overlay, agent, config, checkpoint.manifest.agent_steps, values.policy)
-    with Screen(env) as screen:
+    with open_renderer() as screen:
         screen.reset(values.seed)  # for the size of its screens
         with picture_for(screen) as picture, Window(f"rfwp watch {values.run}", picture.size, instead) as window:
             steps = moments(agent, screen, values.policy, values.seed)
             with suppress(Quit):
-                _watch(Player(window, values.speed), picture, steps, values.episodes)
+                player = Player(window, values.speed, screen.frames_per_second)
+                _watch(player, picture, steps, values.episodes)
     return 0
 
 
@@ -61,14 +61,14 @@ def _watch(player: Player, picture: Picture, steps: Iterator[Moment], episodes: 
                 return
 
 
-def _check(values: Namespace, config: TrainConfig) -> atari.Config:
-    """UserError for what cannot be done; gives the game that is shown."""
+def _check(values: Namespace, config: TrainConfig) -> Callable[[], Renderer]:
+    """UserError for what cannot be done; else return the function that opens the renderer."""
     check_playing_options(values)
     if not SLOWEST <= values.speed <= FASTEST:
         raise UserError(f"speed: got {values.speed:g}; allowed: {SLOWEST:g} to {FASTEST:g}")
-    if not isinstance(config.env, atari.Config):
-        raise UserError(f"run: {config.env.title} has no screen to watch; only Atari games have")
-    return config.env
+    if config.env.renderer is None:
+        raise UserError(f"run: {config.env.title} has no renderer, so there is nothing to watch")
+    return config.env.renderer
 
 
 def _parser() -> ArgumentParser:
@@ -80,6 +80,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument("run", type=str, metavar="RUN", help="folder of the run")
     parser.add_argument("--episodes", type=int | None, help="games to play; default: until you quit")
     parser.add_argument("--policy", type=Policy, default="sampled", help="how actions are chosen")
-    parser.add_argument("--speed", type=float, default=1.0, help="1 is the real game's: 60 frames a second")
+    parser.add_argument("--speed", type=float, default=1.0, help="1 is the real game's (Atari: 60 frames a second)")
     add_playing_options(parser)
     return parser

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rfwp.envs.games import resolve
+from rfwp.envs.world import WorldConfig
 from rfwp.runners import components
 from rfwp.runners.config import TrainConfig, differences
 from rfwp.runners.errors import UserError
@@ -16,7 +16,7 @@ from rfwp.runners.options import config_from_words, default_preset, peek
 from rfwp.runners.run_folder import RunFolder
 
 RECORD = "comparison.json"
-SETTING_OF = {"env.name": "games", "env.game": "games", "core.name": "cores", "total_steps": "steps"}
+SETTING_OF = {"env.name": "games", "core.name": "cores", "total_steps": "steps"}
 
 
 class Cell(NamedTuple):
@@ -34,7 +34,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was asked for. Games are Atari games or toy tasks; every game is played by every core with seeds from 1."""
+    """What was asked for. Every game, as `find_game` gives it, is played by every core with seeds from 1."""
 
     games: tuple[str, ...]
     cores: tuple[str, ...]
@@ -51,9 +51,11 @@ class Comparison:
 
     def words(self, cell: Cell) -> list[str]:
         """The settings of a run as words for `rfwp train`."""
-        world = ["--env", cell.game] if cell.game in toy_tasks() else ["--env", "atari", "--env.game", cell.game]
+        world, title = _find_world(cell.game)
+        option = components.title_option(components.config_class("env", world))
+        game = ["--env", world, *([f"--{option}", title] if option else [])]
         own = ["--core", cell.core, "--seed", str(cell.seed), "--total_steps", str(self.steps)]
-        return ["--preset", self.presets[self.games.index(cell.game)], *self.settings, *world, *own]
+        return ["--preset", self.presets[self.games.index(cell.game)], *self.settings, *game, *own]
 
     def configs(self) -> Iterator[tuple[Cell, TrainConfig]]:
         """The settings of every run; UserError if they are not allowed."""
@@ -82,9 +84,10 @@ class Comparison:
         for cell, config in self.configs():
             folder = RunFolder(out / cell.name)
             folder.check_free()
+            options = SETTING_OF | {components.title_option(config.env): "games"}
             for name, (old, new) in differences(folder.read_config(), config).items() if folder.exists else ():
                 raise UserError(
-                    f"{SETTING_OF.get(name, name)}: got {new!r}, but the run {str(folder.path)!r} was begun with"
+                    f"{options.get(name, name)}: got {new!r}, but the run {str(folder.path)!r} was begun with"
                     f" {old!r}, and all runs of a comparison have the same settings: choose another --out"
                 )
 
@@ -121,28 +124,36 @@ def make_comparison(
     for name, value in (("seeds", seeds), ("steps", steps)):
         if value < 1:
             raise UserError(f"{name}: got {value}; allowed: a whole number of at least 1")
-    device, worlds = peek(settings)["device"], {game: game if game in toy_tasks() else None for game in chosen}
+    device = peek(settings)["device"]
     return Comparison(
         tuple(chosen),
         tuple(dict.fromkeys(cores)),
         seeds,
         steps,
-        tuple(preset or default_preset(worlds[game], device) for game, preset in chosen.items()),
+        tuple(preset or default_preset(_find_world(game)[0], device) for game, preset in chosen.items()),
         tuple(settings),
     )
 
 
-def toy_tasks() -> list[str]:
-    """Worlds that are a game by themselves."""
-    return [name for name in components.names("env") if name != "atari"]
-
-
 def find_game(name: str) -> str:
-    """The usual name of a toy task or an Atari game in any spelling; UserError for an unknown one."""
-    if name in toy_tasks():
-        return name
-    try:
-        return resolve(name)
-    except ValueError as error:
-        why = str(error).removeprefix("game: ")
-        raise UserError(f"games: {why}; or a toy task: {', '.join(toy_tasks())}") from None
+    """Return the usual spelling of a game's name; UserError with the nearest names for an unknown one."""
+    return _find_world(name)[1]
+
+
+def _find_world(name: str) -> tuple[str, str]:
+    """Return the world that a game belongs to and the usual spelling: its title, or the world's name if that is all."""
+    worlds: dict[str, type[WorldConfig]] = {
+        each: components.config_class("env", each) for each in components.names("env")
+    }
+    single = [world for world, owner in worlds.items() if owner.title_setting is None]
+    if name in single:
+        return name, name
+    reasons = []
+    for world, owner in worlds.items():
+        if owner.title_setting is not None:
+            try:
+                return world, owner(**{owner.title_setting: name}).title
+            except ValueError as error:
+                reasons.append(str(error).partition("; ")[2])  # without the name of the setting and its value
+    others = f"{', '.join(single)}{components.nearest(name, single)}"
+    raise UserError(f"games: got {name!r}; {'; or '.join([*reasons, others])}")

@@ -13,17 +13,16 @@ import numpy as np
 
 from rfwp.runners.errors import UserError
 from rfwp.runners.film.canvas import Pixels
-from rfwp.runners.film.picture import FRAMES_PER_SECOND
 
 
 class Mp4:
-    """A film in H.264 and yuv420p, which browsers and slide programs play; frames come 60 a second.
+    """A film in H.264 and yuv420p, which browsers and slide programs play, at the rate that frames come.
 
     While entered it takes frames. Left in peace it finishes the film, and left with an error it drops it.
     """
 
     option = "video"  # that asks for such a film
-    rate = FRAMES_PER_SECOND
+    joined = 1  # frames that make one of the film
     suffix = ".mp4"  # of what is written while frames come
     options: tuple[str, ...] = (
         *("-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"),
@@ -31,9 +30,10 @@ class Mp4:
         *("-colorspace", "bt709", "-color_range", "tv"),
     )
 
-    def __init__(self, path: Path, size: tuple[int, int]) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], frames_per_second: int) -> None:
         self.path = path
         self._size = size
+        self._rate = f"{frames_per_second}/{self.joined}"
         self._stream = self._hidden(self.suffix)
 
     def write(self, image: Pixels) -> None:
@@ -51,7 +51,7 @@ class Mp4:
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             _ffmpeg(
-                *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self.rate), "-i", "-"),
+                *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", self._rate, "-i", "-"),
                 *(*self.options, str(self._stream)),
             ),
             stdin=subprocess.PIPE,
@@ -108,7 +108,7 @@ class Mp4:
 
 
 class Gif(Mp4):
-    """The same film for a README: 30 frames a second, no wider than 800 pixels, in 128 colours of its own.
+    """The same film for a README: half the frames a second, no wider than 800 pixels, in 128 colours of its own.
 
     GIFs count in 1/100 s, and browsers play what has more than 50 frames a second at 10. Each frame is the brightest of
     two: sprites that flicker are drawn in every other frame only. The palette needs the whole film, so that waits on
@@ -116,13 +116,13 @@ class Gif(Mp4):
     """
 
     option = "gif"
-    rate = FRAMES_PER_SECOND // 2
+    joined = 2
     suffix = ".mkv"
     options = ("-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast")
     width = 800
 
-    def __init__(self, path: Path, size: tuple[int, int]) -> None:
-        super().__init__(path, size)
+    def __init__(self, path: Path, size: tuple[int, int], frames_per_second: int) -> None:
+        super().__init__(path, size, frames_per_second)
         self._first: Pixels | None = None  # of two frames
 
     def write(self, image: Pixels) -> None:

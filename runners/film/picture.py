@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Literal, Self
 
-from rfwp.envs.screen import Screen
+from rfwp.envs.world import Renderer
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.memory_view import MemoryView
 from rfwp.runners.components import name_of
@@ -16,14 +16,13 @@ from rfwp.runners.play import Moment, Policy
 
 OverlayName = Literal["memory"]
 
-FRAMES_PER_SECOND = 60  # of the real game
 SCALE = 3  # each pixel of the game is so many pixels wide and high
 
 
 class Picture(AbstractContextManager["Picture"]):
     """The game alone, enlarged."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Renderer) -> None:
         """The screen must have been reset."""
         self.screen = screen
         _, height, width, _ = screen.screens().shape
@@ -43,7 +42,7 @@ class Picture(AbstractContextManager["Picture"]):
 class MemoryPicture(Picture):
     """The game with the policy, the value and the memory that played it, from the forward pass that acted."""
 
-    def __init__(self, screen: Screen, agent: ActorCritic, title: str, subtitle: str) -> None:
+    def __init__(self, screen: Renderer, agent: ActorCritic, title: str, subtitle: str) -> None:
         super().__init__(screen)
         self._overlay = Overlay(title, subtitle, screen.spec.action_names, self.size)
         self._view = MemoryView(agent.core)
@@ -79,7 +78,7 @@ class MemoryPicture(Picture):
 
 def picture_of(
     overlay: OverlayName | None, agent: ActorCritic, config: TrainConfig, agent_steps: int, policy: Policy
-) -> Callable[[Screen], Picture]:
+) -> Callable[[Renderer], Picture]:
     """What makes the picture that was asked for, once there is a screen."""
     if overlay is None:
         return Picture

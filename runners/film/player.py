@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, Protocol
 
 from rfwp.runners.film.canvas import Pixels
-from rfwp.runners.film.picture import FRAMES_PER_SECOND
 
 Command = Literal["pause", "step", "faster", "slower", "quit"]
 
 SLOWEST, FASTEST = 1 / 16, 16.0
-FRAME = 1 / FRAMES_PER_SECOND  # seconds
 LONGEST = 1 / 15  # seconds that the picture stands still when the machine is too slow for every frame
 
 
@@ -36,11 +34,13 @@ class Player:
         self,
         display: Display,
         speed: float,
+        frames_per_second: float,
         now: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.speed = speed
         self.paused = False
+        self._frame = 1 / frames_per_second  # seconds
         self._display = display
         self._pending: deque[Command] = deque()
         self._image: Pixels | None = None
@@ -69,7 +69,7 @@ class Player:
                 self._obey(command)
             if self.paused and self._image is not None:
                 self._display.show(self._image, self.status)
-            self._sleep(FRAME)
+            self._sleep(self._frame)
             self._due = self._now()
 
     def _obey(self, command: Command) -> None:
@@ -88,13 +88,13 @@ class Player:
     def _show_in_time(self, image: Pixels) -> None:
         """Waits until a frame is due; leaves it out where it is too late, or where more come than a screen shows."""
         # Time that the machine is short of is not caught up with.
-        self._due = max(self._due + FRAME / self.speed, self._now() - LONGEST)
+        self._due = max(self._due + self._frame / self.speed, self._now() - LONGEST)
         if (early := self._due - self._now()) > 0:
             self._sleep(early)
         now = self._now()
-        late = now - self._due > FRAME
+        late = now - self._due > self._frame
         self._image = image
-        if now - self._shown >= (LONGEST if late else 0.9 * FRAME):
+        if now - self._shown >= (LONGEST if late else 0.9 * self._frame):
             self._display.show(image, self.status)
             self._shown = now
 

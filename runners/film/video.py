@@ -5,11 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from rfwp.agents.trajectory import Episode
-from rfwp.envs.screen import Screen
-from rfwp.envs.worlds import atari
+from rfwp.envs.world import Renderer
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.film.ffmpeg import Gif, Mp4
-from rfwp.runners.film.picture import FRAMES_PER_SECOND, Picture
+from rfwp.runners.film.picture import Picture
 from rfwp.runners.play import Policy, moments
 from rfwp.runners.signals import cleaning_up
 
@@ -18,11 +17,11 @@ ENCODERS = {".mp4": Mp4, ".gif": Gif}
 
 def film(
     agent: ActorCritic,
-    config: atari.Config,
+    open_renderer: Callable[[], Renderer],
     paths: Sequence[Path],
     policy: Policy,
     seed: int,
-    picture_of: Callable[[Screen], Picture] = Picture,
+    picture_of: Callable[[Renderer], Picture] = Picture,
     seconds: float | None = None,
 ) -> Episode | None:
     """Plays one full game, or its first `seconds`, into films, each .mp4 or .gif; gives the score of a full game.
@@ -31,16 +30,18 @@ def film(
     be written; nothing of it is left then.
     """
     agent.eval()
-    with cleaning_up(), Screen(config) as screen, ExitStack() as stack:
+    with cleaning_up(), open_renderer() as screen, ExitStack() as stack:
         screen.reset(seed)  # for the size of its screens
         picture = stack.enter_context(picture_of(screen))
-        films = [stack.enter_context(ENCODERS[path.suffix](path, picture.size)) for path in paths]
+        films = [
+            stack.enter_context(ENCODERS[path.suffix](path, picture.size, screen.frames_per_second)) for path in paths
+        ]
         for played, moment in enumerate(moments(agent, screen, policy, seed), start=1):
             for image in picture.frames(moment):
                 for each in films:
                     each.write(image)
             if moment.step.game_over[0]:
                 return Episode(float(moment.step.game_return[0]), int(moment.step.game_length[0]))
-            if seconds is not None and played * screen.spec.frames_per_step >= seconds * FRAMES_PER_SECOND:
+            if seconds is not None and played * screen.spec.frames_per_step >= seconds * screen.frames_per_second:
                 return None
     raise AssertionError("moments never end")

@@ -63,12 +63,11 @@ def _about_chances(study: Study) -> Iterator[str]:
 
 
 def _about_worlds(study: Study) -> Iterator[str]:
-    if not study.comparable:
-        variants = study.variants["atari"].items()
-        differences = ", ".join(f"{name} ({show_all(values)})" for name, values in variants)
+    for world in study.mixed_worlds:
+        differences = ", ".join(f"{name} ({show_all(values)})" for name, values in study.variants[world].items())
         yield (
-            f"Runs on Atari differ in {differences}: their scores do not compare, so each is a task of its own, and"
-            " comparisons over games are left out."
+            f"Runs on {world.capitalize()} differ in {differences}: their scores do not compare, so each is a task of"
+            " its own, and comparisons over games are left out."
         )
 
 
@@ -135,3 +134,6 @@ def _about_games(study: Study) -> Iterator[str]:
     if len(study.agents) > 1 and missing:
         tasks = sorted({result.task for result in missing})
         yield f"Not every agent has scores on {', '.join(tasks)}: comparisons over games leave them out."
+    others = [task for task in study.shared_tasks(study.agents, normalised=True) if task not in study.aggregated_tasks]
+    if study.aggregated_tasks and others:
+        yield f"Aggregates are over one suite of environments: they leave out {', '.join(others)}."

@@ -9,7 +9,6 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from scipy.ndimage import uniform_filter1d
 
-from rfwp.envs.games import GAMES
 from rfwp.runners.report import statistics
 from rfwp.runners.report.drawing import Drawing
 from rfwp.runners.report.palette import INK, MUTED, Mark, marks
@@ -177,10 +176,8 @@ def _gain(study: Study, agent: str, baseline: str, task: str) -> float:
     ours, theirs = study.result(task, agent), study.result(task, baseline)
     assert ours is not None, "the task is shared"
     assert theirs is not None, "the task is shared"
-    reference = GAMES[ours.runs[0].task]
-    return float(
-        statistics.relative_improvement(ours.score.value, theirs.score.value, reference.random, reference.human)
-    )
+    assert ours.env.score_range is not None, "shared tasks of normalised scores have one"
+    return float(statistics.relative_improvement(ours.score.value, theirs.score.value, *ours.env.score_range))
 
 
 def _draw_bars(axes: Axes, gains: Sequence[tuple[float, str]], mark: Mark) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from rfwp.envs import published
 from rfwp.runners.report import formats
 from rfwp.runners.report.palette import INK, MUTED, RULE, marks, page_colours
 from rfwp.runners.report.study import Study
@@ -49,8 +48,8 @@ def render(
         warnings=warnings,
         baseline=baseline,
         policy=study.policy,
-        protocols=study.protocols,
-        sources="; ".join(each.source for protocol in study.protocols for each in published.under(protocol).values()),
+        normalised=study.has_score_range,
+        sources="; ".join(dict.fromkeys(run.env.reference_sources for run in study.runs if run.env.reference_sources)),
         several_agents=len(study.agents) > 1,
         shared=shared,
         tables=tables,

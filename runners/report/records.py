@@ -1,5 +1,6 @@
 """Reads what runs have left in their folders. Whatever cannot be read is left out, counted and said."""
 
+import dataclasses
 import json
 import math
 import time
@@ -11,14 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rfwp.envs.world import WorldConfig
+from rfwp.runners import components
 from rfwp.runners.config import flatten
+from rfwp.runners.config_file import Values
 from rfwp.runners.errors import UserError
 from rfwp.runners.metrics import METRICS
 from rfwp.runners.run_folder import RunFolder, find_run_folders
 
 Array = NDArray[np.float64]
 
-NEEDED = {"env.name": str, "core.name": str, "total_steps": int, "seed": int}  # in a config, beside env.game in Atari
+NEEDED = {"env.name": str, "core.name": str, "total_steps": int, "seed": int}  # in a config
 FRESH_SECONDS = 120  # a run that is under way writes a line of metrics much more often
 
 
@@ -36,6 +40,7 @@ class Run:
     """One run: its settings, its record, its evaluations."""
 
     folder: Path
+    env: WorldConfig  # built from the settings
     settings: dict[str, Any]  # as on the command line: "core.name", "learner.learning_rate", ...
     origin: dict[str, str]  # versions of code, packages and machine
     metrics: dict[str, Array]  # [lines] each, by the names of METRICS; NaN where nothing was recorded
@@ -46,18 +51,18 @@ class Run:
 
     @property
     def world(self) -> str:
-        """Atari, or the toy task."""
+        """Name of its environment."""
         return str(self.settings["env.name"])
 
     @property
     def task(self) -> str:
-        """The game, or the toy task."""
-        return str(self.settings["env.game"]) if self.protocol else self.world
+        """Title of its environment."""
+        return self.env.title
 
     @property
     def protocol(self) -> str | None:
-        """Of Atari games; None for toy tasks."""
-        return self.settings.get("env.protocol")
+        """Protocol of its environment; None if it has none."""
+        return self.env.protocol
 
     @property
     def core(self) -> str:
@@ -83,6 +88,10 @@ class Run:
         """A metric, as in "agent_steps", and the mean return of the last games at those points; from the first game."""
         known = np.isfinite(self.metrics[against]) & np.isfinite(self.metrics["return_mean"])
         return self.metrics[against][known], self.metrics["return_mean"][known]
+
+    def normalised(self, score: float) -> float:
+        """Return a raw score, normalised by the score range of its environment; NaN without a score range."""
+        return self.env.score_range.normalise(score) if self.env.score_range else math.nan
 
     def final(self, policy: str) -> Final | None:
         """The newest evaluation of full games by this policy, else the end of training; None if no game has ended."""
@@ -131,16 +140,31 @@ def _copies(runs: Iterable[Run]) -> dict[Path, Path]:
 
 def read_run(folder: RunFolder) -> Run:
     """One run; UserError if its config.yaml cannot be read."""
-    settings = flatten(folder.read_values())
-    needed = NEEDED | ({"env.game": str} if "env.protocol" in settings else {})
-    for name, kind in needed.items():
+    values = folder.read_values()
+    settings = flatten(values)
+    for name, kind in NEEDED.items():
         if not isinstance(settings.get(name), kind):
             raise UserError(f"{folder.config_file} is no config of a run: it has no {name}")
+    env = _build_env(values["env"], folder.config_file)
     notes: list[str] = []
     metrics, fresh = _read_metrics(folder.metrics_file, notes)
     evaluations = [facts for path in sorted(folder.evaluations.glob("*.json")) if (facts := _read_score(path, notes))]
     videos = [path for kind in ("*.mp4", "*.gif") for path in sorted(folder.videos.glob(kind))]
-    return Run(folder.path, settings, folder.read_origin(), metrics, evaluations, videos, fresh, notes)
+    return Run(folder.path, env, settings, folder.read_origin(), metrics, evaluations, videos, fresh, notes)
+
+
+def _build_env(settings: Values, path: Path) -> WorldConfig:
+    """Build the config of an environment from the values in a config.yaml; UserError that names the file."""
+    owner: type[WorldConfig] = components.config_class("env", settings["name"])
+    values = {name: value for name, value in settings.items() if name != "name"}
+    for name in values.keys() - {each.name for each in dataclasses.fields(owner)}:
+        raise UserError(f"{path} is no config of a run: env.{name}: there is no such setting")
+    try:
+        return owner(**values)
+    except ValueError as error:
+        raise UserError(f"{path} is no config of a run: env.{error}") from None
+    except (TypeError, AttributeError) as error:  # the settings check values, but not types
+        raise UserError(f"{path} is no config of a run: env: a value has the wrong type: {error}") from None
 
 
 def _read_metrics(path: Path, notes: list[str]) -> tuple[dict[str, Array], bool]:

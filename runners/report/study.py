@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rfwp.envs.games import GAMES, human_normalised
+from rfwp.envs.world import WorldConfig
+from rfwp.runners.components import title_option
 from rfwp.runners.errors import UserError
 from rfwp.runners.report.records import Array, Final, Run
 from rfwp.runners.report.statistics import Estimate, Strata, estimate, mean, repeated
@@ -35,9 +36,14 @@ class Result(NamedTuple):
         return any(final.source == "training" for final in self.finals)
 
     @property
-    def human(self) -> float:
-        """The mean score, 0 for random play and 1 for the human tester; NaN for toy tasks."""
-        return normalise(self.runs[0].task, self.score.value)
+    def env(self) -> WorldConfig:
+        """Environment of the first run; the others differ in nothing that counts."""
+        return self.runs[0].env
+
+    @property
+    def normalised(self) -> float:
+        """Mean score, normalised by the score range of its environment; NaN without a score range."""
+        return self.runs[0].normalised(self.score.value)
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,13 @@ class Study:
 
     @cached_property
     def protocols(self) -> list[str]:
-        """The protocols of the Atari runs."""
+        """The protocols of all runs."""
         return sorted({run.protocol for run in self.runs if run.protocol})
+
+    @property
+    def has_score_range(self) -> bool:
+        """Whether any task has a score range."""
+        return any(run.env.score_range for run in self.runs)
 
     @cached_property
     def variants(self) -> dict[str, dict[str, list[Any]]]:
@@ -72,15 +83,20 @@ class Study:
             world: {
                 name: values
                 for name, values in differing(runs).items()
-                if name.startswith("env.") and name != "env.game"
+                if name.startswith("env.") and name != title_option(runs[0].env)
             }
             for world, runs in by_world.items()
         }
 
+    @cached_property
+    def mixed_worlds(self) -> list[str]:
+        """Worlds of several games whose runs differ in other environment settings than the game."""
+        return sorted({run.world for run in self.runs if run.env.title_setting and self.variants[run.world]})
+
     @property
     def comparable(self) -> bool:
-        """Whether all Atari games were played in the same world, so that scores can be taken together over games."""
-        return not self.variants.get("atari")
+        """Whether scores of different games may be averaged."""
+        return not self.mixed_worlds
 
     def task_of(self, run: Run) -> str:
         """The game, with the values of those settings by which the tasks of its world differ."""
@@ -134,13 +150,23 @@ class Study:
         return next((each for each in self.results if (each.task, each.agent) == (task, agent)), None)
 
     def shared_tasks(self, agents: Iterable[str], normalised: bool) -> list[str]:
-        """Tasks on which all of these have scores; if `normalised`, only games that have reference scores."""
+        """Tasks on which all of these have scores; if `normalised`, only those with a score range."""
         wanted = set(agents)
         scored: dict[str, set[str]] = defaultdict(set)
         for result in self.results:
-            if result.finals and (not normalised or result.runs[0].task in GAMES):
+            if result.finals and (not normalised or result.env.score_range):
                 scored[result.task].add(result.agent)
         return [task for task in self.tasks if wanted <= scored[task]]
+
+    @cached_property
+    def aggregated_tasks(self) -> list[str]:
+        """Tasks whose normalised scores are averaged: those all agents share, of the suite with the most of them."""
+        by_suite: dict[str, list[str]] = defaultdict(list)
+        suites = {result.task: result.env.suite for result in self.results}
+        for task in self.shared_tasks(self.agents, normalised=True) if self.comparable else ():
+            if suite := suites[task]:
+                by_suite[suite].append(task)
+        return max(by_suite.values(), key=len, default=[])
 
     @cached_property
     def repeated(self) -> list[str]:
@@ -149,13 +175,14 @@ class Study:
         return [agent for agent in self.agents if repeated(self.strata(agent, tasks, normalised=False))]
 
     def strata(self, agent: str, tasks: Sequence[str], normalised: bool) -> Strata:
-        """The scores [runs] of an agent on each of these tasks; `normalised` makes random play 0 and the human 1."""
+        """The scores [runs] of an agent on each of these tasks, raw or normalised by the score range of the task."""
         found = []
         for task in tasks:
             result = self.result(task, agent)
             assert result is not None, "tasks come from shared_tasks"
-            game, scores = result.runs[0].task, [final.score for final in result.finals]
-            found.append(np.array([normalise(game, score) for score in scores] if normalised else scores, np.float64))
+            scores = [final.score for final in result.finals]
+            scores = [result.runs[0].normalised(score) for score in scores] if normalised else scores
+            found.append(np.array(scores, np.float64))
         return found
 
     def baseline(self, wanted: str | None) -> str:
@@ -167,11 +194,6 @@ class Study:
         if not matching:
             raise UserError(f"baseline: got {wanted!r}; allowed: {', '.join(self.agents)}")
         return matching[0]
-
-
-def normalise(task: str, score: float) -> float:
-    """A raw score between random play, 0, and the human tester, 1; NaN for what is no Atari game."""
-    return human_normalised(task, score) / 100 if task in GAMES else np.nan
 
 
 def _distinguished(name: str, run: Run, settings: Iterable[str]) -> str:

@@ -5,28 +5,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rfwp.envs import published
-from rfwp.envs.games import GAMES
+from rfwp.runners.components import title_option
 from rfwp.runners.report import statistics
 from rfwp.runners.report.formats import Cell, Table
 from rfwp.runners.report.records import Run
 from rfwp.runners.report.statistics import AGGREGATES, Estimate
-from rfwp.runners.report.study import Result, Study, differing, normalise, show
+from rfwp.runners.report.study import Result, Study, differing, show
 
-NAMED_ELSEWHERE = ("env.game", "core.name", "seed")  # in the table of runs
+NAMED_ELSEWHERE = ("core.name", "seed")  # in the table of runs, and so is the game
+BESIDE = ("random", "human")  # reference scores that get a column in the table by game
 
 
 def scores(study: Study) -> Table:
     """Final scores: a row for every agent on every task."""
     columns = ["task", "agent", "seeds", "agent steps", "score", "95 % low", "95 % high", "human, %", "from"]
     table = Table(columns, [_score_row(result, study.policy) for result in study.results])
-    return table if study.protocols else _without(table, "human, %")
+    return table if study.has_score_range else _without(table, "human, %")
 
 
 def _score_row(result: Result, policy: str) -> list[Cell]:
     steps = max((final.agent_steps for final in result.finals), default=None)
     score, low, high = (_known(number) for number in result.score)
-    human = _known(100 * result.human)
+    human = _known(100 * result.normalised)
     return [result.task, result.agent, len(result.finals), steps, score, low, high, human, source(result, policy)]
 
 
@@ -48,14 +48,13 @@ def _known(number: float) -> float | None:
 
 def by_game(study: Study) -> Table:
     """The usual table of a paper: a row a task, a column an agent, and reference scores where there are any."""
-    references = any(run.protocol for run in study.runs)
+    beside = [title for title in BESIDE if any(title in run.env.reference_scores for run in study.runs)]
     rows: list[list[Cell]] = []
     for task in study.tasks:
         found = [study.result(task, agent) for agent in study.agents]
-        game = next(result.runs[0].task for result in found if result)
-        known: list[Cell] = [*GAMES[game]] if game in GAMES else [None, None]
-        rows.append([task, *(score_text(result) for result in found), *(known if references else [])])
-    return Table(["task", *study.agents, *(("random", "human") if references else ())], rows)
+        known = next(result.env.reference_scores for result in found if result)
+        rows.append([task, *map(score_text, found), *map(known.get, beside)])
+    return Table(["task", *study.agents, *beside], rows)
 
 
 def score_text(result: Result | None) -> str | None:
@@ -70,13 +69,12 @@ def score_text(result: Result | None) -> str | None:
 
 
 def references(study: Study) -> Table:
-    """What others have scored on these games by the same protocol; only for Atari games of one protocol."""
-    publications = published.under(study.protocols[0])
-    games = sorted({run.task for run in study.runs if run.protocol})
-    rows: list[list[Cell]] = [
-        [game, *GAMES[game], *(published.scores(name)[game] for name in publications)] for game in games
-    ]
-    return Table(["task", "random", "human", *(each.title for each in publications.values())], rows)
+    """Reference scores of the tasks; no rows if there are none or if protocols are mixed."""
+    compared = [run for run in study.runs if run.env.reference_scores and len(study.protocols) <= 1]
+    known = {run.task: run.env.reference_scores for run in sorted(compared, key=lambda run: run.task)}
+    titles = list(dict.fromkeys(title for scores in known.values() for title in scores))
+    rows: list[list[Cell]] = [[task, *map(scores.get, titles)] for task, scores in known.items()]
+    return Table(["task", *titles], rows)
 
 
 def aggregates(study: Study, tasks: Sequence[str]) -> Table:
@@ -111,7 +109,7 @@ def runs(study: Study) -> Table:
     """One row a run, with its final score."""
     columns = ["run", "task", "agent", "seed", "agent steps", "hours", "score", "human, %", "from"]
     table = Table(columns, [_run_row(study, run) for run in study.runs])
-    return table if study.protocols else _without(table, "human, %")
+    return table if study.has_score_range else _without(table, "human, %")
 
 
 def _without(table: Table, column: str) -> Table:
@@ -134,7 +132,7 @@ def _run_row(study: Study, run: Run) -> list[Cell]:
         run.agent_steps,
         _known(float(np.nanmax(seconds)) / 3600) if np.isfinite(seconds).any() else None,
         final.score if final else None,
-        _known(100 * normalise(run.task, final.score)) if final else None,
+        _known(100 * run.normalised(final.score)) if final else None,
         source + state,
     ]
 
@@ -164,8 +162,9 @@ def _highest(run: Run, name: str) -> int | None:
 def settings(study: Study) -> Table:
     """Settings that differ between runs, and what runs have them."""
     rows: list[list[Cell]] = []
+    named_elsewhere = {*NAMED_ELSEWHERE, *(title_option(run.env) for run in study.runs)}
     for name in differing(study.runs):
-        if name in NAMED_ELSEWHERE:
+        if name in named_elsewhere:
             continue
         by_value: dict[str, list[Run]] = {}
         for run in study.runs:

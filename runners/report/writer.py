@@ -36,7 +36,7 @@ def write_report(folders: Sequence[Path], out: Path, baseline: str | None = None
     chosen = study.baseline(baseline)
     warnings = [*(f"{line}." for line in left_out), *evidence.warnings(study)]
     shared = study.shared_tasks(study.agents, normalised=False) if study.comparable else []
-    games = study.shared_tasks(study.agents, normalised=True) if study.comparable else []
+    games = study.aggregated_tasks
     drawn, numbers = _figures(study, chosen, shared, games), _tables(study, shared, games)
     out.mkdir(parents=True, exist_ok=True)
     (out / "figures").mkdir(exist_ok=True)
@@ -68,8 +68,8 @@ def _figures(study: Study, baseline: str, shared: Sequence[str], games: Sequence
 def _tables(study: Study, shared: Sequence[str], games: Sequence[str]) -> dict[str, Table]:
     """All tables that the runs allow."""
     found = {name: make(study) for name, make in tables.ALWAYS.items()}
-    if len(study.protocols) == 1:
-        found["references"] = tables.references(study)
+    if (references := tables.references(study)).rows:
+        found["references"] = references
     if games:
         found["aggregates"] = tables.aggregates(study, games)
     if shared and len(study.repeated) > 1:

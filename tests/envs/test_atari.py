@@ -214,6 +214,15 @@ def test_a_world_needs_a_thread():
         Config().build(1, num_threads=0)
 
 
+def test_lives_and_reference_scores_follow_the_protocol():
+    by_dqn, by_machado = (Config("pong").under(protocol) for protocol in Config().protocols)
+    assert (by_dqn.protocol, by_dqn.lives) == ("dqn", True)
+    assert (by_machado.protocol, by_machado.lives) == ("machado", False)
+    assert list(by_dqn.reference_scores) == ["random", "human", "IMPALA shallow (50M)", "IMPALA deep (50M)"]
+    assert by_machado.reference_scores == {"random": -20.7, "human": 14.6, "Cleanba IMPALA (50M)": 19.09}
+    assert "Huang et al. 2023" in by_machado.reference_sources
+
+
 def test_another_protocol_leaves_an_agent_the_actions_it_knows():
     minimal, full = Config("pong", "dqn"), Config("pong", "machado")
     assert len(minimal.under("machado").spec().action_names) == len(minimal.spec().action_names) == 6

@@ -3,7 +3,8 @@
 import pytest
 from ale_py import roms
 
-from rfwp.envs.games import GAMES, human_normalised, resolve
+from rfwp.envs.games import GAMES, resolve
+from rfwp.envs.worlds.atari import Config
 
 
 def camel(game: str) -> str:
@@ -60,13 +61,12 @@ def test_an_unknown_game_is_answered_in_one_line_with_the_nearest():
         resolve("42")
 
 
-def test_every_reference_puts_random_play_at_0_and_the_human_at_100():
+def test_the_score_range_of_every_game_goes_from_random_play_to_the_human():
     for game, reference in GAMES.items():
         assert reference.random < reference.human
-        assert human_normalised(game, reference.random) == 0
-        assert human_normalised(game, reference.human) == pytest.approx(100)
+        assert Config(game).score_range == (reference.random, reference.human)
 
 
-def test_human_normalised_scores_are_linear_and_take_any_spelling():
-    assert human_normalised("PongNoFrameskip-v4", (-20.7 + 14.6) / 2) == pytest.approx(50)
-    assert human_normalised("double_dunk", -14.2) == pytest.approx(200)
+def test_normalised_scores_are_linear_within_the_range_and_beyond_it():
+    assert Config("pong").score_range.normalise((-20.7 + 14.6) / 2) == pytest.approx(0.5)
+    assert Config("double_dunk").score_range.normalise(-14.2) == pytest.approx(2)

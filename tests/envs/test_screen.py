@@ -89,6 +89,14 @@ def test_screens_of_a_last_step_show_the_end_of_the_game():
         np.testing.assert_array_equal(capped.screens(), ending[[0, 1, 1, 1]])
 
 
+def test_it_is_the_renderer_of_its_game():
+    config = Config("pong", "machado")
+    with config.renderer() as renderer, Screen(config) as screen:
+        np.testing.assert_array_equal(renderer.reset(1).frame, screen.reset(1).frame)
+        assert renderer.screens().shape[0] == config.spec().frames_per_step
+        assert (renderer.num_envs, renderer.frames_per_second) == (1, 60)
+
+
 def test_an_invalid_action_is_refused():
     with Screen(Config("pong")) as screen:
         screen.reset(0)

@@ -100,6 +100,24 @@ class TestEveryWorld:
         config = config_of(name)
         assert pickle.loads(pickle.dumps(config)) == config
 
+    def test_its_capabilities_fit_together(self, name):
+        config = config_of(name)
+        assert config.protocol in (config.protocols or (None,))
+        for protocol in config.protocols:
+            other = config.under(protocol)
+            assert (other.protocol, other.title) == (protocol, config.title)
+            assert other.spec().action_names == config.spec().action_names
+        with pytest.raises(ValueError, match="^protocol: got 'nonesuch'; allowed: "):
+            config.under("nonesuch")
+        if config.title_setting:
+            assert getattr(config, config.title_setting) == config.title
+        if config.reference_scores:
+            assert config.reference_sources
+        if config.renderer:
+            with config.renderer() as renderer:
+                assert renderer.spec == config.spec()
+                assert renderer.reset(1).frame.shape[0] == renderer.num_envs == 1
+
     def test_a_world_needs_an_environment(self, name):
         with pytest.raises(ValueError, match="^num_envs: got 0; allowed: 1 or more"):
             config_of(name).build(0)

@@ -15,7 +15,10 @@ from rfwp.runners.errors import UserError
 from rfwp.runners.run_folder import RunFolder
 
 WRONG = [
-    ("--games pnog --cores gru --steps 9", "games: got 'pnog'; nearest: pong.*toy task: counting"),
+    ("--games pnog --cores gru --steps 9", "games: got 'pnog'; nearest: pong, up_n_down; or counting, "),
+    ("--games Recal --cores gru --steps 9", "games: got 'Recal'; .*did you mean recall"),
+    ("--games ALE/Pnog-v5 --cores gru --steps 9", "games: got 'ALE/Pnog-v5'; nearest: pong"),
+    ("--games pong --cores gru --steps 9 --env.game pong", "env.game: .*write --games"),
     ("--games recall --cores grr --steps 9", "cores: got 'grr'; allowed: .*did you mean gru"),
     ("--games recall --cores gru", "steps: missing"),
     ("--cores gru --steps 9", "games: missing"),

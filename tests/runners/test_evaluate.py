@@ -7,10 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from ladder import Config as LadderConfig
+from ladder import Ladder
 
 from rfwp.agents.trajectory import Episode
-from rfwp.envs.world import GameTracker, World, WorldConfig, WorldSpec
-from rfwp.envs.worlds import atari, counting
+from rfwp.envs.world import ScoreRange
+from rfwp.envs.worlds import atari, counting, recall
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm
 from rfwp.models.encoders import flat, shallow
@@ -25,40 +27,6 @@ def toy_agent(world) -> ActorCritic:
     torch.manual_seed(0)
     spec = world.spec()
     return ActorCritic(flat.Config(8).build(spec.frame_shape), lstm.Config(hidden_size=8), len(spec.action_names))
-
-
-class Ladder(World):
-    """Environment e plays games of e + 1 steps, each of which scores e + 1: short games are low games."""
-
-    spec = WorldSpec((1, 1, 3), ("A", "B"), 1)
-
-    def __init__(self, num_envs):
-        self.num_envs = num_envs
-        self.tracker = GameTracker(num_envs)
-        self.age = np.zeros(num_envs, np.int64)
-
-    def reset(self, seed):
-        return self.tracker.open(np.zeros((self.num_envs, 1, 1, 3), np.uint8))
-
-    def step(self, action):
-        self.age += 1
-        over = self.age == np.arange(1, self.num_envs + 1)
-        self.age[over] = 0
-        frame = np.zeros((self.num_envs, 1, 1, 3), np.uint8)
-        return self.tracker.advance(frame, np.ones(self.num_envs, np.float32), over, over)
-
-    def close(self):
-        pass
-
-
-class LadderConfig(WorldConfig):
-    title = "ladder"
-
-    def spec(self):
-        return Ladder.spec
-
-    def build(self, num_envs, num_threads=1):
-        return Ladder(num_envs)
 
 
 def test_short_games_are_not_counted_more_often():
@@ -132,9 +100,9 @@ def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
         ("--policy best", "policy: got best; allowed: sampled, greedy"),
         ("--checkpoint 77", "checkpoint: got '77'; allowed: best, last, "),
         ("--score points", "score: got points; allowed: game, life, both"),
-        ("--score both", "score: got both; allowed: game"),
-        ("--protocol dqn", "protocol: got dqn, but delayed_cue is no Atari game"),
-        ("--protocol atari", "protocol: got atari; allowed: dqn, machado"),
+        ("--score both", "score: got both; allowed: game, because delayed_cue has no lives"),
+        ("--video", "video: delayed_cue has no renderer, so there is nothing to film"),
+        ("--protocol dqn", "protocol: got 'dqn'; allowed: none, because delayed_cue has no protocols"),
         ("--drop_negative", "drop_negative: only lives are dropped; add --score life"),
         ("--device gpu9", "device: got 'gpu9'; allowed: "),
     ],
@@ -218,8 +186,9 @@ def test_several_runs_stand_in_one_table_with_reference_scores_and_aggregates(ru
 
 
 def line(game: str, steps: int, score: float, words: str = "") -> Line:
-    config = build_config(parse_train(f"--preset cpu --env.game {game} --core gru {words}".split(), {}))
-    games = Evaluation(game, "dqn", "sampled", "game", 0, steps, 4 * steps, [Episode(score, 9)])
+    env = "--env recall" if game == "recall" else f"--env.game {game}"
+    config = build_config(parse_train(f"--preset cpu {env} --core gru {words}".split(), {}))
+    games = Evaluation(config.env, "sampled", "game", 0, steps, 4 * steps, [Episode(score, 9)])
     return Line(f"{game}-{steps}", config, games, None)
 
 
@@ -249,6 +218,27 @@ def test_mixed_protocols_are_refused_unless_asked_for_and_then_marked(runs, caps
     assert "protocol" in shown
     assert "machado" in shown
     assert "human-normalised over" not in shown
+
+
+def test_scores_are_taken_together_within_a_suite_only(monkeypatch):
+    monkeypatch.setattr(recall.Config, "score_range", ScoreRange(1.0, 3.0))
+    atari_lines, toy_line = [line("breakout", 9000, 30.5), line("pong", 9000, 14.6)], line("recall", 9000, 2.0)
+    assert toy_line.either.normalised == 0.5
+    assert aggregate_lines([toy_line, *atari_lines]) == aggregate_lines(atari_lines) != []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--protocol atari", "protocol: got 'atari'; allowed: dqn, machado"),
+        ("--score life", "because a lost life does not end an episode under machado (it does under dqn)"),
+    ],
+)
+def test_a_run_by_another_protocol_is_told_what_it_can_do(runs, capsys, words, message):
+    assert main(["evaluate", str(runs / "sticky"), *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_another_protocol_is_played_with_the_actions_that_the_agent_knows(runs, capsys):

@@ -33,7 +33,7 @@ def films(atari_run, tmp_path_factory):
     agent = build_agent(config, torch.device("cpu")).eval()
     folder.checkpoints.find("last").load_weights(agent)
     paths = [tmp_path_factory.mktemp("films") / name for name in ("game.mp4", "game.gif")]
-    assert film(agent, config.env, paths, "sampled", 3, seconds=SECONDS) is None
+    assert film(agent, config.env.renderer, paths, "sampled", 3, seconds=SECONDS) is None
     with Screen(config.env) as screen:
         played = moments(agent, screen, "sampled", 3)
         screens = [image for _ in range(SECONDS * 15) if next(played) for image in screen.screens().copy()]
@@ -112,7 +112,7 @@ def test_a_film_that_is_broken_off_leaves_nothing(atari_run, tmp_path, number):
 def test_an_encoder_that_cannot_write_says_where(tmp_path):
     with (
         pytest.raises(UserError, match=r"cannot write '.*film.mp4': "),
-        Mp4(tmp_path / "film.mp4", (15, 15)) as encoder,
+        Mp4(tmp_path / "film.mp4", (15, 15), 60) as encoder,
     ):
         encoder.write(np.zeros((15, 15, 3), np.uint8))  # yuv420p needs even sizes
     assert list(tmp_path.iterdir()) == []

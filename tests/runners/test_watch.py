@@ -52,7 +52,7 @@ def play(steps, speed=1.0, keys=(), cost=0.0):
     """Plays agent steps of four numbered frames; gives the display, once the user quits or the steps are over."""
     clock = Clock()
     display = Recorder(clock, keys, cost)
-    player = Player(display, speed, clock.now, clock.sleep)
+    player = Player(display, speed, 60, clock.now, clock.sleep)
     try:
         for step in range(steps):
             player.play(np.arange(4 * step, 4 * step + 4))
@@ -138,7 +138,7 @@ def test_a_display_that_cannot_be_opened_is_said_to_be_so(atari_run, no_display,
 
 def test_what_cannot_be_watched_gets_one_line(atari_run, toy_run, tmp_path, no_display, capsys):
     assert "there is no such run folder" in one_line(capsys, tmp_path / "nowhere")
-    assert "delayed_cue has no screen to watch; only Atari games have" in one_line(capsys, toy_run)
+    assert "delayed_cue has no renderer, so there is nothing to watch" in one_line(capsys, toy_run)
     assert "checkpoint: got '77'; allowed: best, last, " in one_line(capsys, atari_run, "--checkpoint", "77")
     assert "speed: got 0; allowed: 0.0625 to 16" in one_line(capsys, atari_run, "--speed", "0")
     assert "episodes: got 0; allowed: a whole number of at least 1" in one_line(capsys, atari_run, "--episodes", "0")

@@ -96,3 +96,23 @@ def test_a_damaged_run_is_left_out_and_named(make_run, tmp_path):
     (row,), warned = report(tmp_path, tmp_path / "report")
     assert row["score"] == "5.0"
     assert "breakout-lstm-2 was left out" in warned
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("game: breakout", "game: brekout", "env.game: got 'brekout'; nearest: breakout"),
+        ("game: breakout", "gme: breakout", "env.gme: there is no such setting"),
+        ("max_frames: 108000", "max_frames: many", "env: a value has the wrong type: "),
+    ],
+)
+def test_a_run_whose_environment_cannot_be_made_is_left_out_with_its_file_and_setting(
+    make_run, tmp_path, old, new, message
+):
+    make_run(tmp_path, "pong", "lstm", 1, score=5.0)
+    wrong = make_run(tmp_path, "breakout", "lstm", 1, score=50.0).config_file
+    lines = wrong.read_text().replace(old, new).splitlines()
+    wrong.write_text("\n".join(line for line in lines if "sha256" not in line) + "\n")
+    (row,), warned = report(tmp_path, tmp_path / "report")
+    assert row["task"] == "pong"
+    assert f"{wrong} is no config of a run: {message}" in warned

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from reports import report, said, scores, study
 
+from rfwp.envs.world import ScoreRange
+from rfwp.envs.worlds import recall
 from rfwp.runners.errors import UserError
 from rfwp.runners.report import tables
 from rfwp.runners.report.palette import CORES, marks
@@ -76,6 +78,17 @@ def test_comparisons_over_games_use_those_that_all_agents_have(make_run, tmp_pat
     made = study(tmp_path)
     assert made.shared_tasks(made.agents, normalised=True) == ["pong"]
     assert "Not every agent has scores on breakout" in said(tmp_path)
+
+
+def test_aggregates_are_over_one_suite_and_what_they_leave_out_is_said(make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(recall.Config, "score_range", ScoreRange(1.0, 3.0))
+    for game in ("recall", "breakout", "pong"):
+        make_run(tmp_path, game, "lstm", 1, score=2.0)
+    made = study(tmp_path)
+    assert made.shared_tasks(made.agents, normalised=True) == ["breakout", "pong", "recall"]
+    assert made.aggregated_tasks == ["breakout", "pong"]
+    assert made.result("recall", "lstm").normalised == 0.5
+    assert "Aggregates are over one suite of environments: they leave out recall." in said(tmp_path)
 
 
 def test_unequal_training_is_said(make_run, tmp_path):
