@@ -10,7 +10,7 @@ class Publication(NamedTuple):
     """Mean raw scores of full games after 200 million frames, and how they came about."""
 
     title: str
-    protocol: str  # a key of `rfwp.envs.worlds.atari.PROTOCOLS`
+    protocol: str  # a key of `rfwp.envs.ale.PROTOCOLS`
     source: str
 
 

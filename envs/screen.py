@@ -7,8 +7,8 @@ import numpy as np
 from ale_py import Action, ALEInterface, LoggerMode
 from numpy.typing import NDArray
 
+from rfwp.envs.ale import FRAME_SHAPE, FRAMES_PER_STEP, Protocol, game_seeds, game_spec, rom_path
 from rfwp.envs.world import GameTracker, Renderer, Step, check_actions
-from rfwp.envs.worlds.atari import FRAME_SHAPE, FRAMES_PER_STEP, Config, game_seeds, rom_path
 
 
 class Screen(Renderer):
@@ -20,21 +20,21 @@ class Screen(Renderer):
 
     frames_per_second = 60  # of an NTSC console, rounded
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, game: str, rules: Protocol, max_frames: int) -> None:
         ALEInterface.setLoggerMode(LoggerMode.Error)  # its banner
-        self.spec = config.spec()
-        self._config = config
+        self.spec = game_spec(game, rules)
+        self._game, self._rules, self._max_frames = game, rules, max_frames
         self._actions = [Action.__members__[name] for name in self.spec.action_names]
         self._tracker = GameTracker(1)
         self._stack = np.zeros(FRAME_SHAPE, np.uint8)
         self._emulator = ALEInterface()
-        self._emulator.setFloat("repeat_action_probability", config.rules.sticky)
+        self._emulator.setFloat("repeat_action_probability", rules.sticky)
 
     def reset(self, seed: int) -> Step:
         game_seed = int(game_seeds(seed, 1)[0])
         self._random = np.random.RandomState(game_seed)
         self._emulator.setInt("random_seed", game_seed)
-        self._emulator.loadROM(rom_path(self._config.game))  # the emulator reads its seed here
+        self._emulator.loadROM(rom_path(self._game))  # the emulator reads its seed here
         self._begin_game()
         self._screens = np.stack([self._emulator.getScreenRGB()] * FRAMES_PER_STEP)
         return self._tracker.open(self._stack[None].copy())
@@ -59,7 +59,7 @@ class Screen(Renderer):
         return self._tracker.advance(
             self._stack[None].copy(),
             np.array([reward], np.float32),
-            np.array([game_over or (life_lost and self._config.rules.life_ends_episode)]),
+            np.array([game_over or (life_lost and self._rules.life_ends_episode)]),
             np.array([game_over]),
         )
 
@@ -83,11 +83,11 @@ class Screen(Renderer):
     @property
     def _game_over(self) -> bool:
         played = self._emulator.getEpisodeFrameNumber() - self._opening_frame
-        return bool(self._emulator.game_over() or played >= self._config.max_frames)
+        return bool(self._emulator.game_over() or played >= self._max_frames)
 
     def _begin_game(self) -> None:
         self._emulator.reset_game()
-        fire = self._config.rules.fire_reset and Action.FIRE in self._actions
+        fire = self._rules.fire_reset and Action.FIRE in self._actions
         if fire:
             self._emulator.act(Action.FIRE)
         for _ in range(self._draw_noops() - fire):
@@ -101,7 +101,7 @@ class Screen(Renderer):
     def _draw_noops(self) -> int:
         # As the batched emulator draws: C++'s mt19937, one 32-bit word, scaled. One seed then gives one game in both.
         word = int(self._random.randint(2**32, dtype=np.uint32))
-        return word * self._config.rules.noop_max >> 32
+        return word * self._rules.noop_max >> 32
 
 
 def _resized(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:

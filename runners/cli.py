@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
 
 USAGE = """usage: rfwp COMMAND ...
 

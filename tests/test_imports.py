@@ -50,7 +50,7 @@ def forbidden(folder: str, source: str) -> list[str]:
 # What agents and runners may not name: they ask an environment what it can do. The presets and the self-test of
 # `rfwp doctor` choose one.
 ENVIRONMENTS = {path.stem for path in (ROOT / "envs" / "worlds").glob("*.py")} | {"toy", "env.game", "env.protocol"}
-CHOOSING = ("runners/config.py", "runners/health.py")
+CHOOSING = ("runners/settings/config.py", "runners/machine/doctor.py")
 
 
 def environments_named(source: str) -> list[str]:
@@ -144,7 +144,7 @@ def test_the_command_line_starts_without_torch() -> None:
 
 def test_commands_start_without_what_takes_seconds_to_load() -> None:
     check = (
-        "import sys, rfwp.runners.commands.train, rfwp.runners.options as options;"
+        "import sys, rfwp.runners.commands.train, rfwp.runners.settings.options as options;"
         "options.parse_train(['--core', 'rdn'], {});"
         "print([name for name in ('torch._dynamo', 'scipy.stats') if name in sys.modules])"
     )

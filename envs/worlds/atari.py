@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from ale_py import ALEInterface, LoggerMode, roms
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from rfwp.envs import published
+from rfwp.envs.ale import FRAME_SHAPE, FRAMES_PER_STEP, PROTOCOLS, Protocol, game_seeds, game_spec
 from rfwp.envs.games import GAMES, resolve
 from rfwp.envs.world import (
     GameTracker,
@@ -25,25 +24,6 @@ from rfwp.envs.world import (
     check,
     check_actions,
 )
-
-FRAMES_PER_STEP = 4
-FRAME_SHAPE = (4, 84, 84)
-
-
-class Protocol(NamedTuple):
-    """The rules by which protocols differ."""
-
-    sticky: float  # probability, at each frame, that the emulator repeats the last action
-    full_actions: bool  # all 18 actions, or the game's minimal set
-    life_ends_episode: bool  # a lost life opens a learner episode; the game goes on
-    noop_max: int  # frames of doing nothing at the start of a game: uniform over noop_max values from 0
-    fire_reset: bool  # press FIRE once at the start of a game that has it among its actions
-
-
-PROTOCOLS = {
-    "dqn": Protocol(sticky=0.0, full_actions=False, life_ends_episode=True, noop_max=30, fire_reset=True),
-    "machado": Protocol(sticky=0.25, full_actions=True, life_ends_episode=False, noop_max=0, fire_reset=False),
-}
 
 
 @dataclass(frozen=True)
@@ -99,9 +79,9 @@ class Config(WorldConfig):
 
     @property
     def renderer(self) -> Callable[[], Renderer]:
-        from rfwp.envs.screen import Screen  # builds on this module, and loads OpenCV, which actors do without
+        from rfwp.envs.screen import Screen  # loads OpenCV, which actors do without
 
-        return partial(Screen, self)
+        return partial(Screen, self.game, self.rules, self.max_frames)
 
     @property
     def score_range(self) -> ScoreRange:
@@ -125,7 +105,7 @@ class Config(WorldConfig):
         )
 
     def spec(self) -> WorldSpec:
-        return WorldSpec(FRAME_SHAPE, _action_names(self.game, self.rules.full_actions), FRAMES_PER_STEP)
+        return game_spec(self.game, self.rules)
 
     def build(self, num_envs: int, num_threads: int = 1) -> "Atari":
         return Atari(self, num_envs, num_threads)
@@ -175,19 +155,6 @@ def _filled(stacks: NDArray[np.uint8], black: NDArray[np.int64]) -> NDArray[np.u
     return stacks
 
 
-def game_seeds(seed: int, num_envs: int) -> NDArray[np.int64]:
-    """Give each environment a seed of its own [E], unrelated to those of worlds with neighbouring seeds."""
-    return np.random.SeedSequence(seed).generate_state(num_envs).astype(np.int64) >> 1  # 31 bits: a C int
-
-
-def rom_path(game: str) -> Path:
-    """Give the file of a game; FileNotFoundError where ale-py came without it."""
-    path = roms.get_rom_path(game)
-    if path is None:
-        raise FileNotFoundError(f"the installed ale-py has no ROM of {game}: install ale-py 0.12.1 or later again")
-    return path
-
-
 def _emulators(config: Config, num_envs: int, num_threads: int) -> AtariVectorEnv:
     """Every option that bears on the game is spelt out: the defaults differ by how the environment is made."""
     rules = config.rules
@@ -220,12 +187,3 @@ def _emulators(config: Config, num_envs: int, num_threads: int) -> AtariVectorEn
 def _first_frame(info: dict[str, NDArray[np.int32]]) -> NDArray[np.int32]:
     """Give the emulator's frame count [E] at the start of the current game, which changes only when a game begins."""
     return info["frame_number"] - info["episode_frame_number"]
-
-
-@cache
-def _action_names(game: str, full: bool) -> tuple[str, ...]:
-    ALEInterface.setLoggerMode(LoggerMode.Error)  # its banner
-    emulator = ALEInterface()
-    emulator.loadROM(rom_path(game))
-    actions = emulator.getLegalActionSet() if full else emulator.getMinimalActionSet()
-    return tuple(action.name for action in actions)

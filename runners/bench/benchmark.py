@@ -10,7 +10,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.table import Table
 
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
 
 MOST_SECONDS = 3600
 WARM_UP_SHARE = 0.25  # of the seconds for the measurement

@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 
 from rfwp.models.core import Core
-from rfwp.runners import components
 from rfwp.runners.bench.benchmark import Benchmark, Row, Timing, measure, timing_cell, timing_columns, timing_keys
+from rfwp.runners.settings import components
 
 ACTING_BATCHES = (1, 32, 256)
 UNROLL_LENGTH, UNROLL_BATCH = 50, 32

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rfwp.models.core import Core, State, unroll
 from rfwp.models.fast_weights import FastMemory
 from rfwp.models.gated import GatedCore
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
 
 # Inputs, each [T, ...], the state before them and bool resets [T, B] -> outputs [T, ...], the state after.
 Way = Callable[[tuple[Tensor, ...], State, Tensor], tuple[Tensor, State]]

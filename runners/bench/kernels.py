@@ -16,10 +16,11 @@ from rfwp.cuda.available import available
 from rfwp.cuda.rdn import rdn_act
 from rfwp.models.core import Core, State
 from rfwp.models.gated import GatedCore
-from rfwp.runners import components, files
 from rfwp.runners.bench.benchmark import Benchmark, Row, measure_runs, timing_columns, timing_keys
 from rfwp.runners.bench.kernel_peers import WITHOUT_RESETS, Way, kernel, memory_of, peers
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder import files
+from rfwp.runners.settings import components
 
 CORES = ("linear_transformer", "delta_net", "gated_delta_net", "delta_rnn", "rdn", "lstm", "gru")
 SHAPES = ((50, 32), (80, 256))  # agent steps and games of an unroll

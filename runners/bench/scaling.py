@@ -11,13 +11,13 @@ from rich.console import Console
 
 from rfwp.agents import host
 from rfwp.agents.phases import WAIT
-from rfwp.runners import files
 from rfwp.runners.bench import suite
 from rfwp.runners.bench.benchmark import check_seconds
 from rfwp.runners.bench.speed import Result, setting_line
-from rfwp.runners.config import TrainConfig
-from rfwp.runners.errors import UserError
-from rfwp.runners.options import build_config, parse_like_train
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder import files
+from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.options import build_config, parse_like_train
 
 DESCRIPTION = "Trainings with other numbers of games, processes and steps an unroll, into a folder, with a plot."
 

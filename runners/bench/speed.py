@@ -14,15 +14,16 @@ from rich.table import Table
 
 from rfwp.agents import host
 from rfwp.agents.actor_learner import ActorLearner
-from rfwp.runners import files, machine
 from rfwp.runners.bench import workloads
 from rfwp.runners.bench.benchmark import check_seconds
 from rfwp.runners.bench.throughput import KEYS
-from rfwp.runners.config import TrainConfig, to_dict
-from rfwp.runners.display import number, percent
-from rfwp.runners.errors import UserError
-from rfwp.runners.options import build_config, parse_like_train
-from rfwp.runners.run_folder import commit
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder import files
+from rfwp.runners.runfolder.folder import commit
+from rfwp.runners.settings.config import TrainConfig, to_dict
+from rfwp.runners.settings.options import build_config, parse_like_train
+from rfwp.runners.training.dashboard import number, percent
 
 Result = dict[str, Any]
 
@@ -93,7 +94,7 @@ def _circumstances(system: ActorLearner, config: TrainConfig) -> Result:
         "threads": torch.get_num_threads(),
         "precision": str(system.agent.encoder_precision).removeprefix("torch."),
         "device": str(system.device),
-        "machine": machine.versions() | {"commit": commit()},
+        "machine": resources.versions() | {"commit": commit()},
         "config": to_dict(config),
     }
 

@@ -13,12 +13,13 @@ from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from rfwp.runners import files, machine
 from rfwp.runners.bench import workloads
 from rfwp.runners.bench.benchmark import check_seconds
 from rfwp.runners.bench.speed import Result, facts, setting_line, summary
-from rfwp.runners.errors import UserError
-from rfwp.runners.options import build_config, parse_like_train
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder import files
+from rfwp.runners.settings.options import build_config, parse_like_train
 
 DESCRIPTION = "All of env, act, learn and train with the same settings, into a folder: Markdown, JSON and a chart."
 
@@ -78,7 +79,7 @@ def make_folder(name: str) -> Path:
 
 def measure_apart(name: str, words: Sequence[str]) -> Result:
     """Runs a benchmark in a process of its own, so that memory and caches are as in a training."""
-    command = machine.own_command("bench", name, *words, "--json", "-")
+    command = resources.own_command("bench", name, *words, "--json", "-")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         result: Result = json.loads(done.stdout)

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import torch
 
-from rfwp.runners import machine
+from rfwp.runners.machine import resources
 
 WARM_UP_SHARE = 0.25  # of the seconds that are measured
 WINDOWS, LEAST_WINDOWS = 10, 3
@@ -54,13 +54,13 @@ class Recorder:
         return len(self.readings) > LEAST_WINDOWS and seen >= self._seconds * (1 - 0.5 / WINDOWS)
 
     def _read(self, now: float, steps: int, phases: dict[str, float]) -> Reading:
-        gpu_busy = machine.gpu_busy(self._gpu_question)  # first: nvidia-smi is a child, too, until it has answered
+        gpu_busy = resources.gpu_busy(self._gpu_question)  # first: nvidia-smi is a child, too, until it has answered
         actors_cpu, actors_memory = sum(self._process.cpu_times()[2:4]), 0
         for child in self._process.children(recursive=True):
             with suppress(psutil.NoSuchProcess):  # an actor that has just been replaced
                 actors_cpu += sum(child.cpu_times()[:2])
                 actors_memory += child.memory_info().rss
-        self._gpu_question = machine.ask_gpu_busy(self.device)
+        self._gpu_question = resources.ask_gpu_busy(self.device)
         return Reading(
             time=now,
             steps=steps,

@@ -13,13 +13,13 @@ from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorFailure, ActorPool
 from rfwp.agents.phases import WAIT, Phases
 from rfwp.agents.trajectory import Trajectory
-from rfwp.runners.agent import build_system
 from rfwp.runners.bench.throughput import Recorder
-from rfwp.runners.config import TrainConfig
-from rfwp.runners.display import Line
-from rfwp.runners.errors import UserError
-from rfwp.runners.run_folder import RunFolder
-from rfwp.runners.signals import StopSignals
+from rfwp.runners.build import build_system
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.signals import StopSignals
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.training.dashboard import Line
 from rfwp.runners.training.memory_estimate import check_sizes
 from rfwp.runners.training.meter import Meter
 from rfwp.runners.training.trainer import Trainer

@@ -10,12 +10,13 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from rfwp.agents import host
-from rfwp.runners import files, machine
 from rfwp.runners.bench import cores, kernels, scaling, speed, suite
 from rfwp.runners.bench.benchmark import Benchmark, Row, check_seconds
 from rfwp.runners.bench.workloads import WORKLOADS
-from rfwp.runners.errors import UserError
-from rfwp.runners.parsing import make_parser, parse
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder import files
+from rfwp.runners.settings.parsing import make_parser, parse
 
 # Times of parts, in a table with a row for each.
 BENCHMARKS = {"cores": cores.BENCHMARK, "kernels": kernels.BENCHMARK}
@@ -58,7 +59,7 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     check_seconds(values.seconds)
     benchmark.check(values)
     files.check_writable(values.json)
-    device = machine.pick_device(values.device)
+    device = resources.pick_device(values.device)
     host.keep_freed_memory()
     torch.set_num_threads(host.operator_threads())
     circumstances, console = _circumstances(device), Console(stderr=values.json == "-")
@@ -104,7 +105,7 @@ def _circumstances(device: torch.device) -> Row:
     return {
         "precision": "float32",
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if on_gpu else machine.versions()["platform"],
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else resources.versions()["platform"],
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

@@ -9,16 +9,16 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from rfwp.agents import host
-from rfwp.runners import components
 from rfwp.runners.compare.comparison import RECORD, Comparison, find_game, make_comparison, read_record
 from rfwp.runners.compare.display import SCORE_CELL, count_states, open_launcher_display, score_table
 from rfwp.runners.compare.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
-from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, PRESETS
-from rfwp.runners.display import command, say
-from rfwp.runners.errors import UserError
-from rfwp.runners.files import locked
-from rfwp.runners.parsing import make_parser, parse
-from rfwp.runners.signals import StopSignals
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.signals import StopSignals
+from rfwp.runners.runfolder.files import locked
+from rfwp.runners.settings import components
+from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, PRESETS
+from rfwp.runners.settings.parsing import make_parser, parse
+from rfwp.runners.training.dashboard import command, say
 
 OPTIONS = ("-h", "--help", "--games", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
 DEFAULT_SEEDS = 3

@@ -8,10 +8,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rfwp.runners import components
-from rfwp.runners.agent import build_agent
-from rfwp.runners.options import build_config, parse_train
-from rfwp.runners.parsing import make_parser, parse
+from rfwp.runners.build import build_agent
+from rfwp.runners.settings import components
+from rfwp.runners.settings.options import build_config, parse_train
+from rfwp.runners.settings.parsing import make_parser, parse
 
 
 def run(argv: Sequence[str]) -> int:

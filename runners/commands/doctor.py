@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from rfwp.runners.health import examine
-from rfwp.runners.parsing import make_parser, parse
+from rfwp.runners.machine.doctor import examine
+from rfwp.runners.settings.parsing import make_parser, parse
 
 
 def run(argv: Sequence[str]) -> int:

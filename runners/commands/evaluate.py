@@ -14,20 +14,21 @@ from rich.console import Console
 from rfwp.agents import host
 from rfwp.envs.world import WorldConfig
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners import machine
-from rfwp.runners.agent import build_agent
-from rfwp.runners.config import TrainConfig
-from rfwp.runners.contenders import Contender, find_contenders
-from rfwp.runners.errors import UserError
-from rfwp.runners.evaluate import BATCHES, Evaluation, Score
-from rfwp.runners.files import check_writable, write_whole
+from rfwp.runners.build import build_agent
+from rfwp.runners.evaluation.contenders import Contender, find_contenders
+from rfwp.runners.evaluation.rollout import Policy
+from rfwp.runners.evaluation.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
+from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score
 from rfwp.runners.film.picture import picture_of
 from rfwp.runners.film.video import film
-from rfwp.runners.parsing import make_parser, parse
-from rfwp.runners.play import Policy
-from rfwp.runners.playing_options import add_playing_options, check_playing_options
-from rfwp.runners.run_folder import RunFolder, short_names
-from rfwp.runners.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.evaluations import write_evaluation
+from rfwp.runners.runfolder.files import check_writable, write_whole
+from rfwp.runners.runfolder.folder import RunFolder, short_names
+from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.parsing import make_parser, parse
+from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
 
 KINDS: dict[str, tuple[Score, ...]] = {"game": ("game",), "life": ("life",), "both": ("game", "life")}
 POLICIES: dict[Score, Policy] = {"game": "sampled", "life": "greedy"}  # unless asked for; of lives that of the paper
@@ -43,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
     for contender, world in zip(contenders, worlds, strict=True):
         _check(values, dataclasses.replace(contender.config, env=world))
     _check_protocols(contenders, worlds, values.mixed)
-    device = machine.pick_device(values.device)
+    device = resources.pick_device(values.device)
     host.keep_freed_memory()
     console = Console(stderr=values.json == "-")
     lines: list[Line] = []
@@ -107,7 +108,7 @@ def _score(
         other = f"-{result.protocol}" if result.trained_protocol else ""
         dropped = "-not-negative" if drop else ""
         name = f"step-{steps:012d}-{policy}-{kind}-x{values.episodes}{other}{dropped}-seed{seed}.json"
-        result.write(contender.folder.evaluations / name)
+        write_evaluation(contender.folder.evaluations / name, result.summary())
     return result
 
 
@@ -195,7 +196,7 @@ def _film(
         game = film(agent, config.env.renderer, paths, values.policy, values.seed, picture, values.film_seconds)
     what = f"a game that scored {game.score:g}" if game else f"the first {values.film_seconds:g} s of a game"
     for path in paths:
-        size = machine.megabytes(path.stat().st_size)
+        size = resources.megabytes(path.stat().st_size)
         console.print(f"Filmed {what}: {path} ({size})", soft_wrap=True, markup=False)
 
 

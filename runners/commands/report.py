@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rfwp.runners.parsing import make_parser, parse
-from rfwp.runners.play import Policy
+from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.report import tables
 from rfwp.runners.report.writer import Report, write_report
+from rfwp.runners.settings.parsing import make_parser, parse
 
 
 def run(argv: Sequence[str]) -> int:

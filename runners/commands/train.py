@@ -15,17 +15,18 @@ from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.collector import Diverged
 from rfwp.agents.learner import Stuck
-from rfwp.runners import components, machine
-from rfwp.runners.agent import build_system
-from rfwp.runners.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, differences, to_dict
-from rfwp.runners.display import command, open_display, say
-from rfwp.runners.errors import UserError
-from rfwp.runners.metrics import check_metrics
-from rfwp.runners.options import build_config, config_from_words, parse_resumed, peek
-from rfwp.runners.progress import final_evaluation, newest_metrics
-from rfwp.runners.run_folder import RunFolder, create_run_folder
-from rfwp.runners.scoreboard import print_evaluation, run_evaluation
-from rfwp.runners.signals import StopSignals
+from rfwp.runners.build import build_system
+from rfwp.runners.evaluation.scoreboard import print_evaluation, run_evaluation
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.signals import StopSignals
+from rfwp.runners.runfolder.evaluations import final_evaluation, final_path, write_evaluation
+from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
+from rfwp.runners.runfolder.metrics_log import check_metrics, newest_metrics
+from rfwp.runners.settings import components
+from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, differences, to_dict
+from rfwp.runners.settings.options import build_config, config_from_words, parse_resumed, peek
+from rfwp.runners.training.dashboard import command, open_display, say
 from rfwp.runners.training.memory_estimate import check_sizes, sizes_named
 from rfwp.runners.training.trainer import Trainer
 
@@ -108,8 +109,8 @@ def _take_up(trainer: Trainer, which: str | None) -> None:
 
 def _check_never_saved(folder: RunFolder, config: TrainConfig) -> None:
     """UserError if checkpoints that a run must have written are gone: it would begin anew, over its metrics."""
-    newest = {name: value for name, value in newest_metrics(folder).items() if isinstance(value, int | float)}
-    steps, seconds = newest.get("agent_steps", 0), newest.get("wall_seconds", 0)
+    newest = newest_metrics(folder.metrics_file)
+    steps, seconds = int(newest.get("agent_steps", 0)), newest.get("wall_seconds", 0.0)
     if steps >= config.total_steps or seconds > 60 * (config.checkpoint.minutes + 1):
         raise UserError(
             f"checkpoint: there is none in {str(folder.checkpoints.folder)!r}, though the run has trained for {steps:,}"
@@ -150,7 +151,7 @@ def _conclude(trainer: Trainer, console: Console) -> None:
         except (KeyboardInterrupt, SystemExit):
             say(console, f"Stopped. The run is complete and saved; to score it:\n  {command('rfwp')} evaluate {path}")
             raise
-        result.write(folder.evaluations / f"step-{steps:012d}-final.json")
+        write_evaluation(final_path(folder, steps), result.summary())
         print_evaluation(result, console)
     hints = {"score it again": f"{command('rfwp')} evaluate {path}"}
     if config.env.renderer is not None:
@@ -177,7 +178,7 @@ def _announce(system: ActorLearner, config: TrainConfig, expected_bytes: int, co
         f"{config.env.title}, core {components.name_of(config.core)}, {parameters:,} parameters, on {system.device}"
         f" ({precision} encoder, {threads} thread{'s' if threads > 1 else ''}); {config.actors.games} games in"
         f" {system.num_processes} processes on {host.cores()} cores; unrolls, activations and weights take about"
-        f" {machine.megabytes(expected_bytes)}",
+        f" {resources.megabytes(expected_bytes)}",
     )
     if system.done:
         say(console, f"The run is complete: {steps:,} steps. A larger --total_steps goes on.")

@@ -10,17 +10,17 @@ from jsonargparse import ArgumentParser, Namespace
 
 from rfwp.agents import host
 from rfwp.envs.world import Renderer
-from rfwp.runners import machine
-from rfwp.runners.agent import build_agent
-from rfwp.runners.config import TrainConfig
-from rfwp.runners.errors import UserError
+from rfwp.runners.build import build_agent
+from rfwp.runners.evaluation.rollout import Moment, Policy, moments
 from rfwp.runners.film.picture import Picture, picture_of
 from rfwp.runners.film.player import FASTEST, SLOWEST, Player, Quit
 from rfwp.runners.film.window import Window, check_display
-from rfwp.runners.parsing import make_parser, parse
-from rfwp.runners.play import Moment, Policy, moments
-from rfwp.runners.playing_options import add_playing_options, check_playing_options
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.parsing import make_parser, parse
+from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
 
 
 def run(argv: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
     instead = f"rfwp evaluate {shlex.quote(values.run)} --video"
     check_display(instead)
     torch.set_num_threads(host.operator_threads())
-    agent = build_agent(config, machine.pick_device(values.device)).eval()
+    agent = build_agent(config, resources.pick_device(values.device)).eval()
     with folder.checkpoints.whole_one_offered("--checkpoint"):
         checkpoint.load_weights(agent)
     picture_for = picture_of(values.overlay, agent, config, checkpoint.manifest.agent_steps, values.policy)

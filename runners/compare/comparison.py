@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rfwp.envs.world import WorldConfig
-from rfwp.runners import components
-from rfwp.runners.config import TrainConfig, differences
-from rfwp.runners.errors import UserError
-from rfwp.runners.files import write_whole
-from rfwp.runners.options import config_from_words, default_preset, peek
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.files import write_whole
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.settings import components
+from rfwp.runners.settings.config import TrainConfig, differences
+from rfwp.runners.settings.options import config_from_words, default_preset, peek
 
 RECORD = "comparison.json"
 SETTING_OF = {"env.name": "games", "core.name": "cores", "total_steps": "steps"}

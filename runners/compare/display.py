@@ -15,7 +15,7 @@ from rich.table import Table
 
 from rfwp.runners.compare.comparison import Comparison
 from rfwp.runners.compare.launcher import Run, Watcher
-from rfwp.runners.display import number, remaining, say
+from rfwp.runners.training.dashboard import number, remaining, say
 
 SCORE_CELL = "Cells: mean of the seeds; lowest to highest, and number of seeds."
 

@@ -13,13 +13,15 @@ from typing import Any, Literal, Protocol
 import torch
 
 from rfwp.agents import host
-from rfwp.runners import machine
-from rfwp.runners.agent import build_agent
+from rfwp.runners.build import build_agent
 from rfwp.runners.compare.comparison import Cell, Comparison
-from rfwp.runners.config import TrainConfig
-from rfwp.runners.progress import final_evaluation, newest_metrics, tail
-from rfwp.runners.run_folder import RunFolder
-from rfwp.runners.signals import StopSignals
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.signals import StopSignals
+from rfwp.runners.runfolder.evaluations import final_evaluation
+from rfwp.runners.runfolder.files import tail
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.runfolder.metrics_log import newest_metrics
+from rfwp.runners.settings.config import TrainConfig
 from rfwp.runners.training.memory_estimate import check_sizes
 
 LOG_LINES = 6  # of a failed run that are shown
@@ -41,7 +43,7 @@ class Run:
 
     def look(self) -> None:
         """Reads from its folder how far it is."""
-        self.metrics = newest_metrics(self.folder) or self.metrics
+        self.metrics = newest_metrics(self.folder.metrics_file) or self.metrics
         evaluation = final_evaluation(self.folder)
         if evaluation is not None:
             self.score = evaluation["mean"]
@@ -86,21 +88,21 @@ def largest_run(comparison: Comparison) -> int:
 def _memory_of(config: TrainConfig) -> int:
     cpu, processes = torch.device("cpu"), config.actors.num_processes(1)
     agent, own = build_agent(config, cpu), MAIN_BYTES + processes * ACTOR_BYTES
-    if machine.pick_device(config.device).type == "cuda":  # each run looks at its GPU by itself
+    if resources.pick_device(config.device).type == "cuda":  # each run looks at its GPU by itself
         return own
     return check_sizes(config, agent, processes, cpu) + own
 
 
 def gpus_to_share(device: str) -> list[str]:
     """The GPUs that runs with this device take in turn: all, unless they were told which."""
-    return machine.gpus() if device == "auto" else []
+    return resources.gpus() if device == "auto" else []
 
 
 def default_jobs(device: str, run_bytes: int) -> int:
     """Runs at once: one a GPU; on the CPU one a core, as far as memory allows."""
     if device.startswith("cuda"):
         return 1
-    return len(gpus_to_share(device)) or max(1, min(host.cores(), machine.free_memory() // run_bytes))
+    return len(gpus_to_share(device)) or max(1, min(host.cores(), resources.free_memory() // run_bytes))
 
 
 class Launcher:
@@ -114,7 +116,7 @@ class Launcher:
     def __init__(self, runs: Sequence[Run], jobs: int, gpus: Sequence[str] = ()) -> None:
         self.runs = runs
         self.jobs = jobs
-        self._cores = machine.share_cores(jobs)
+        self._cores = resources.share_cores(jobs)
         self._gpus = gpus
         self._going: dict[int, tuple[Run, subprocess.Popen[bytes]]] = {}  # by the number of their share of the cores
 
@@ -141,7 +143,7 @@ class Launcher:
 
     def _start(self, run: Run, share: int) -> subprocess.Popen[bytes]:
         words = ["--run", str(run.folder.path), *([] if run.folder.exists else run.words)]
-        command = machine.own_command("train", *words)
+        command = resources.own_command("train", *words)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[share % len(self._gpus)]
@@ -156,7 +158,7 @@ class Launcher:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,  # or Ctrl-C would reach it beside our own word, and a second signal kills
-                preexec_fn=machine.child_setup(self._cores[share]),
+                preexec_fn=resources.child_setup(self._cores[share]),
             )
 
     def _collect(self, watcher: Watcher) -> None:

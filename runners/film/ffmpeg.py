@@ -11,8 +11,8 @@ from typing import Self
 
 import numpy as np
 
-from rfwp.runners.errors import UserError
 from rfwp.runners.film.canvas import Pixels
+from rfwp.runners.machine.errors import UserError
 
 
 class Mp4:

@@ -8,11 +8,11 @@ from typing import Literal, Self
 from rfwp.envs.world import Renderer
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.memory_view import MemoryView
-from rfwp.runners.components import name_of
-from rfwp.runners.config import TrainConfig
+from rfwp.runners.evaluation.rollout import Moment, Policy
 from rfwp.runners.film.canvas import Pixels, enlarged
 from rfwp.runners.film.overlay import Overlay, Thought
-from rfwp.runners.play import Moment, Policy
+from rfwp.runners.settings.components import name_of
+from rfwp.runners.settings.config import TrainConfig
 
 OverlayName = Literal["memory"]
 

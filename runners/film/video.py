@@ -7,10 +7,10 @@ from pathlib import Path
 from rfwp.agents.trajectory import Episode
 from rfwp.envs.world import Renderer
 from rfwp.models.actor_critic import ActorCritic
+from rfwp.runners.evaluation.rollout import Policy, moments
 from rfwp.runners.film.ffmpeg import Gif, Mp4
 from rfwp.runners.film.picture import Picture
-from rfwp.runners.play import Policy, moments
-from rfwp.runners.signals import cleaning_up
+from rfwp.runners.machine.signals import cleaning_up
 
 ENCODERS = {".mp4": Mp4, ".gif": Gif}
 

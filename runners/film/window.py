@@ -7,9 +7,9 @@ from typing import Self
 
 import numpy as np
 
-from rfwp.runners.errors import UserError
 from rfwp.runners.film.canvas import AMBER, BACKGROUND, MUTED, Box, Pixels, fill, text
 from rfwp.runners.film.player import Command
+from rfwp.runners.machine.errors import UserError
 
 BAR = 30  # rows below the picture that name the keys
 HELP = "space pause    right one step    up / down speed    q quit"

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from rfwp.runners.report.records import Run
-from rfwp.runners.report.study import CIRCUMSTANCES, Study, differing, show_all
+from rfwp.runners.report.study import Study, differing, show_all
+from rfwp.runners.runfolder.records import Run
+from rfwp.runners.settings.config import CIRCUMSTANCES
 
 ENOUGH_SEEDS = 5
 FEW_SEEDS = 3
@@ -74,7 +75,7 @@ def _about_worlds(study: Study) -> Iterator[str]:
 def _about_lengths(study: Study) -> Iterator[str]:
     unfinished = [run for run in study.runs if not run.finished]
     for run in unfinished[:10]:
-        state = "is still being written" if run.being_written else "is unfinished"
+        state = "is still under way" if run.under_way else "is unfinished"
         yield f"{study.name_of(run)} {state}: {run.agent_steps:,} of {run.total_steps:,} agent steps."
     if len(unfinished) > 10:
         yield f"{len(unfinished) - 10} more runs are unfinished; the table of runs marks them."

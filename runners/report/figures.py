@@ -9,11 +9,11 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from scipy.ndimage import uniform_filter1d
 
-from rfwp.runners.report import statistics
+from rfwp.runners.evaluation import statistics
 from rfwp.runners.report.drawing import Drawing
 from rfwp.runners.report.palette import INK, MUTED, Mark, marks
-from rfwp.runners.report.records import Array, Run
 from rfwp.runners.report.study import Study, common_grid
+from rfwp.runners.runfolder.records import Array, Run
 
 AGAINST = ("agent_steps", "wall_seconds")  # what learning is drawn over
 TIMES = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}

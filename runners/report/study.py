@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rfwp.envs.world import WorldConfig
-from rfwp.runners.components import title_option
-from rfwp.runners.errors import UserError
-from rfwp.runners.report.records import Array, Final, Run
-from rfwp.runners.report.statistics import Estimate, Strata, estimate, mean, repeated
-from rfwp.runners.run_folder import short_names
+from rfwp.runners.evaluation.statistics import Estimate, Strata, estimate, mean, repeated
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.folder import short_names
+from rfwp.runners.runfolder.records import Array, Final, Run
+from rfwp.runners.settings.components import title_option
+from rfwp.runners.settings.config import CIRCUMSTANCES
 
-# What may differ between runs of one agent: it bears on how long, how fast or where they ran.
-CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_games", "checkpoint.", "actors.")
 USUAL_BASELINES = ("lstm", "gru", "feedforward")
 
 

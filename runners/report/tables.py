@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rfwp.runners.components import title_option
-from rfwp.runners.report import statistics
+from rfwp.runners.evaluation import statistics
+from rfwp.runners.evaluation.statistics import AGGREGATES, Estimate
 from rfwp.runners.report.formats import Cell, Table
-from rfwp.runners.report.records import Run
-from rfwp.runners.report.statistics import AGGREGATES, Estimate
 from rfwp.runners.report.study import Result, Study, differing, show
+from rfwp.runners.runfolder.records import Run
+from rfwp.runners.settings.components import title_option
 
 NAMED_ELSEWHERE = ("core.name", "seed")  # in the table of runs, and so is the game
 BESIDE = ("random", "human")  # reference scores that get a column in the table by game
@@ -121,7 +121,7 @@ def _without(table: Table, column: str) -> Table:
 
 def _run_row(study: Study, run: Run) -> list[Cell]:
     final = run.final(study.policy)
-    state = "" if run.finished else f", {'being written' if run.being_written else 'unfinished'}"
+    state = "" if run.finished else f", {'under way' if run.under_way else 'unfinished'}"
     source = f"{'† ' if final.source == 'training' else ''}{final.source}" if final else "no game has ended"
     seconds = run.metrics["wall_seconds"]
     return [

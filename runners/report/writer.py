@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rfwp.runners.errors import UserError
-from rfwp.runners.files import write_whole
-from rfwp.runners.play import Policy
+from rfwp.runners.evaluation.rollout import Policy
+from rfwp.runners.machine.errors import UserError
 from rfwp.runners.report import evidence, figures, page, tables
 from rfwp.runners.report.formats import Table
-from rfwp.runners.report.records import read_runs
 from rfwp.runners.report.study import Study
+from rfwp.runners.runfolder.files import write_whole
+from rfwp.runners.runfolder.records import read_runs
 
 INDEX = "index.html"
 SIGN = '<meta name="generator" content="rfwp report'  # by which a page of ours is known again

@@ -10,10 +10,10 @@ from torch import Tensor
 from rfwp.agents import slab
 from rfwp.agents.trajectory import Trajectory
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners import machine
-from rfwp.runners.components import name_of
-from rfwp.runners.config import TrainConfig
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.settings.components import name_of
+from rfwp.runners.settings.config import TrainConfig
 
 
 def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, device: torch.device) -> int:
@@ -23,7 +23,7 @@ def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, dev
     games, batch, length = config.actors.games, config.learner.batch_size, config.learner.unroll_length
     shared = num_processes * slab.num_bytes(games // num_processes, shape)
     frames = f"{games} games with frames of {'x'.join(map(str, shape))}"
-    machine.check_shared_memory(shared, f"actors.games: {frames}")
+    resources.check_shared_memory(shared, f"actors.games: {frames}")
     # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
     unrolls = games * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
     unroll = Trajectory.empty(length, 1, shape, num_actions, agent.initial_state(1, "meta"), "meta")
@@ -33,7 +33,7 @@ def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, dev
         f"actors.games, learner.batch_size, learner.unroll_length: {frames}, {batch} unrolls of {length} steps,"
         f" core {name_of(config.core)}"
     )
-    machine.check_memory(needed, sizes, device)
+    resources.check_memory(needed, sizes, device)
     return needed
 
 

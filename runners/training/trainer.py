@@ -9,14 +9,14 @@ from rfwp.agents.collector import Diverged
 from rfwp.agents.learner import Stuck
 from rfwp.agents.metrics import Averages, EpisodeStatistics
 from rfwp.agents.trajectory import Trajectory
-from rfwp.runners import machine
-from rfwp.runners.checkpoint import Checkpoint
-from rfwp.runners.config import TrainConfig
-from rfwp.runners.display import Display
-from rfwp.runners.errors import UserError
-from rfwp.runners.manifest import Manifest
-from rfwp.runners.metrics import MetricsLog
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.checkpoint import Checkpoint
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.runfolder.manifest import Manifest
+from rfwp.runners.runfolder.metrics_log import MetricsLog
+from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.training.dashboard import Display
 from rfwp.runners.training.meter import Meter
 from rfwp.runners.training.outage import Outage
 from rfwp.runners.training.profiler import Profiler
@@ -103,7 +103,7 @@ class Trainer:
         self._logged_steps = steps
         seconds, speed = meter.read()
         self._wall_seconds += seconds
-        gpu_bytes = machine.gpu_memory(self.system.device)
+        gpu_bytes = resources.gpu_memory(self.system.device)
         line: dict[str, float | None] = {
             "agent_steps": steps,
             "frames": steps * self.config.env.spec().frames_per_step,

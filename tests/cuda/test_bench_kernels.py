@@ -8,12 +8,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from rfwp.runners import components
 from rfwp.runners.bench import kernels as bench_kernels
 from rfwp.runners.bench.benchmark import measure_runs
 from rfwp.runners.bench.kernel_peers import PAPER_MODULE, peers, segments_of
 from rfwp.runners.cli import main
 from rfwp.runners.commands.bench import CIRCUMSTANCES
+from rfwp.runners.settings import components
 
 CPU = torch.device("cpu")
 BENCH = "bench kernels --device cpu --runs 2 --json -".split()

@@ -10,8 +10,9 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
+from rfwp.envs.ale import game_seeds
 from rfwp.envs.worlds import atari
-from rfwp.envs.worlds.atari import Config, game_seeds
+from rfwp.envs.worlds.atari import Config
 
 
 def play(config: Config, num_steps: int, num_envs: int = 4, num_threads: int = 1):

@@ -3,8 +3,9 @@
 import pytest
 
 from rfwp.envs import published
+from rfwp.envs.ale import PROTOCOLS
 from rfwp.envs.games import GAMES
-from rfwp.envs.worlds.atari import PROTOCOLS, Config
+from rfwp.envs.worlds.atari import Config
 
 
 @pytest.mark.parametrize("name", published.PUBLICATIONS)

@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-from rfwp.envs.screen import Screen
 from rfwp.envs.worlds.atari import Config
 
 
@@ -12,7 +11,7 @@ def assert_equal_play(config: Config, num_steps: int, num_envs: int = 1) -> tupl
     """Plays both with random actions; gives the numbers of learner episodes and games that ended."""
     random = np.random.default_rng(2)
     episodes = games = 0
-    with config.build(num_envs) as world, Screen(config) as screen:
+    with config.build(num_envs) as world, config.renderer() as screen:
         assert world.spec == screen.spec
         batched, single = world.reset(5), screen.reset(5)
         for t in range(num_steps + 1):
@@ -53,7 +52,7 @@ def test_it_plays_the_first_game_of_a_batch():
 
 def test_a_second_reset_plays_the_same_game_again():
     action = np.zeros(1, np.int64)
-    with Screen(Config("pong", "machado")) as screen:
+    with Config("pong", "machado").renderer() as screen:
         first, second = ([screen.reset(1)] + [screen.step(action) for _ in range(30)] for _ in range(2))
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.frame, other.frame)
@@ -65,7 +64,7 @@ def grey(colour: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("game", ["pong", "seaquest"])
 def test_screens_show_in_colour_what_the_agent_sees(game):
-    with Screen(Config(game)) as screen:
+    with Config(game).renderer() as screen:
         step = screen.reset(3)
         assert screen.screens().shape == (4, 210, 160, 3)
         assert screen.screens().dtype == np.uint8
@@ -78,7 +77,7 @@ def test_screens_show_in_colour_what_the_agent_sees(game):
 
 def test_screens_of_a_last_step_show_the_end_of_the_game():
     action = np.array([0])
-    with Screen(Config("freeway", max_frames=6)) as capped, Screen(Config("freeway")) as uncapped:
+    with Config("freeway", max_frames=6).renderer() as capped, Config("freeway").renderer() as uncapped:
         for screen in (capped, uncapped):
             screen.reset(3)
             screen.step(action)
@@ -91,14 +90,14 @@ def test_screens_of_a_last_step_show_the_end_of_the_game():
 
 def test_it_is_the_renderer_of_its_game():
     config = Config("pong", "machado")
-    with config.renderer() as renderer, Screen(config) as screen:
+    with config.renderer() as renderer, config.renderer() as screen:
         np.testing.assert_array_equal(renderer.reset(1).frame, screen.reset(1).frame)
         assert renderer.screens().shape[0] == config.spec().frames_per_step
         assert (renderer.num_envs, renderer.frames_per_second) == (1, 60)
 
 
 def test_an_invalid_action_is_refused():
-    with Screen(Config("pong")) as screen:
+    with Config("pong").renderer() as screen:
         screen.reset(0)
         with pytest.raises(ValueError, match="^action: got 6; allowed"):
             screen.step(np.array([6]))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from rfwp.runners.machine import own_command
+from rfwp.runners.machine.resources import own_command
 
 # Small and quick: a checkpoint every three seconds, an actor that hangs is replaced after three.
 SMALL = (

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rfwp.agents.actor_pool import ActorFailure, ActorPool, ActorsConfig
-from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.cli import main
 from rfwp.runners.commands import train
+from rfwp.runners.runfolder.checkpoint import CheckpointStore
 
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"

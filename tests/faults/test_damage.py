@@ -11,8 +11,8 @@ import pytest
 from harness import permissions_count
 
 from rfwp.runners.cli import main
-from rfwp.runners.errors import UserError
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.folder import RunFolder
 
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"

@@ -13,8 +13,8 @@ from harness import SMALL, Run, full, small_disk
 
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.learner import Learner
-from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.cli import main
+from rfwp.runners.runfolder.checkpoint import CheckpointStore
 from rfwp.runners.training.outage import Outage
 from rfwp.runners.training.saving import Saver
 

@@ -10,10 +10,10 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rfwp.runners import components
 from rfwp.runners.cli import main
-from rfwp.runners.config import COMPONENTS, SECTIONS, to_dict
-from rfwp.runners.options import build_config, parse_train
+from rfwp.runners.settings import components
+from rfwp.runners.settings.config import COMPONENTS, SECTIONS, to_dict
+from rfwp.runners.settings.options import build_config, parse_train
 
 GOOD = to_dict(build_config(parse_train(["--env", "recall"], {})))
 NUMBERS = [

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from rfwp.agents.learner import Learner
 from rfwp.models.cores import lstm
-from rfwp.runners.checkpoint import CheckpointStore
 from rfwp.runners.cli import main
+from rfwp.runners.runfolder.checkpoint import CheckpointStore
 
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"

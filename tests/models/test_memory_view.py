@@ -9,7 +9,7 @@ import torch
 from rfwp.models.core import cleared
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
 from rfwp.models.memory_view import Matrices, MemoryView, Vector
-from rfwp.runners import components
+from rfwp.runners.settings import components
 
 CORES = components.names("core")
 SMALL = {"hidden_size": 8, "num_heads": 2, "feedforward_size": 8}

@@ -5,11 +5,11 @@ import subprocess
 import pytest
 import torch
 
-from rfwp.runners.agent import build_agent
-from rfwp.runners.machine import own_command
-from rfwp.runners.manifest import Manifest
-from rfwp.runners.options import build_config, parse_train
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.build import build_agent
+from rfwp.runners.machine.resources import own_command
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.runfolder.manifest import Manifest
+from rfwp.runners.settings.options import build_config, parse_train
 
 
 @pytest.fixture(scope="session")

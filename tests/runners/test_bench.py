@@ -7,11 +7,11 @@ import time
 import pytest
 import torch
 
-from rfwp.runners import components
 from rfwp.runners.bench import cores as bench_cores
 from rfwp.runners.bench.benchmark import LEAST_REPEATS, measure
 from rfwp.runners.cli import main
 from rfwp.runners.commands.bench import BENCHMARKS, CIRCUMSTANCES
+from rfwp.runners.settings import components
 
 CPU = torch.device("cpu")
 CORES = "bench cores --seconds 0.001 --device cpu".split()

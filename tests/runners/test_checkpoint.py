@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from rfwp.runners.checkpoint import CheckpointStore
-from rfwp.runners.errors import UserError
-from rfwp.runners.manifest import Manifest, digest
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.checkpoint import CheckpointStore
+from rfwp.runners.runfolder.manifest import Manifest, digest
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ import torch
 from rich.console import Console
 
 from rfwp.agents.actor_learner import ActorLearner
-from rfwp.runners import machine, run_folder
 from rfwp.runners.cli import main
-from rfwp.runners.display import Dashboard, PlainLines, open_display
-from rfwp.runners.errors import UserError
-from rfwp.runners.machine import own_command
-from rfwp.runners.metrics import METRICS
-from rfwp.runners.options import config_from_words
-from rfwp.runners.run_folder import RunFolder, create_run_folder
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.resources import own_command, resources
+from rfwp.runners.runfolder import folder as run_folder
+from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
+from rfwp.runners.runfolder.metrics_log import METRICS
+from rfwp.runners.settings.options import config_from_words
+from rfwp.runners.training.dashboard import Dashboard, PlainLines, open_display
 
 TRAIN = "train --env delayed_cue --final_games 0 --encoder.size 8 --learner.batch_size 4 --actors.games 8".split()
 
@@ -208,9 +208,9 @@ def test_output_that_cannot_be_written_is_one_line_and_no_mistake_of_the_users(w
 
 
 def test_too_little_shared_memory_is_said_with_the_sizes(monkeypatch):
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(64, 0, 1_000_000))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(64, 0, 1_000_000))
     with pytest.raises(UserError, match=r"48 games need 2 MB of shared memory, but /dev/shm has 1 MB free"):
-        machine.check_shared_memory(2_000_000, "48 games")
+        resources.check_shared_memory(2_000_000, "48 games")
 
 
 def test_too_little_memory_is_said_before_anything_starts(tmp_path, capsys):

@@ -11,9 +11,9 @@ import psutil
 import pytest
 from waiting import wait_for, whole_lines
 
-from rfwp.runners import machine
 from rfwp.runners.cli import main
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.machine import resources
+from rfwp.runners.runfolder.folder import RunFolder
 
 SMALL = (
     "--final_games 4 --encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5"
@@ -104,7 +104,7 @@ def test_runs_side_by_side_share_the_cores_and_their_folder_is_theirs_alone(star
     process = start(*GRID, "--seeds", "1", "--steps", str(ENDLESS), "--out", str(out), "--jobs", "2")
     wait_for(lambda: len(trained(out)) == 2)
     runs = [run for run in psutil.Process(process.pid).children() if "train" in run.cmdline()]
-    assert sorted(tuple(run.cpu_affinity()) for run in runs) == sorted(map(tuple, machine.share_cores(2)))
+    assert sorted(tuple(run.cpu_affinity()) for run in runs) == sorted(map(tuple, resources.share_cores(2)))
     assert main(["compare", "--out", str(out)]) == 2
     assert f"out: {str(out)!r} is in use by process {process.pid}" in capsys.readouterr().err
     process.send_signal(signal.SIGTERM)

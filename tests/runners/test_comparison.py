@@ -7,12 +7,12 @@ import pytest
 import torch
 from grids import asked
 
-from rfwp.runners import machine
 from rfwp.runners.cli import main
 from rfwp.runners.compare.comparison import Cell, read_record
 from rfwp.runners.compare.launcher import largest_run
-from rfwp.runners.errors import UserError
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.folder import RunFolder
 
 WRONG = [
     ("--games pnog --cores gru --steps 9", "games: got 'pnog'; nearest: pong, up_n_down; or counting, "),
@@ -138,9 +138,9 @@ def test_a_run_ended_before_its_settings_were_written_can_be_begun_again_but_not
 
 
 def test_a_run_on_a_gpu_is_not_measured_by_the_memory_of_the_machine(monkeypatch):
-    monkeypatch.setattr(machine, "free_memory", lambda: 100_000_000)
+    monkeypatch.setattr(resources, "free_memory", lambda: 100_000_000)
     comparison = asked(games=["pong"], cores=["lstm"], settings=["--learner.batch_size", "512"], presets=["cpu"])
     with pytest.raises(UserError, match="need .* of memory"):
         largest_run(comparison)
-    monkeypatch.setattr(machine, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(resources, "pick_device", lambda name: torch.device("cuda"))
     assert largest_run(comparison) < 1_000_000_000

@@ -11,13 +11,13 @@ import torch
 
 from rfwp.agents import host
 from rfwp.models.cores import rdn
-from rfwp.runners import health, machine
 from rfwp.runners.cli import main
+from rfwp.runners.machine import doctor, resources
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(health, "SELF_TEST_SECONDS", 0.2)
+    monkeypatch.setattr(doctor, "SELF_TEST_SECONDS", 0.2)
 
 
 def test_a_machine_that_works_gets_its_facts_and_exit_code_0(quick, capsys):
@@ -46,7 +46,7 @@ def test_a_kernel_that_computes_something_else_is_an_error(quick, capsys, monkey
 
 def test_few_open_files_and_little_shared_memory_are_said_with_what_to_do(quick, capsys, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (64, 64))
-    monkeypatch.setattr(health, "ENOUGH_SHARED_MEMORY", 10**18)
+    monkeypatch.setattr(doctor, "ENOUGH_SHARED_MEMORY", 10**18)
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
     assert "warning: only 64 files may be open; run `ulimit -n 1024` before" in shown
@@ -58,8 +58,8 @@ def test_a_gpu_is_described_with_the_kernels_that_it_will_run(monkeypatch, probl
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3_000_000, 8_000_000))
     monkeypatch.setattr("rfwp.cuda.available._problem", lambda: problem)
-    report = health.Report()
-    health._examine_gpu(report)
+    report = doctor.Report()
+    doctor._examine_gpu(report)
     assert (report.facts["kernels in use"], report.facts["GPU memory free"]) == (kernels, "3 MB of 8 MB")
     assert [found.what for found in report.problems] == ["the fused kernels cannot be used"] * (problem is not None)
 
@@ -104,7 +104,7 @@ def test_the_memory_that_is_free_is_that_of_machine_and_container(tmp_path, monk
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert machine.free_memory(tmp_path) == free
+    assert resources.free_memory(tmp_path) == free
 
 
 @pytest.mark.parametrize(("limit", "cores"), [(None, 8), (0.5, 1), (1.5, 2), (64.0, 8)])

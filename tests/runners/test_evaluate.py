@@ -17,10 +17,10 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm
 from rfwp.models.encoders import flat, shallow
 from rfwp.runners.cli import main
-from rfwp.runners.errors import UserError
-from rfwp.runners.evaluate import Evaluation, NotNegative, evaluate, play
-from rfwp.runners.options import build_config, parse_train
-from rfwp.runners.scoreboard import Line, aggregate_lines
+from rfwp.runners.evaluation.scoreboard import Line, aggregate_lines
+from rfwp.runners.evaluation.scoring import Evaluation, NotNegative, evaluate, play
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.settings.options import build_config, parse_train
 
 
 def toy_agent(world) -> ActorCritic:
@@ -282,7 +282,7 @@ def test_a_damaged_run_among_several_is_left_out_and_named(runs, tmp_path, capsy
 def test_an_agent_that_cannot_be_scored_as_asked_is_left_out_and_named(runs, tmp_path, capsys, monkeypatch):
     shutil.copytree(runs / "pong", tmp_path / "pong")
     shutil.copytree(runs / "breakout", tmp_path / "breakout")
-    monkeypatch.setattr("rfwp.runners.evaluate.PATIENCE", 0)  # lives of Pong are lost by negative scores
+    monkeypatch.setattr("rfwp.runners.evaluation.scoring.PATIENCE", 0)  # lives of Pong are lost by negative scores
     assert main(["evaluate", str(tmp_path), "--episodes", "1", "--score", "life", "--drop_negative"]) == 1
     shown = capsys.readouterr()
     assert "breakout: 5 single lives" in shown.out

@@ -8,7 +8,7 @@ import torch
 from rfwp.agents.actor_learner import ActorLearner
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
-from rfwp.runners.options import config_from_words
+from rfwp.runners.settings.options import config_from_words
 from rfwp.runners.training.memory_estimate import check_sizes
 
 pytestmark = pytest.mark.gpu

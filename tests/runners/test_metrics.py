@@ -7,7 +7,7 @@ import torch
 
 from rfwp.agents.metrics import Averages, EpisodeStatistics
 from rfwp.agents.trajectory import Episode
-from rfwp.runners.metrics import MetricsLog
+from rfwp.runners.runfolder.metrics_log import MetricsLog
 
 
 def written(path):

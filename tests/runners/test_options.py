@@ -9,19 +9,19 @@ import yaml
 
 from rfwp.models.cores import lstm, rdn
 from rfwp.models.encoders import impala, shallow
-from rfwp.runners import components
 from rfwp.runners.cli import main
-from rfwp.runners.config import to_dict
-from rfwp.runners.config_file import read_config_file
-from rfwp.runners.errors import UserError
-from rfwp.runners.options import (
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.settings import components
+from rfwp.runners.settings.config import to_dict
+from rfwp.runners.settings.config_file import read_config_file
+from rfwp.runners.settings.options import (
     build_config,
     config_from_values,
     config_from_words,
     default_preset,
     parse_train,
 )
-from rfwp.runners.run_folder import RunFolder
 
 REPOSITORY = Path(__file__).parents[2]
 

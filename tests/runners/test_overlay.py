@@ -6,19 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from rfwp.envs.screen import Screen
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import cleared
 from rfwp.models.encoders import shallow
 from rfwp.models.memory_view import Matrices, MemoryView, Vector
-from rfwp.runners import components
-from rfwp.runners.agent import build_agent
+from rfwp.runners.build import build_agent
+from rfwp.runners.evaluation.rollout import moments
 from rfwp.runners.film import canvas, memory_panel
 from rfwp.runners.film.canvas import AMBER, BLUE, Box
 from rfwp.runners.film.overlay import HEIGHT, WIDTH, Overlay, Thought
 from rfwp.runners.film.picture import MemoryPicture
-from rfwp.runners.play import moments
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.settings import components
 
 ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT")
 
@@ -41,7 +40,7 @@ def test_what_is_drawn_is_what_acted(atari_run, monkeypatch):
     monkeypatch.setattr(Overlay, "draw", lambda self, thought: drawn.append(thought) or self._image)
     agent.register_forward_hook(lambda module, inputs, output: passes.append((inputs, output)))
     acted = []
-    with Screen(config.env) as screen:
+    with config.env.renderer() as screen:
         screen.reset(0)
         with MemoryPicture(screen, agent, "", "") as picture:
             for moment in moments(agent, screen, "sampled", 0):

@@ -2,15 +2,17 @@
 
 import pytest
 
-from rfwp.runners.progress import final_evaluation, newest_metrics, tail
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.runfolder.evaluations import final_evaluation
+from rfwp.runners.runfolder.files import tail
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.runfolder.metrics_log import newest_metrics
 
 
 def test_half_a_line_of_metrics_is_not_read(tmp_path):
     folder = RunFolder(tmp_path)
-    assert newest_metrics(folder) == {}
+    assert newest_metrics(folder.metrics_file) == {}
     folder.metrics_file.write_text('{"agent_steps": 1}\n' * 2000 + '{"agent_steps": 2}\n{"agent_st')
-    assert newest_metrics(folder) == {"agent_steps": 2}
+    assert newest_metrics(folder.metrics_file) == {"agent_steps": 2}
 
 
 @pytest.mark.parametrize("odd", ["[" * 5000, f'{{"mean": {10**400}}}'], ids=["deep", "large"])
@@ -20,7 +22,7 @@ def test_a_run_whose_evaluation_python_cannot_hold_is_not_done(tmp_path, odd):
     (folder.evaluations / "step-000000000009-final.json").write_text(odd)
     folder.metrics_file.write_text('{"agent_steps": 1}\n' + "[" * 5000 + "\n")
     assert final_evaluation(folder) is None
-    assert newest_metrics(folder) == {"agent_steps": 1}
+    assert newest_metrics(folder.metrics_file) == {"agent_steps": 1}
 
 
 def test_the_end_of_a_long_file_is_whole_lines(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rfwp.runners.report import statistics
+from rfwp.runners.evaluation import statistics
 
 # Six games of five runs each. What rliable 1.2.0 (Agarwal et al. 2021; arch 7.2.0) makes of them is below: estimates as
 # they are, intervals from 20,000 or 50,000 samples.

@@ -8,13 +8,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from rfwp.runners import machine
 from rfwp.runners.bench import scaling as bench_scaling
 from rfwp.runners.bench import speed as bench_throughput
 from rfwp.runners.bench import suite as bench_suite
 from rfwp.runners.bench import throughput, workloads
 from rfwp.runners.bench.throughput import Reading, Recorder, spread
 from rfwp.runners.cli import main
+from rfwp.runners.machine import resources
 
 SMALL = (
     "--env delayed_cue --encoder.size 8 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5"
@@ -50,7 +50,7 @@ def test_windows_follow_a_warm_up_and_have_equal_lengths(recorder):
 
 def test_the_process_that_tells_how_busy_the_gpu_is_ends_without_harm(recorder, monkeypatch):
     monkeypatch.setattr(
-        machine, "ask_gpu_busy", lambda device: subprocess.Popen(["echo", "50"], stdout=subprocess.PIPE, text=True)
+        resources, "ask_gpu_busy", lambda device: subprocess.Popen(["echo", "50"], stdout=subprocess.PIPE, text=True)
     )
     for tick in range(60):
         recorder.tick(tick, dict)
@@ -95,7 +95,7 @@ def test_a_folder_called_rfwp_is_not_taken_for_the_package(tmp_path, monkeypatch
     (tmp_path / "rfwp" / "runners").mkdir(parents=True)
     (tmp_path / "rfwp" / "runners" / "cli.py").write_text("raise SystemExit('a stranger')")
     monkeypatch.chdir(tmp_path)
-    assert subprocess.run(machine.own_command("--help"), capture_output=True, text=True).stdout.startswith(
+    assert subprocess.run(resources.own_command("--help"), capture_output=True, text=True).stdout.startswith(
         "usage: rfwp"
     )
 

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from waiting import wait_for, whole_lines
 
 from rfwp.agents.actor_learner import ActorLearner
-from rfwp.runners import components
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
-from rfwp.runners.options import config_from_words
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.settings import components
+from rfwp.runners.settings.options import config_from_words
 from rfwp.runners.training.memory_estimate import kept_bytes, unroll_bytes
 from rfwp.runners.training.trainer import Trainer
 

@@ -12,15 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from rfwp.envs.screen import Screen
-from rfwp.runners.agent import build_agent
+from rfwp.runners.build import build_agent
 from rfwp.runners.cli import main
-from rfwp.runners.errors import UserError
+from rfwp.runners.evaluation.rollout import moments
 from rfwp.runners.film.ffmpeg import Mp4
 from rfwp.runners.film.video import film
-from rfwp.runners.machine import own_command
-from rfwp.runners.play import moments
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.resources import own_command
+from rfwp.runners.runfolder.folder import RunFolder
 
 SECONDS = 2
 
@@ -34,7 +33,7 @@ def films(atari_run, tmp_path_factory):
     folder.checkpoints.find("last").load_weights(agent)
     paths = [tmp_path_factory.mktemp("films") / name for name in ("game.mp4", "game.gif")]
     assert film(agent, config.env.renderer, paths, "sampled", 3, seconds=SECONDS) is None
-    with Screen(config.env) as screen:
+    with config.env.renderer() as screen:
         played = moments(agent, screen, "sampled", 3)
         screens = [image for _ in range(SECONDS * 15) if next(played) for image in screen.screens().copy()]
     return *paths, screens

@@ -11,7 +11,7 @@ from PIL import ImageGrab
 
 from rfwp.runners.cli import main
 from rfwp.runners.film.player import Player, Quit
-from rfwp.runners.machine import own_command
+from rfwp.runners.machine.resources import own_command
 
 FRAME = 1 / 60
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rfwp.runners.config import TrainConfig
-from rfwp.runners.metrics import METRICS
-from rfwp.runners.options import build_config, parse_train
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.runfolder.metrics_log import METRICS
+from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.options import build_config, parse_train
 
 
 @functools.cache

@@ -4,9 +4,9 @@ import csv
 
 from rfwp.runners.report import formats, tables
 from rfwp.runners.report.evidence import warnings
-from rfwp.runners.report.records import read_runs
 from rfwp.runners.report.study import Study
 from rfwp.runners.report.writer import write_report
+from rfwp.runners.runfolder.records import read_runs
 
 
 def study(folder, policy="sampled") -> Study:

@@ -76,9 +76,11 @@ def test_what_python_cannot_hold_is_unreadable_like_any_other_line(make_run, tmp
     assert said(tmp_path).count("is no evaluation that can be read") == 1
 
 
-def test_a_run_that_is_being_written_is_said_to_be(make_run, tmp_path):
-    make_run(tmp_path, "breakout", "lstm", 1, total_steps=9000)
-    assert "breakout-lstm-1 is still being written: 3,000 of 9,000 agent steps" in said(tmp_path)
+def test_a_run_is_under_way_as_long_as_a_process_trains_it(make_run, tmp_path):
+    run = make_run(tmp_path, "breakout", "lstm", 1, total_steps=9000)
+    with run.locked():
+        assert "breakout-lstm-1 is still under way: 3,000 of 9,000 agent steps" in said(tmp_path)
+    assert "breakout-lstm-1 is unfinished: 3,000 of 9,000 agent steps" in said(tmp_path)
 
 
 def test_damaged_evaluations_are_skipped_and_named(make_run, tmp_path):

@@ -8,12 +8,12 @@ from reports import report, said, scores, study
 
 from rfwp.envs.world import ScoreRange
 from rfwp.envs.worlds import recall
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
 from rfwp.runners.report import tables
 from rfwp.runners.report.palette import CORES, marks
 from rfwp.runners.report.study import common_grid
 from rfwp.runners.report.writer import write_report
-from rfwp.runners.run_folder import RunFolder
+from rfwp.runners.runfolder.folder import RunFolder
 
 
 def test_games_and_protocols_are_never_mixed(make_run, tmp_path):
@@ -64,7 +64,7 @@ def test_runs_of_one_core_with_other_settings_are_another_agent(make_run, tmp_pa
 
 
 def test_every_core_has_a_colour_and_a_marker_of_its_own_whatever_the_others_are():
-    from rfwp.runners import components
+    from rfwp.runners.settings import components
 
     assert set(CORES) == set(components.names("core"))
     assert all(len(set(column)) == len(CORES) for column in zip(*CORES.values(), strict=True))

@@ -1,12 +1,18 @@
-"""Writing files so that nothing is lost: to a temporary name, flushed to disk, then renamed, by one process alone."""
+"""Files: written so that nothing is lost, by one process alone, and the ends of long ones read."""
 
 import contextlib
 import fcntl
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
+
+_TAIL_BYTES = 8192  # of a file that may be long
+_GLANCE_SECONDS = 0.1
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -36,7 +42,7 @@ def locked(folder: Path, option: str) -> Iterator[None]:
     """Holds the folder of an option for this process; UserError if another one has it. The lock dies with its owner."""
     with (folder / ".lock").open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file.fileno())
         except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or "unknown"
@@ -45,6 +51,38 @@ def locked(folder: Path, option: str) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(_GLANCE_SECONDS)  # it may have been a glance of `in_use`
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def in_use(folder: Path) -> bool:
+    """Return whether a process holds the folder with `locked`."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no such file, or the file system has no locks
+        return False
+    return False
+
+
+def tail(path: Path, lines: int = 20) -> list[str]:
+    """Return the last lines of a text file, each of them whole; [] where there is no file."""
+    try:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
+            file.seek(start)
+            found = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    return found[1 if start else 0 :][-lines:]
 
 
 def flush_to_disk(path: Path) -> None:
@@ -64,3 +102,8 @@ def keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
     kept = [line for line in lines if wanted(line)]
     if kept != lines:
         write_whole(path, "".join(kept))
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value read from JSON is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

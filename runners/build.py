@@ -4,9 +4,10 @@ import torch
 
 from rfwp.agents.actor_learner import ActorLearner
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners import components, machine
-from rfwp.runners.config import TrainConfig
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine import resources
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.settings import components
+from rfwp.runners.settings.config import TrainConfig
 from rfwp.runners.training.memory_estimate import num_bytes
 
 
@@ -18,7 +19,7 @@ def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
 
 def build_system(config: TrainConfig) -> ActorLearner:
     """Return the actor-learner system of a config; UserError if its device or its agent does not fit."""
-    _check_agent(config, machine.pick_device(config.device))
+    _check_agent(config, resources.pick_device(config.device))
     return ActorLearner(config)
 
 
@@ -30,4 +31,4 @@ def _check_agent(config: TrainConfig, device: torch.device) -> None:
         name = components.name_of(config.encoder)
         raise UserError(f"encoder: got {name}, which does not suit {config.env.title}: {error}") from None
     weights = num_bytes(sizes.parameters())
-    machine.check_memory(weights, f"core.hidden_size and other sizes: the agent's {weights // 4:,} weights", device)
+    resources.check_memory(weights, f"core.hidden_size and other sizes: the agent's {weights // 4:,} weights", device)

@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
-from rfwp.runners import components
-from rfwp.runners.config import COMPONENTS, FIELDS, SECTIONS
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.settings import components
+from rfwp.runners.settings.config import COMPONENTS, FIELDS, SECTIONS
 
 Values = dict[str, Any]
 

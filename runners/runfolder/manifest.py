@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
 
 MANIFEST = "manifest.json"
 FORMAT = 2

@@ -15,11 +15,11 @@ import docstring_parser
 import torch
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from rfwp.runners import components
-from rfwp.runners.config import COMPONENTS, DEFAULT_ENV, DEFAULT_PRESETS, PRESETS, SECTIONS, TrainConfig
-from rfwp.runners.config_file import Values, read_config_file
-from rfwp.runners.errors import UserError
-from rfwp.runners.parsing import make_parser, parse
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.settings import components
+from rfwp.runners.settings.config import COMPONENTS, DEFAULT_ENV, DEFAULT_PRESETS, PRESETS, SECTIONS, TrainConfig
+from rfwp.runners.settings.config_file import Values, read_config_file
+from rfwp.runners.settings.parsing import make_parser, parse
 
 PRINT_CONFIG = "--print_config"
 PROFILED_UPDATES = 10  # unless another number is given

@@ -16,8 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 from rfwp.agents.learner import Learner
 from rfwp.agents.metrics import EpisodeStatistics, Metric
 from rfwp.agents.objectives import vtrace
-from rfwp.runners.errors import UserError
-from rfwp.runners.files import keep_lines
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.files import is_number, keep_lines, tail
 from rfwp.runners.training.meter import Meter
 
 # By name, in the order of a line. Means are over the time since the line before, unless their meaning says otherwise.
@@ -56,7 +56,9 @@ class MetricsLog:
 
     def __init__(self, metrics_file: Path, tensorboard: Path, agent_steps: int) -> None:
         """Goes on after `agent_steps`: what an earlier process wrote beyond that is dropped: no step is told twice."""
-        keep_lines(metrics_file, lambda line: _agent_steps(line) <= agent_steps)
+        keep_lines(
+            metrics_file, lambda line: (row := read_line(line)) is not None and row["agent_steps"] <= agent_steps
+        )
         self._file = metrics_file.open("ab", buffering=0)
         self._written = hashlib.sha256(metrics_file.read_bytes())
         self._waiting = b""  # lines that have not reached the file yet
@@ -136,11 +138,19 @@ class MetricsLog:
         threading.excepthook = self._excepthook
 
 
-def _agent_steps(line: str) -> float:
-    """The steps of a line; infinite for a line that a crash cut short."""
+def read_line(line: str) -> dict[str, float] | None:
+    """Read the numbers of one line of metrics.jsonl; None if it is damaged, or cut short."""
     if not line.endswith("\n"):
-        return math.inf
+        return None
     try:
-        return float(json.loads(line)["agent_steps"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+        values = json.loads(line)
+        row = {name: float(value) for name, value in values.items() if is_number(value)}
+    except (ValueError, AttributeError, OverflowError, RecursionError):
+        return None
+    return row if row.get("agent_steps", -1) >= 0 else None
+
+
+def newest_metrics(metrics_file: Path) -> dict[str, float]:
+    """Read the last whole line of metrics.jsonl; {} before the first."""
+    rows = (read_line(f"{line}\n") for line in reversed(tail(metrics_file)))
+    return next((row for row in rows if row is not None), {})

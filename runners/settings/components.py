@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rfwp.envs.world import WorldConfig
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
 
 PACKAGES = {"env": "rfwp.envs.worlds", "encoder": "rfwp.models.encoders", "core": "rfwp.models.cores"}
 

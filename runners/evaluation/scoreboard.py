@@ -12,13 +12,12 @@ from rich.table import Table
 
 from rfwp.agents import host
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.components import name_of, title_option
-from rfwp.runners.config import TrainConfig, differences
-from rfwp.runners.evaluate import BATCHES, Evaluation, Score, evaluate
-from rfwp.runners.play import Policy
-from rfwp.runners.report import statistics
-from rfwp.runners.report.study import CIRCUMSTANCES
-from rfwp.runners.signals import cleaning_up
+from rfwp.runners.evaluation import statistics
+from rfwp.runners.evaluation.rollout import Policy
+from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score, evaluate
+from rfwp.runners.machine.signals import cleaning_up
+from rfwp.runners.settings.components import name_of, title_option
+from rfwp.runners.settings.config import CIRCUMSTANCES, TrainConfig, differences
 
 
 def run_evaluation(

@@ -13,14 +13,14 @@ import yaml
 from safetensors.torch import save as safetensors_bytes
 
 from rfwp.agents.trajectory import Trajectory
-from rfwp.runners.checkpoint import CheckpointStore
-from rfwp.runners.components import name_of
-from rfwp.runners.config import TrainConfig, to_dict
-from rfwp.runners.config_file import Values, read_config_file
-from rfwp.runners.errors import UserError
-from rfwp.runners.files import locked, write_whole
-from rfwp.runners.machine import versions
-from rfwp.runners.options import config_from_values
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.resources import versions
+from rfwp.runners.runfolder.checkpoint import CheckpointStore
+from rfwp.runners.runfolder.files import locked, write_whole
+from rfwp.runners.settings.components import name_of
+from rfwp.runners.settings.config import TrainConfig, to_dict
+from rfwp.runners.settings.config_file import Values, read_config_file
+from rfwp.runners.settings.options import config_from_values
 
 _END = "...\n"  # YAML's end of a document: shows that nothing is missing
 _CHECKSUM = "# sha256 of the lines above: "

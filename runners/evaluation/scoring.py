@@ -1,9 +1,7 @@
 """Scores an agent: a fixed number of games is started, and all of them are finished."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, median, pstdev
 from typing import Any, Literal
 
@@ -13,9 +11,8 @@ from numpy.typing import NDArray
 from rfwp.agents.trajectory import Episode
 from rfwp.envs.world import World, WorldConfig
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.errors import UserError
-from rfwp.runners.files import write_whole
-from rfwp.runners.play import Policy, moments
+from rfwp.runners.evaluation.rollout import Policy, moments
+from rfwp.runners.machine.errors import UserError
 
 Score = Literal["game", "life"]
 
@@ -86,11 +83,6 @@ class Evaluation:
             "returns": scores,
             "lengths": [game.length for game in self.games],
         }
-
-    def write(self, path: Path) -> None:
-        """The summary as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(self.summary(), indent=2) + "\n")
 
 
 def evaluate(

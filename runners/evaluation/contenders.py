@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfwp.runners.checkpoint import Checkpoint, CheckpointStore
-from rfwp.runners.config import TrainConfig
-from rfwp.runners.errors import UserError
-from rfwp.runners.manifest import MANIFEST
-from rfwp.runners.run_folder import RunFolder, find_run_folders
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.checkpoint import Checkpoint, CheckpointStore
+from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
+from rfwp.runners.runfolder.manifest import MANIFEST
+from rfwp.runners.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from rfwp.agents.metrics import RECENT_EPISODES
-from rfwp.runners.errors import UserError
-from rfwp.runners.files import flush_to_disk
-from rfwp.runners.manifest import MANIFEST, Manifest, manifest_bytes, read_manifest
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.files import flush_to_disk
+from rfwp.runners.runfolder.manifest import MANIFEST, Manifest, manifest_bytes, read_manifest
 
 WEIGHTS, TRAINER = "weights.safetensors", "trainer.pt"
 

@@ -1,9 +1,7 @@
 """Reads what runs have left in their folders. Whatever cannot be read is left out, counted and said."""
 
 import dataclasses
-import json
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.envs.world import WorldConfig
-from rfwp.runners import components
-from rfwp.runners.config import flatten
-from rfwp.runners.config_file import Values
-from rfwp.runners.errors import UserError
-from rfwp.runners.metrics import METRICS
-from rfwp.runners.run_folder import RunFolder, find_run_folders
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.evaluations import read_evaluation
+from rfwp.runners.runfolder.files import in_use
+from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
+from rfwp.runners.runfolder.metrics_log import METRICS, read_line
+from rfwp.runners.settings import components
+from rfwp.runners.settings.config import flatten
+from rfwp.runners.settings.config_file import Values
 
 Array = NDArray[np.float64]
 
 NEEDED = {"env.name": str, "core.name": str, "total_steps": int, "seed": int}  # in a config
-FRESH_SECONDS = 120  # a run that is under way writes a line of metrics much more often
 
 
 class Final(NamedTuple):
@@ -46,7 +45,7 @@ class Run:
     metrics: dict[str, Array]  # [lines] each, by the names of METRICS; NaN where nothing was recorded
     evaluations: list[dict[str, Any]]
     videos: list[Path]
-    being_written: bool
+    under_way: bool  # a process is training it
     notes: list[str] = field(default_factory=list)  # what could not be read
 
     @property
@@ -147,10 +146,11 @@ def read_run(folder: RunFolder) -> Run:
             raise UserError(f"{folder.config_file} is no config of a run: it has no {name}")
     env = _build_env(values["env"], folder.config_file)
     notes: list[str] = []
-    metrics, fresh = _read_metrics(folder.metrics_file, notes)
-    evaluations = [facts for path in sorted(folder.evaluations.glob("*.json")) if (facts := _read_score(path, notes))]
+    metrics = _read_metrics(folder.metrics_file, notes)
+    evaluations = _read_evaluations(folder.evaluations, notes)
     videos = [path for kind in ("*.mp4", "*.gif") for path in sorted(folder.videos.glob(kind))]
-    return Run(folder.path, env, settings, folder.read_origin(), metrics, evaluations, videos, fresh, notes)
+    under_way = in_use(folder.path)
+    return Run(folder.path, env, settings, folder.read_origin(), metrics, evaluations, videos, under_way, notes)
 
 
 def _build_env(settings: Values, path: Path) -> WorldConfig:
@@ -167,46 +167,28 @@ def _build_env(settings: Values, path: Path) -> WorldConfig:
         raise UserError(f"{path} is no config of a run: env: a value has the wrong type: {error}") from None
 
 
-def _read_metrics(path: Path, notes: list[str]) -> tuple[dict[str, Array], bool]:
-    """The columns of metrics.jsonl, in the order of the steps, and whether it is being written to."""
+def _read_metrics(path: Path, notes: list[str]) -> dict[str, Array]:
+    """The columns of metrics.jsonl, in the order of the steps."""
     try:
-        text, fresh = path.read_text(errors="replace"), time.time() - path.stat().st_mtime < FRESH_SECONDS
+        lines = path.read_text(errors="replace").splitlines(keepends=True)
     except OSError:
         notes.append("has no metrics.jsonl that can be read")
-        text, fresh = "", False
-    lines = text.splitlines(keepends=True)
+        lines = []
     if lines and not lines[-1].endswith("\n"):
         lines.pop()  # the next line of a run that is being written, or the end of one that was killed
-    rows = [row for line in lines if line.strip() and (row := _read_line(line)) is not None]
+    rows = [row for line in lines if line.strip() and (row := read_line(line)) is not None]
     unreadable = sum(1 for line in lines if line.strip()) - len(rows)
     if unreadable:
         notes.append(f"{unreadable} of {len(lines)} lines of metrics.jsonl cannot be read and were skipped")
     rows.sort(key=lambda row: row["agent_steps"])
-    return {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in METRICS}, fresh
+    return {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in METRICS}
 
 
-def _read_line(line: str) -> dict[str, float] | None:
-    """The numbers of one line; None if it is no line of metrics."""
-    try:
-        values = json.loads(line)
-        row = {name: float(value) for name, value in values.items() if _is_number(value)}
-    except (ValueError, AttributeError, OverflowError, RecursionError):
-        return None
-    return row if row.get("agent_steps", -1) >= 0 else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _read_score(path: Path, notes: list[str]) -> dict[str, Any] | None:
-    """One evaluation, if it is whole and has any games."""
-    try:
-        facts = json.loads(path.read_text())
-        whole = all(_is_number(facts[name]) for name in ("mean", "agent_steps", "episodes", "seed"))
-        if whole and facts["episodes"] > 0 and {"game", "protocol", "score", "policy"} <= facts.keys():
-            return dict(facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        pass
-    notes.append(f"{path.name} in eval/ is no evaluation that can be read, and was skipped")
-    return None
+def _read_evaluations(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        if (facts := read_evaluation(path)) is not None:
+            found.append(facts)
+        else:
+            notes.append(f"{path.name} in eval/ is no evaluation that can be read, and was skipped")
+    return found

@@ -7,8 +7,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from rfwp.runners import components
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.settings import components
 
 
 def make_parser(prog: str, description: str | None = None, epilog: str | None = None) -> ArgumentParser:

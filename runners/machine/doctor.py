@@ -17,7 +17,7 @@ from rfwp.cuda.available import available
 from rfwp.envs.worlds import atari
 from rfwp.models.core import Core
 from rfwp.models.cores import rdn
-from rfwp.runners import machine
+from rfwp.runners.machine import resources
 
 SELF_TEST_SECONDS = 2.0
 ENOUGH_FILES = 1024
@@ -60,7 +60,7 @@ class Report:
 
 def examine() -> Report:
     """Everything; takes a few seconds for the self-tests."""
-    report = Report(facts=dict(machine.versions()))
+    report = Report(facts=dict(resources.versions()))
     _examine_limits(report)
     _examine_gpu(report)
     _self_test(report, "emulator self-test", _play, "reinstall ale-py, and see which limits are named here")
@@ -70,18 +70,18 @@ def examine() -> Report:
 
 def _examine_limits(report: Report) -> None:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    shared = shutil.disk_usage(machine.SHARED_MEMORY).free if os.path.isdir(machine.SHARED_MEMORY) else None
-    memory, disk = machine.free_memory(), shutil.disk_usage(os.getcwd()).free
-    limit = machine.memory_limit()
+    shared = shutil.disk_usage(resources.SHARED_MEMORY).free if os.path.isdir(resources.SHARED_MEMORY) else None
+    memory, disk = resources.free_memory(), shutil.disk_usage(os.getcwd()).free
+    limit = resources.memory_limit()
     report.facts |= {
         "cores that may be used": host.cores(),
         "cores of the machine": os.cpu_count(),
         "CPU limit of the container": host.cpu_limit(),
         "load in the last minute": round(os.getloadavg()[0], 1),
-        "memory free": machine.megabytes(memory),
-        "memory limit of the container": machine.megabytes(limit) if limit else None,
-        "shared memory free": machine.megabytes(shared) if shared is not None else None,
-        "disk free here": machine.megabytes(disk),
+        "memory free": resources.megabytes(memory),
+        "memory limit of the container": resources.megabytes(limit) if limit else None,
+        "shared memory free": resources.megabytes(shared) if shared is not None else None,
+        "disk free here": resources.megabytes(disk),
         "open files allowed": files,
     }
     report.warn_if_less(
@@ -90,11 +90,13 @@ def _examine_limits(report: Report) -> None:
     report.warn_if_less(
         shared,
         ENOUGH_SHARED_MEMORY,
-        f"{machine.SHARED_MEMORY} has little room",
+        f"{resources.SHARED_MEMORY} has little room",
         "give the container more (docker run --shm-size=1g)",
     )
-    report.warn_if_less(memory, ENOUGH_MEMORY, f"there is {machine.megabytes(memory)} of memory", "use fewer games")
-    report.warn_if_less(disk, ENOUGH_DISK, f"the disk has {machine.megabytes(disk)} free", "free some, for checkpoints")
+    report.warn_if_less(memory, ENOUGH_MEMORY, f"there is {resources.megabytes(memory)} of memory", "use fewer games")
+    report.warn_if_less(
+        disk, ENOUGH_DISK, f"the disk has {resources.megabytes(disk)} free", "free some, for checkpoints"
+    )
     report.warn_if_less(host.cores(), 2, "there is one CPU core", "expect games and learning to take turns")
     if os.getloadavg()[0] > 2 * host.cores():
         report.problems.append(Problem("warning", "the machine is busy with other work", "expect slow training"))
@@ -107,7 +109,7 @@ def _examine_gpu(report: Report) -> None:
     report.facts["kernels in use"] = "fused" if fused else "none: PyTorch loops"
     if has_gpu:
         free, total = torch.cuda.mem_get_info()
-        report.facts["GPU memory free"] = f"{machine.megabytes(free)} of {machine.megabytes(total)}"
+        report.facts["GPU memory free"] = f"{resources.megabytes(free)} of {resources.megabytes(total)}"
         if not fused:
             report.problems.append(
                 Problem("warning", "the fused kernels cannot be used", "see the warning above, and RFWP_KERNELS")
@@ -144,7 +146,7 @@ def _play() -> str:
 
 def _compare_kernels() -> str:
     """One core on the device, in the loop that defines it and in whatever `forward` takes there."""
-    device = machine.pick_device("auto")
+    device = resources.pick_device("auto")
     torch.manual_seed(0)
     core = rdn.Config().build(16).to(device)
     inputs, reset = torch.randn(20, 4, 16, device=device), torch.rand(20, 4, device=device) < 0.1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from rfwp.agents.config import ActorLearnerConfig
-from rfwp.runners import components
+from rfwp.runners.settings import components
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ FINAL_SEED = 0
 # What cannot change when a run is resumed: the weights, or what they have learned, would not fit, or the setting came
 # before the first step and would only be told of.
 FIXED = ("env", "encoder", "core", "seed", "initialisation")
+
+# What may differ between runs of one agent: it bears on how long, how fast or where they ran.
+CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_games", "checkpoint.", "actors.")
 
 DEFAULT_ENV = "atari"
 

@@ -17,7 +17,7 @@ import torch
 
 from rfwp.agents import device as devices
 from rfwp.agents import host
-from rfwp.runners.errors import UserError
+from rfwp.runners.machine.errors import UserError
 
 SHARED_MEMORY = "/dev/shm"
 _PACKAGES = ("rfwp", "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless", "safetensors")

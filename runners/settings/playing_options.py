@@ -2,8 +2,8 @@
 
 from jsonargparse import ArgumentParser, Namespace
 
-from rfwp.runners.errors import UserError
 from rfwp.runners.film.picture import OverlayName
+from rfwp.runners.machine.errors import UserError
 
 
 def add_playing_options(parser: ArgumentParser) -> None:

@@ -1,0 +1,1 @@
+"""Agents at play: rollouts, scores, and what is said about them."""

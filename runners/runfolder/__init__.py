@@ -1,0 +1,1 @@
+"""The folder of a run: what lies in it, each file with one writer and one reader."""

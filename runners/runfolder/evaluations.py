@@ -1,0 +1,39 @@
+"""The files in a run's eval/ folder: the scores of one evaluation each, as a JSON object."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rfwp.runners.runfolder.files import is_number, write_whole
+from rfwp.runners.runfolder.folder import RunFolder
+
+_NUMBERS = ("mean", "agent_steps", "episodes", "seed")  # that every evaluation has
+_WORDS = ("game", "protocol", "score", "policy")
+
+
+def write_evaluation(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write an evaluation, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(facts, indent=2) + "\n")
+
+
+def read_evaluation(path: Path) -> dict[str, Any] | None:
+    """Read an evaluation; None if the file is damaged or holds no scores."""
+    try:
+        facts = json.loads(path.read_text())
+        whole = all(is_number(facts[name]) for name in _NUMBERS) and facts.keys() >= set(_WORDS)
+        return dict(facts) if whole and facts["episodes"] > 0 else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def final_path(folder: RunFolder, agent_steps: int) -> Path:
+    """Return where the evaluation at the end of a run of so many agent steps belongs."""
+    return folder.evaluations / f"step-{agent_steps:012d}-final.json"
+
+
+def final_evaluation(folder: RunFolder) -> dict[str, Any] | None:
+    """Read the newest evaluation made at the end of a run; None if there is none that can be read."""
+    paths = sorted(folder.evaluations.glob("step-*-final.json"), reverse=True)
+    return next((facts for path in paths if (facts := read_evaluation(path))), None)
