@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rfwp.runners.cli import main
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -46,3 +48,11 @@ def test_a_core_learns_inside_a_model_of_ones_own():
     result = run(EXAMPLES / "core_in_your_model.py")
     assert (result.returncode, result.stderr) == (0, "")
     assert int(re.findall(r"(\d+)% correct", result.stdout)[-1]) > 90
+
+
+def test_a_saved_agent_plays_as_it_was_trained_to(tmp_path):
+    words = "--env counting --core gru --total_steps 20_000 --final_games 0 --sync --run".split()
+    assert main(["train", *words, str(tmp_path / "run")]) == 0
+    result = run(EXAMPLES / "act_with_a_saved_agent.py", str(tmp_path / "run"))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.fullmatch(r"(episode \d: return [\d.]+ in \d+ agent steps\n){3}", result.stdout)

@@ -14,9 +14,8 @@ from rich.console import Console
 from rfwp.agents import host
 from rfwp.envs.world import WorldConfig
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.build import build_agent
-from rfwp.runners.evaluation.contenders import Contender, find_contenders
 from rfwp.runners.evaluation.rollout import Policy
+from rfwp.runners.evaluation.saved_agents import SavedAgent, find_agents
 from rfwp.runners.evaluation.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
 from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score
 from rfwp.runners.film.picture import picture_of
@@ -39,27 +38,27 @@ def run(argv: Sequence[str]) -> int:
     values = parse(_parser(), argv)
     policies = {kind: values.policy or POLICIES[kind] for kind in KINDS[values.score]}
     values.policy = next(iter(policies.values()))  # of films
-    contenders, left_out = find_contenders([Path(name) for name in values.runs], values.checkpoint)
-    worlds = [_world(contender, values.protocol) for contender in contenders]
-    for contender, world in zip(contenders, worlds, strict=True):
-        _check(values, dataclasses.replace(contender.config, env=world))
-    _check_protocols(contenders, worlds, values.mixed)
+    saved_agents, left_out = find_agents([Path(name) for name in values.runs], values.checkpoint)
+    worlds = [_world(saved, values.protocol) for saved in saved_agents]
+    for saved, world in zip(saved_agents, worlds, strict=True):
+        _check(values, dataclasses.replace(saved.config, env=world))
+    _check_protocols(saved_agents, worlds, values.mixed)
     device = resources.pick_device(values.device)
     host.keep_freed_memory()
     console = Console(stderr=values.json == "-")
     lines: list[Line] = []
-    names = short_names([contender.folder.path for contender in contenders])
-    for name, contender, world in zip(names, contenders, worlds, strict=True):
+    names = short_names([saved.folder.path for saved in saved_agents])
+    for name, saved, world in zip(names, saved_agents, worlds, strict=True):
         try:
-            lines.append(_score_all(name, contender, world, device, values, policies, console))
+            lines.append(_score_all(name, saved, world, device, values, policies, console))
         except UserError as error:  # of this agent, which is no reason to lose the scores of the others
-            if len(contenders) == 1:
+            if len(saved_agents) == 1:
                 raise
             left_out.append(f"{error} (in {name})")
             continue
-        if len(contenders) > 1:
-            what = f"{name}, {contender.agent_steps:,} agent steps"
-            console.print(f"{len(lines)} of {len(contenders)} scored: {what}", markup=False, highlight=False)
+        if len(saved_agents) > 1:
+            what = f"{name}, {saved.agent_steps:,} agent steps"
+            console.print(f"{len(lines)} of {len(saved_agents)} scored: {what}", markup=False, highlight=False)
     if not lines:
         raise UserError(left_out[0])
     _show(lines, values.json, console)
@@ -70,7 +69,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _score_all(
     name: str,
-    contender: Contender,
+    saved: SavedAgent,
     world: WorldConfig,
     device: torch.device,
     values: Namespace,
@@ -78,37 +77,33 @@ def _score_all(
     console: Console,
 ) -> Line:
     """All evaluations of an agent, and its films; UserError if its weights are damaged or it cannot be scored so."""
-    config = dataclasses.replace(contender.config, env=world)
-    agent = build_agent(config, device)
-    with contender.folder.checkpoints.whole_one_offered("--checkpoint"):
-        contender.checkpoint.load_weights(agent)
-    results = {
-        kind: _score(agent, config, contender, values, kind, policy, console) for kind, policy in policies.items()
-    }
+    config = dataclasses.replace(saved.config, env=world)
+    agent = saved.load(device, world)
+    results = {kind: _score(agent, config, saved, values, kind, policy, console) for kind, policy in policies.items()}
     if values.video or values.gif:
-        _film(agent, config, contender.folder, contender.agent_steps, values, console)
-    return Line(name, contender.config, results.get("game"), results.get("life"))
+        _film(agent, config, saved.folder, saved.agent_steps, values, console)
+    return Line(name, saved.config, results.get("game"), results.get("life"))
 
 
 def _score(
     agent: ActorCritic,
     config: TrainConfig,
-    contender: Contender,
+    saved: SavedAgent,
     values: Namespace,
     kind: Score,
     policy: Policy,
     console: Console,
 ) -> Evaluation:
     """One evaluation, written into the run's folder unless it goes elsewhere."""
-    steps, seed, drop = contender.agent_steps, values.seed, values.drop_negative and kind == "life"
+    steps, seed, drop = saved.agent_steps, values.seed, values.drop_negative and kind == "life"
     result = run_evaluation(agent, config, values.episodes, steps, console, policy, kind, seed, drop)
-    if contender.protocol != result.protocol:
-        result = dataclasses.replace(result, trained_protocol=contender.protocol)
+    if saved.protocol != result.protocol:
+        result = dataclasses.replace(result, trained_protocol=saved.protocol)
     if values.json is None:
         other = f"-{result.protocol}" if result.trained_protocol else ""
         dropped = "-not-negative" if drop else ""
         name = f"step-{steps:012d}-{policy}-{kind}-x{values.episodes}{other}{dropped}-seed{seed}.json"
-        write_evaluation(contender.folder.evaluations / name, result.summary())
+        write_evaluation(saved.folder.evaluations / name, result.summary())
     return result
 
 
@@ -129,23 +124,23 @@ def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> Non
             print_evaluation(result, console)
 
 
-def _world(contender: Contender, protocol: str | None) -> WorldConfig:
+def _world(saved: SavedAgent, protocol: str | None) -> WorldConfig:
     """The world that an agent is scored in: its own, or its game by another protocol."""
-    env = contender.config.env
-    if protocol is None or protocol == contender.protocol:
+    env = saved.config.env
+    if protocol is None or protocol == saved.protocol:
         return env
     try:
         return env.under(protocol)
     except ValueError as error:
-        raise UserError(f"{error} (in {contender.folder.path})") from None
+        raise UserError(f"{error} (in {saved.folder.path})") from None
 
 
-def _check_protocols(contenders: Sequence[Contender], worlds: Sequence[WorldConfig], mixed: bool) -> None:
+def _check_protocols(saved_agents: Sequence[SavedAgent], worlds: Sequence[WorldConfig], mixed: bool) -> None:
     """UserError if scores of different protocols would stand side by side without having been asked for."""
     found: dict[str, str] = {}
-    for contender, world in zip(contenders, worlds, strict=True):
+    for saved, world in zip(saved_agents, worlds, strict=True):
         if world.protocol is not None:
-            found.setdefault(world.protocol, str(contender.folder.path))
+            found.setdefault(world.protocol, str(saved.folder.path))
     if len(found) > 1 and not mixed:
         listed = ", ".join(f"{protocol} ({run})" for protocol, run in found.items())
         raise UserError(

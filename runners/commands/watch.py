@@ -10,14 +10,13 @@ from jsonargparse import ArgumentParser, Namespace
 
 from rfwp.agents import host
 from rfwp.envs.world import Renderer
-from rfwp.runners.build import build_agent
 from rfwp.runners.evaluation.rollout import Moment, Policy, moments
+from rfwp.runners.evaluation.saved_agents import open_agent
 from rfwp.runners.film.picture import Picture, picture_of
 from rfwp.runners.film.player import FASTEST, SLOWEST, Player, Quit
 from rfwp.runners.film.window import Window, check_display
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
-from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings.config import TrainConfig
 from rfwp.runners.settings.parsing import make_parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
@@ -26,18 +25,13 @@ from rfwp.runners.settings.playing_options import add_playing_options, check_pla
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp watch` to the exit code."""
     values = parse(_parser(), argv)
-    folder = RunFolder(Path(values.run))
-    config = folder.read_config()
-    open_renderer = _check(values, config)
-    with folder.checkpoints.whole_one_offered("--checkpoint"):
-        checkpoint = folder.checkpoints.find(values.checkpoint)
+    saved = open_agent(Path(values.run), values.checkpoint)
+    open_renderer = _check(values, saved.config)
     instead = f"rfwp evaluate {shlex.quote(values.run)} --video"
     check_display(instead)
     torch.set_num_threads(host.operator_threads())
-    agent = build_agent(config, resources.pick_device(values.device)).eval()
-    with folder.checkpoints.whole_one_offered("--checkpoint"):
-        checkpoint.load_weights(agent)
-    picture_for = picture_of(values.overlay, agent, config, checkpoint.manifest.agent_steps, values.policy)
+    agent = saved.load(resources.pick_device(values.device))
+    picture_for = picture_of(values.overlay, agent, saved.config, saved.agent_steps, values.policy)
     with open_renderer() as screen:
         screen.reset(values.seed)  # for the size of its screens
         with picture_for(screen) as picture, Window(f"rfwp watch {values.run}", picture.size, instead) as window:

@@ -1,9 +1,14 @@
-"""Which agents are meant by words that name runs, checkpoints, or folders of either."""
+"""Agents that were saved: found by the names of runs, checkpoints or folders of either, and loaded."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
+from rfwp.envs.world import WorldConfig
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.runners.build import build_agent
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.checkpoint import Checkpoint, CheckpointStore
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
@@ -12,12 +17,22 @@ from rfwp.runners.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Contender:
-    """An agent that is to be scored: a checkpoint of a run."""
+class SavedAgent:
+    """An agent as a checkpoint of a run holds it."""
 
     folder: RunFolder
-    config: TrainConfig  # that it was trained by
+    config: TrainConfig  # that it was trained with
     checkpoint: Checkpoint
+
+    def load(self, device: torch.device, env: WorldConfig | None = None) -> ActorCritic:
+        """Build the agent on a device and load its weights; UserError if they are damaged, or too large for it.
+
+        `env` is what it will play, by default what it was trained in; it must have the same observations and actions.
+        """
+        agent = build_agent(replace(self.config, env=env or self.config.env), device)
+        with self.folder.checkpoints.whole_one_offered("--checkpoint"):
+            self.checkpoint.load_weights(agent)
+        return agent.eval()
 
     @property
     def agent_steps(self) -> int:
@@ -30,20 +45,28 @@ class Contender:
         return self.config.env.protocol
 
 
-def find_contenders(places: Sequence[Path], which: str) -> tuple[list[Contender], list[str]]:
-    """The agents that are meant, and what had to be left out; UserError if none can be read.
+def open_agent(run: Path, which: str = "last") -> SavedAgent:
+    """Find the checkpoint `which` of a run: best, last, or its agent steps. UserError if there is no such one."""
+    folder = RunFolder(run)
+    config = folder.read_config()
+    with folder.checkpoints.whole_one_offered("--checkpoint"):
+        return SavedAgent(folder, config, folder.checkpoints.find(which))
+
+
+def find_agents(places: Sequence[Path], which: str) -> tuple[list[SavedAgent], list[str]]:
+    """Return the agents that are meant, and what had to be left out; UserError if none can be read.
 
     A place is a run, whose checkpoint `which` is taken; a folder that holds runs at any depth; a checkpoint; or the
     checkpoints folder of a run, all of which are taken.
     """
-    found: list[Contender] = []
+    found: list[SavedAgent] = []
     left_out: list[UserError] = []
     candidates = [each for place in places for each in _candidates(place, which)]
     for folder, checkpoint in candidates:
         try:
             with folder.checkpoints.whole_one_offered("--checkpoint"):
                 opened = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else folder.checkpoints.find(checkpoint)
-            found.append(Contender(folder, folder.read_config(), opened))
+            found.append(SavedAgent(folder, folder.read_config(), opened))
         except UserError as error:
             left_out.append(error)
     if not found:

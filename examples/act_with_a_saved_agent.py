@@ -1,0 +1,28 @@
+"""Load the agent of a run and play three episodes: python act_with_a_saved_agent.py runs/recall-rdn-1."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from rfwp.runners.evaluation.saved_agents import open_agent
+
+
+@torch.no_grad()
+def main(run: Path) -> None:
+    saved = open_agent(run, "last")  # or "best", or a number of agent steps
+    agent = saved.load(torch.device("cpu"))
+    with saved.config.env.build(num_envs=1) as env:
+        step, state = env.reset(seed=0), agent.initial_state(1)
+        for episode in range(1, 4):
+            while True:
+                frame, reward, reset = (torch.from_numpy(field)[None] for field in step[:3])  # [T=1, B=1, ...]
+                output, state = agent(frame, reward, reset, state)
+                step = env.step(output.logits[0].argmax(-1).numpy())
+                if step.game_over[0]:
+                    break
+            print(f"episode {episode}: return {step.game_return[0]:g} in {step.game_length[0]} agent steps")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
