@@ -145,7 +145,7 @@ def test_the_command_line_starts_without_torch() -> None:
 def test_commands_start_without_what_takes_seconds_to_load() -> None:
     check = (
         "import sys, rfwp.runners.commands.train, rfwp.runners.settings.options as options;"
-        "options.parse_train(['--core', 'rdn'], {});"
+        "options.config_from_words(['--core', 'rdn']);"
         "print([name for name in ('torch._dynamo', 'scipy.stats') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", check], timeout=120, capture_output=True, text=True)

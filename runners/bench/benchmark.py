@@ -2,15 +2,16 @@
 
 import math
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser, Namespace
 from rich.table import Table
 
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.settings.parsing import Parser
 
 MOST_SECONDS = 3600
 WARM_UP_SHARE = 0.25  # of the seconds for the measurement
@@ -25,7 +26,7 @@ class Benchmark(NamedTuple):
 
     description: str
     keys: dict[str, str]  # every key of a row, with its meaning
-    add_options: Callable[[ArgumentParser], None]
+    add_options: Callable[[Parser], None]
     check: Callable[[Namespace], None]  # UserError for options that make no sense, before anything is timed
     # Options, device, and what to tell about the progress -> rows.
     run: Callable[[Namespace, torch.device, Callable[[str], None]], list[Row]]

@@ -1,15 +1,16 @@
 """`rfwp bench cores`: acting and learning of every memory core, with default settings and without the encoder."""
 
+from argparse import Namespace
 from collections.abc import Callable
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
 from rich import box
 from rich.table import Table
 
 from rfwp.models.core import Core
 from rfwp.runners.bench.benchmark import Benchmark, Row, Timing, measure, timing_cell, timing_columns, timing_keys
 from rfwp.runners.settings import components
+from rfwp.runners.settings.parsing import Parser
 
 ACTING_BATCHES = (1, 32, 256)
 UNROLL_LENGTH, UNROLL_BATCH = 50, 32
@@ -75,7 +76,7 @@ def time_unroll(core: Core, seconds: float, device: torch.device) -> Timing:
     return measure(learn, seconds, device)
 
 
-def _add_options(parser: ArgumentParser) -> None:
+def _add_options(parser: Parser) -> None:
     parser.add_argument("--cores", type=str, nargs="+", metavar="NAME", help="only these cores")
 
 

@@ -1,13 +1,13 @@
 """`rfwp bench kernels`: the fused kernels, after a check that they are right, beside other ways to compute the same."""
 
 import warnings
+from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
 from rich import box
 from rich.table import Table
 from torch import Tensor
@@ -21,6 +21,7 @@ from rfwp.runners.bench.kernel_peers import WITHOUT_RESETS, Way, kernel, memory_
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder import files
 from rfwp.runners.settings import components
+from rfwp.runners.settings.parsing import Parser
 
 CORES = ("linear_transformer", "delta_net", "gated_delta_net", "delta_rnn", "rdn", "lstm", "gru")
 SHAPES = ((50, 32), (80, 256))  # agent steps and games of an unroll
@@ -191,7 +192,7 @@ def _timed(name: str, way: str, ways: dict[str, Way], problem: Problem, values: 
         return []
 
 
-def _add_options(parser: ArgumentParser) -> None:
+def _add_options(parser: Parser) -> None:
     parser.add_argument("--cores", type=str, nargs="+", metavar="NAME", help=f"only these of {', '.join(CORES)}")
     parser.add_argument("--runs", type=int, default=50, help="how often each measurement is repeated")
     parser.add_argument("--beside", type=str, nargs="*", default=list(BESIDE), help="ways to time beside the loop")
@@ -201,7 +202,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _check(values: Namespace) -> None:
     for field, allowed in (("cores", CORES), ("beside", BESIDE)):
-        for name in values[field] or ():
+        for name in getattr(values, field) or ():
             if name not in allowed:
                 raise UserError(f"{field}: got {name!r}; allowed: {', '.join(allowed)}")
     if values.runs < 1:

@@ -2,11 +2,11 @@
 
 import json
 import shlex
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from rfwp.agents import host
@@ -17,7 +17,8 @@ from rfwp.runners.bench.speed import Result, setting_line
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder import files
 from rfwp.runners.settings.config import TrainConfig
-from rfwp.runners.settings.options import build_config, parse_like_train
+from rfwp.runners.settings.options import read_command_line
+from rfwp.runners.settings.parsing import Parser
 
 DESCRIPTION = "Trainings with other numbers of games, processes and steps an unroll, into a folder, with a plot."
 
@@ -27,8 +28,7 @@ GAMES, UNROLLS = (8, 16, 32, 64, 128, 256, 512), (5, 10, 20, 40, 80)
 
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp bench scaling` to the exit code."""
-    values = parse_like_train(argv, "rfwp bench scaling", _add_options)
-    config = build_config(values)
+    config, values = read_command_line(argv, "rfwp bench scaling", _add_options)
     check_seconds(values.seconds)
     if not values.out:
         raise UserError("out: allowed: the folder for the report")
@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _add_options(parser: ArgumentParser) -> None:
+def _add_options(parser: Parser) -> None:
     parser.description = DESCRIPTION
     suite.add_own_options(parser)
     for field, name in SERIES.items():
@@ -62,7 +62,9 @@ def _points(values: Namespace, config: TrainConfig) -> dict[str, list[int]]:
         "processes": [processes for processes in most if actors.games % processes == 0],
         "unrolls": list(UNROLLS),
     }
-    return {field: usual[name] if values[name] is None else values[name] for field, name in SERIES.items()}
+    return {
+        field: usual[name] if getattr(values, name) is None else getattr(values, name) for field, name in SERIES.items()
+    }
 
 
 def _measure(field: str, point: int, words: Sequence[str], console: Console) -> list[Result]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -22,7 +21,8 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder import files
 from rfwp.runners.runfolder.folder import commit
 from rfwp.runners.settings.config import TrainConfig, to_dict
-from rfwp.runners.settings.options import build_config, parse_like_train
+from rfwp.runners.settings.options import read_command_line
+from rfwp.runners.settings.parsing import Parser
 from rfwp.runners.training.dashboard import number, percent
 
 Result = dict[str, Any]
@@ -43,8 +43,7 @@ ALL_KEYS = {
 
 def run(name: str, argv: Sequence[str]) -> int:
     """From the words after `rfwp bench NAME` to the exit code."""
-    values = parse_like_train(argv, f"rfwp bench {name}", lambda parser: _add_options(parser, name))
-    config = build_config(values)
+    config, values = read_command_line(argv, f"rfwp bench {name}", lambda parser: _add_options(parser, name))
     check_seconds(values.seconds)
     files.check_writable(values.json)
     ceiling = values.ceiling if name == "train" else None
@@ -77,7 +76,7 @@ def summary(name: str) -> str:
     return (inspect.getdoc(workloads.WORKLOADS[name]) or "").partition("\n")[0]
 
 
-def _add_options(parser: ArgumentParser, name: str) -> None:
+def _add_options(parser: Parser, name: str) -> None:
     parser.description = f"Times a part of training. {summary(name)}"
     parser.epilog = "keys of the JSON: " + "; ".join(f"{key}: {meaning}" for key, meaning in ALL_KEYS.items())
     parser.add_argument("--seconds", type=float, default=20.0, help="about how long to measure, after a warm-up")

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -19,15 +18,15 @@ from rfwp.runners.bench.speed import Result, facts, setting_line, summary
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder import files
-from rfwp.runners.settings.options import build_config, parse_like_train
+from rfwp.runners.settings.options import read_command_line
+from rfwp.runners.settings.parsing import Parser
 
 DESCRIPTION = "All of env, act, learn and train with the same settings, into a folder: Markdown, JSON and a chart."
 
 
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp bench suite` to the exit code."""
-    values = parse_like_train(argv, "rfwp bench suite", _add_options)
-    build_config(values)
+    _, values = read_command_line(argv, "rfwp bench suite", _add_options)
     check_seconds(values.seconds)
     if not values.out:
         raise UserError("out: allowed: the folder for the report")
@@ -47,12 +46,12 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _add_options(parser: ArgumentParser) -> None:
+def _add_options(parser: Parser) -> None:
     parser.description = DESCRIPTION
     add_own_options(parser)
 
 
-def add_own_options(parser: ArgumentParser) -> None:
+def add_own_options(parser: Parser) -> None:
     """Options of a benchmark that runs others: they are not for those."""
     parser.add_argument("--out", type=str | None, metavar="DIR", help="folder for the report; made if it is not there")
     parser.add_argument("--seconds", type=float, default=20.0, help="about how long each measurement takes")

@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from rfwp.agents import host
@@ -16,7 +15,7 @@ from rfwp.runners.bench.workloads import WORKLOADS
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder import files
-from rfwp.runners.settings.parsing import make_parser, parse
+from rfwp.runners.settings.parsing import Parser, parse
 
 # Times of parts, in a table with a row for each.
 BENCHMARKS = {"cores": cores.BENCHMARK, "kernels": kernels.BENCHMARK}
@@ -84,8 +83,8 @@ def _summary() -> list[str]:
     return [f"  rfwp bench {name:8} {description}" for name, description in what.items()]
 
 
-def _parser(name: str, benchmark: Benchmark) -> ArgumentParser:
-    parser = make_parser(
+def _parser(name: str, benchmark: Benchmark) -> Parser:
+    parser = Parser(
         f"rfwp bench {name}",
         benchmark.description,
         epilog="keys of the JSON: "

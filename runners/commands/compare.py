@@ -1,11 +1,11 @@
 """`rfwp compare`: trains and evaluates every combination of some games, cores and seeds."""
 
 import shlex
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from rfwp.agents import host
@@ -17,7 +17,7 @@ from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.runfolder.files import locked
 from rfwp.runners.settings import components
 from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, PRESETS
-from rfwp.runners.settings.parsing import make_parser, parse
+from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.training.dashboard import command, say
 
 OPTIONS = ("-h", "--help", "--games", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
@@ -138,8 +138,8 @@ def _read_request(values: Namespace, settings: list[str], before: Comparison | N
     return make_comparison(**request)
 
 
-def _parser() -> ArgumentParser:
-    parser = make_parser(
+def _parser() -> Parser:
+    parser = Parser(
         "rfwp compare",
         "Trains and evaluates every combination of games, cores and seeds, some at once. Runs that are done"
         " are skipped, runs that are not are resumed. Any setting of `rfwp train` can follow, for all runs alike.",

@@ -10,13 +10,13 @@ from rich.table import Table
 
 from rfwp.runners.build import build_agent
 from rfwp.runners.settings import components
-from rfwp.runners.settings.options import build_config, parse_train
-from rfwp.runners.settings.parsing import make_parser, parse
+from rfwp.runners.settings.options import config_from_words
+from rfwp.runners.settings.parsing import Parser, parse
 
 
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp cores` to the exit code."""
-    parser = make_parser("rfwp cores", "Lists the memory cores.")
+    parser = Parser("rfwp cores", "Lists the memory cores.")
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
     values = parse(parser, argv)
     rows = [_core_facts(name) for name in components.names("core")]
@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _core_facts(name: str) -> dict[str, Any]:
     words = ["--preset=paper", "--env=atari", "--env.game=pong", f"--core={name}", "--device=cpu"]
-    agent = build_agent(build_config(parse_train(words, {})), torch.device("cpu"))
+    agent = build_agent(config_from_words(words), torch.device("cpu"))
     return {
         "name": name,
         "parameters": sum(parameter.numel() for parameter in agent.parameters()),

@@ -7,12 +7,12 @@ from rich.console import Console
 from rich.table import Table
 
 from rfwp.runners.machine.doctor import examine
-from rfwp.runners.settings.parsing import make_parser, parse
+from rfwp.runners.settings.parsing import Parser, parse
 
 
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp doctor` to the exit code: 1 if something is wrong that keeps rfwp from training."""
-    parser = make_parser(
+    parser = Parser(
         "rfwp doctor",
         "Collects what a bug report needs, and tells what is wrong with this machine. Exit code 1: rfwp cannot train.",
     )

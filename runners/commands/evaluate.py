@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from rfwp.agents import host
@@ -26,7 +26,7 @@ from rfwp.runners.runfolder.evaluations import write_evaluation
 from rfwp.runners.runfolder.files import check_writable, write_whole
 from rfwp.runners.runfolder.folder import RunFolder, short_names
 from rfwp.runners.settings.config import TrainConfig
-from rfwp.runners.settings.parsing import make_parser, parse
+from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
 
 KINDS: dict[str, tuple[Score, ...]] = {"game": ("game",), "life": ("life",), "both": ("game", "life")}
@@ -168,10 +168,10 @@ def _why_no_lives(env: WorldConfig) -> str:
 
 
 def _check_film(values: Namespace, env: WorldConfig) -> None:
-    wanted = next((option for option in ("video", "gif") if values[option]), None)
+    wanted = next((option for option in ("video", "gif") if getattr(values, option)), None)
     if wanted is None:
         for option in ("overlay", "film_seconds"):
-            if values[option] is not None:
+            if getattr(values, option) is not None:
                 raise UserError(f"{option}: there is no film to apply it to; add --video or --gif")
     elif env.renderer is None:
         raise UserError(f"{wanted}: {env.title} has no renderer, so there is nothing to film")
@@ -195,8 +195,8 @@ def _film(
         console.print(f"Filmed {what}: {path} ({size})", soft_wrap=True, markup=False)
 
 
-def _parser() -> ArgumentParser:
-    parser = make_parser(
+def _parser() -> Parser:
+    parser = Parser(
         "rfwp evaluate",
         "Plays full games with agents and prints their raw scores with the protocol, in one table.",
     )

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +11,7 @@ from rich.table import Table
 from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.report import tables
 from rfwp.runners.report.writer import Report, write_report
-from rfwp.runners.settings.parsing import make_parser, parse
+from rfwp.runners.settings.parsing import Parser, parse
 
 
 def run(argv: Sequence[str]) -> int:
@@ -45,8 +44,8 @@ def print_report(report: Report, console: Console) -> None:
     )
 
 
-def _parser() -> ArgumentParser:
-    parser = make_parser(
+def _parser() -> Parser:
+    parser = Parser(
         "rfwp report",
         "Makes a page with learning curves, scores and statistics from any runs.",
     )

@@ -2,9 +2,9 @@
 
 import shlex
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -24,8 +24,10 @@ from rfwp.runners.runfolder.evaluations import final_evaluation, final_path, wri
 from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
 from rfwp.runners.runfolder.metrics_log import check_metrics, newest_metrics
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, differences, to_dict
-from rfwp.runners.settings.options import build_config, config_from_words, parse_resumed, peek
+from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, FIXED, PRESETS, TrainConfig, differences, to_dict
+from rfwp.runners.settings.config_file import Values
+from rfwp.runners.settings.layers import config_from_values, merge
+from rfwp.runners.settings.options import named_run, read_command_line
 from rfwp.runners.training.dashboard import command, open_display, say
 from rfwp.runners.training.memory_estimate import check_sizes, sizes_named
 from rfwp.runners.training.trainer import Trainer
@@ -33,16 +35,16 @@ from rfwp.runners.training.trainer import Trainer
 
 def run(argv: Sequence[str]) -> int:
     """From the words after `rfwp train` to the exit code."""
-    early = peek(argv)
-    if early["run"] == "":
+    place = named_run(argv)
+    if place == "":
         raise UserError("run: got ''; allowed: a folder")
-    folder = RunFolder(Path(early["run"])) if early["run"] else None
-    resuming = folder is not None and folder.exists
-    config = _read_config(argv, early, folder if resuming else None)
-    if early["print_config"]:
+    folder = RunFolder(Path(place)) if place else None
+    earlier = folder.read_values() if folder is not None and folder.exists else None
+    config, own = read_command_line(argv, below=None if earlier is None else merge(PRESETS["paper"], earlier))
+    total_before = _check_request(own, config, folder, earlier)
+    if own.print_config:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
-    profiled = _profiled_updates(early["profile"])
     if folder is not None:
         folder.check_free()
     with sizes_named(config):  # refuses what does not fit before anything is written
@@ -53,9 +55,9 @@ def run(argv: Sequence[str]) -> int:
     folder.create()
     console = Console()
     display = open_display(str(folder.path), config.total_steps, console)
-    trainer = Trainer(system, config, folder, display, profiled)
+    trainer = Trainer(system, config, folder, display, own.profile)
     with folder.locked(), sizes_named(config):
-        _take_up(trainer, early["resume_from"])
+        _take_up(trainer, own.resume_from, total_before)
         folder.write_config(config)
         _announce(system, config, expected_bytes, console)
         code = 0 if system.done else _train(trainer, console)
@@ -64,34 +66,34 @@ def run(argv: Sequence[str]) -> int:
     return code
 
 
-def _read_config(argv: Sequence[str], early: dict[str, Any], resumed: RunFolder | None) -> TrainConfig:
-    """The settings of a new run, or of a resumed one; `early` is what `peek` says of the words."""
-    if resumed is None:
-        if early["resume_from"] is not None:
-            raise UserError(
-                f"resume_from: got {early['resume_from']!r}; allowed: only with --run and a run that exists"
-            )
-        return config_from_words(argv)
+def _check_request(own: Namespace, config: TrainConfig, folder: RunFolder | None, earlier: Values | None) -> int:
+    """UserError for what cannot be done with a new run, or with one that goes on; return its total_steps so far."""
+    if own.profile < 0:
+        raise UserError(f"profile: got {own.profile}; allowed: a number of updates, 1 or more")
+    if folder is None or earlier is None:
+        if own.resume_from is not None:
+            raise UserError(f"resume_from: got {own.resume_from!r}; allowed: only with --run and a run that exists")
+        return config.total_steps
     for option in ("config", "preset"):
-        if early[option] is not None:
+        if hasattr(own, option):
             raise UserError(
-                f"{option}: got {early[option]!r}, but the run {str(resumed.path)!r} has its own settings already;"
-                f" leave --{option} out"
+                f"{option}: got {getattr(own, option)!r}, but the run {str(folder.path)!r} has its own settings"
+                f" already; leave --{option} out"
             )
-    config = build_config(parse_resumed(argv, resumed.read_values()))
-    _refuse_changes(resumed, config)
-    return config
+    try:
+        before = config_from_values(earlier)
+    except UserError as error:
+        raise UserError(f"{folder.config_file}: {error}") from None
+    for name, (old, new) in differences(before, config).items():
+        if name.partition(".")[0] in FIXED:
+            raise UserError(
+                f"{name}: got {new!r}, but the run {str(folder.path)!r} was begun with {old!r};"
+                " that cannot change in a resumed run: choose another --run"
+            )
+    return before.total_steps
 
 
-def _profiled_updates(word: str) -> int:
-    """The number after --profile, 0 without it; that it is a whole number has been seen already."""
-    updates = int(word)
-    if updates < 0:
-        raise UserError(f"profile: got {updates}; allowed: a number of updates, 1 or more")
-    return updates
-
-
-def _take_up(trainer: Trainer, which: str | None) -> None:
+def _take_up(trainer: Trainer, which: str | None, total_before: int) -> None:
     """Go back to the checkpoint `which`, by default the last. UserError for what does not fit, changing nothing."""
     folder, config = trainer.folder, trainer.config
     if which is None and not folder.checkpoints.steps():
@@ -102,7 +104,7 @@ def _take_up(trainer: Trainer, which: str | None) -> None:
         trainer.resume(checkpoint)
     check_metrics(folder.metrics_file, checkpoint.manifest.metrics_bytes, checkpoint.manifest.metrics_sha256)
     steps, total = checkpoint.manifest.agent_steps, config.total_steps
-    if total < min(steps, folder.read_config().total_steps):  # that it has come further than it was to go is usual
+    if total < min(steps, total_before):  # that it has come further than it was to go is usual
         raise UserError(f"total_steps: got {total:,}, but the run has come to {steps:,}; allowed: {steps:,} or more")
     folder.checkpoints.set_aside_after(steps, folder.metrics_file)
 
@@ -184,13 +186,3 @@ def _announce(system: ActorLearner, config: TrainConfig, expected_bytes: int, co
         say(console, f"The run is complete: {steps:,} steps. A larger --total_steps goes on.")
     elif steps:
         say(console, f"Resuming at {steps:,} of {config.total_steps:,} agent steps.")
-
-
-def _refuse_changes(folder: RunFolder, config: TrainConfig) -> None:
-    """UserError if what a run has learned would not fit its new settings."""
-    for name, (old, new) in differences(folder.read_config(), config).items():
-        if name.partition(".")[0] in FIXED:
-            raise UserError(
-                f"{name}: got {new!r}, but the run {str(folder.path)!r} was begun with {old!r};"
-                " that cannot change in a resumed run: choose another --run"
-            )

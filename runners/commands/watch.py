@@ -1,12 +1,12 @@
 """`rfwp watch`: the agent of a run at play, in a window."""
 
 import shlex
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
 
 from rfwp.agents import host
 from rfwp.envs.world import Renderer
@@ -18,7 +18,7 @@ from rfwp.runners.film.window import Window, check_display
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings.config import TrainConfig
-from rfwp.runners.settings.parsing import make_parser, parse
+from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
 
 
@@ -65,8 +65,8 @@ def _check(values: Namespace, config: TrainConfig) -> Callable[[], Renderer]:
     return config.env.renderer
 
 
-def _parser() -> ArgumentParser:
-    parser = make_parser(
+def _parser() -> Parser:
+    parser = Parser(
         "rfwp watch",
         "Shows the agent of a run at play, in a window. Keys: space pauses, right plays one agent step, up"
         " and down change the speed, q quits.",

@@ -13,7 +13,7 @@ from rfwp.runners.runfolder.files import write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
 from rfwp.runners.settings.config import TrainConfig, differences
-from rfwp.runners.settings.options import config_from_words, default_preset, peek
+from rfwp.runners.settings.options import config_from_words, default_preset, named_device
 
 RECORD = "comparison.json"
 SETTING_OF = {"env.name": "games", "core.name": "cores", "total_steps": "steps"}
@@ -124,7 +124,7 @@ def make_comparison(
     for name, value in (("seeds", seeds), ("steps", steps)):
         if value < 1:
             raise UserError(f"{name}: got {value}; allowed: a whole number of at least 1")
-    device = peek(settings)["device"]
+    device = named_device(settings)
     return Comparison(
         tuple(chosen),
         tuple(dict.fromkeys(cores)),

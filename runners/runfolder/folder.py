@@ -20,7 +20,7 @@ from rfwp.runners.runfolder.files import locked, write_whole
 from rfwp.runners.settings.components import name_of
 from rfwp.runners.settings.config import TrainConfig, to_dict
 from rfwp.runners.settings.config_file import Values, read_config_file
-from rfwp.runners.settings.options import config_from_values
+from rfwp.runners.settings.layers import config_from_values
 
 _END = "...\n"  # YAML's end of a document: shows that nothing is missing
 _CHECKSUM = "# sha256 of the lines above: "

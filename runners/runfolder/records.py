@@ -1,6 +1,5 @@
 """Reads what runs have left in their folders. Whatever cannot be read is left out, counted and said."""
 
-import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,9 +15,8 @@ from rfwp.runners.runfolder.evaluations import read_evaluation
 from rfwp.runners.runfolder.files import in_use
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
 from rfwp.runners.runfolder.metrics_log import METRICS, read_line
-from rfwp.runners.settings import components
 from rfwp.runners.settings.config import flatten
-from rfwp.runners.settings.config_file import Values
+from rfwp.runners.settings.layers import build_section
 
 Array = NDArray[np.float64]
 
@@ -153,18 +151,13 @@ def read_run(folder: RunFolder) -> Run:
     return Run(folder.path, env, settings, folder.read_origin(), metrics, evaluations, videos, under_way, notes)
 
 
-def _build_env(settings: Values, path: Path) -> WorldConfig:
+def _build_env(values: Any, path: Path) -> WorldConfig:
     """Build the config of an environment from the values in a config.yaml; UserError that names the file."""
-    owner: type[WorldConfig] = components.config_class("env", settings["name"])
-    values = {name: value for name, value in settings.items() if name != "name"}
-    for name in values.keys() - {each.name for each in dataclasses.fields(owner)}:
-        raise UserError(f"{path} is no config of a run: env.{name}: there is no such setting")
     try:
-        return owner(**values)
-    except ValueError as error:
-        raise UserError(f"{path} is no config of a run: env.{error}") from None
-    except (TypeError, AttributeError) as error:  # the settings check values, but not types
-        raise UserError(f"{path} is no config of a run: env: a value has the wrong type: {error}") from None
+        env: WorldConfig = build_section("env", values)
+    except UserError as error:
+        raise UserError(f"{path} is no config of a run: {error}") from None
+    return env
 
 
 def _read_metrics(path: Path, notes: list[str]) -> dict[str, Array]:

@@ -18,10 +18,10 @@ def names(kind: str) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(PACKAGES[kind]).__path__))
 
 
-def config_class(kind: str, name: str) -> type[Any]:
+def config_class(kind: str, name: Any) -> type[Any]:
     """The settings class of a component; UserError with the nearest names for an unknown one."""
     if name not in names(kind):
-        raise UserError(f"{kind}: got {name!r}; allowed: {', '.join(names(kind))}{nearest(name, names(kind))}")
+        raise UserError(f"{kind}: got {name!r}; allowed: {', '.join(names(kind))}{nearest(str(name), names(kind))}")
     config: type[Any] = importlib.import_module(f"{PACKAGES[kind]}.{name}").Config
     return config
 

@@ -11,9 +11,6 @@ from rfwp.runners.settings.config import COMPONENTS, FIELDS, SECTIONS
 
 Values = dict[str, Any]
 
-# Settings of earlier releases that could have one value only, and are therefore none any more.
-RETIRED = {"core": ("head_size",)}  # hidden_size / num_heads
-
 
 def read_config_file(path: Path) -> Values:
     """The plain values of a YAML config file; nothing in it is executed."""
@@ -42,7 +39,5 @@ def _checked_field(key: Any, value: Any, path: Path) -> Any:
         example = "its name or its settings" if key in COMPONENTS else "its settings"
         raise UserError(f"{key}: got {value!r} in {str(path)!r}; allowed: {example}, a line for each")
     if key in COMPONENTS and value.get("name") is not None:
-        components.config_class(key, str(value["name"]))  # refuses an unknown one, overridden or not
-    if key in RETIRED:
-        return {name: setting for name, setting in value.items() if name not in RETIRED[key]}
+        components.config_class(key, value["name"])  # refuses an unknown one, overridden or not
     return value

@@ -1,12 +1,13 @@
 """Options of the commands that let a saved agent play."""
 
-from jsonargparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from rfwp.runners.film.picture import OverlayName
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.settings.parsing import Parser
 
 
-def add_playing_options(parser: ArgumentParser) -> None:
+def add_playing_options(parser: Parser) -> None:
     """Which agent plays, which games, and what is drawn beside them."""
     parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="which checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="of the games and of sampled actions")

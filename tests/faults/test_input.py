@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rfwp.runners.cli import main
 from rfwp.runners.settings import components
 from rfwp.runners.settings.config import COMPONENTS, SECTIONS, to_dict
-from rfwp.runners.settings.options import build_config, parse_train
+from rfwp.runners.settings.options import config_from_words
 
-GOOD = to_dict(build_config(parse_train(["--env", "recall"], {})))
+GOOD = to_dict(config_from_words(["--env", "recall"]))
 NUMBERS = [
     f"{section}.{name}"
     for section in SECTIONS

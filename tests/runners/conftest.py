@@ -9,7 +9,7 @@ from rfwp.runners.build import build_agent
 from rfwp.runners.machine.resources import own_command
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.manifest import Manifest
-from rfwp.runners.settings.options import build_config, parse_train
+from rfwp.runners.settings.options import config_from_words
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def atari_run(tmp_path_factory):
     """The folder of a run on Breakout with an untrained agent as its only checkpoint; to be read only."""
     folder = RunFolder(tmp_path_factory.mktemp("atari") / "run")
     words = "--preset=cpu --env=atari --env.game=breakout --core=rdn --core.hidden_size=16".split()
-    config = build_config(parse_train(words, {}))
+    config = config_from_words(words)
     torch.manual_seed(0)
     folder.create()
     folder.write_config(config)

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from rfwp.agents.actor_learner import ActorLearner
 from rfwp.runners.cli import main
+from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
-from rfwp.runners.machine.resources import own_command, resources
+from rfwp.runners.machine.resources import own_command
 from rfwp.runners.runfolder import folder as run_folder
 from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
 from rfwp.runners.runfolder.metrics_log import METRICS

@@ -20,7 +20,7 @@ from rfwp.runners.cli import main
 from rfwp.runners.evaluation.scoreboard import Line, aggregate_lines
 from rfwp.runners.evaluation.scoring import Evaluation, NotNegative, evaluate, play
 from rfwp.runners.machine.errors import UserError
-from rfwp.runners.settings.options import build_config, parse_train
+from rfwp.runners.settings.options import config_from_words
 
 
 def toy_agent(world) -> ActorCritic:
@@ -187,7 +187,7 @@ def test_several_runs_stand_in_one_table_with_reference_scores_and_aggregates(ru
 
 def line(game: str, steps: int, score: float, words: str = "") -> Line:
     env = "--env recall" if game == "recall" else f"--env.game {game}"
-    config = build_config(parse_train(f"--preset cpu {env} --core gru {words}".split(), {}))
+    config = config_from_words(f"--preset cpu {env} --core gru {words}".split())
     games = Evaluation(config.env, "sampled", "game", 0, steps, 4 * steps, [Episode(score, 9)])
     return Line(f"{game}-{steps}", config, games, None)
 

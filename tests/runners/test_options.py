@@ -13,21 +13,18 @@ from rfwp.runners.cli import main
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import to_dict
+from rfwp.runners.settings.config import PRESETS, to_dict
 from rfwp.runners.settings.config_file import read_config_file
-from rfwp.runners.settings.options import (
-    build_config,
-    config_from_values,
-    config_from_words,
-    default_preset,
-    parse_train,
-)
+from rfwp.runners.settings.layers import config_from_values, merge
+from rfwp.runners.settings.options import config_from_words, default_preset, read_command_line
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def config(words: str = "", base: dict | None = None):
-    return build_config(parse_train(["--preset", "cpu", *words.split()], base or {}))
+    if base is None:
+        return config_from_words(["--preset", "cpu", *words.split()])
+    return read_command_line(words.split(), below=merge(PRESETS["cpu"], base)).config
 
 
 def commands_of_the_readme() -> list[str]:
@@ -56,7 +53,7 @@ def test_a_long_command_line_is_understood():
 
 
 def test_the_paper_preset_holds_the_published_settings():
-    made = config("--preset paper")
+    made = config_from_words(["--preset", "paper"])
     assert isinstance(made.encoder, impala.Config)
     learner = made.learner
     assert (learner.unroll_length, learner.batch_size, made.actors.games) == (50, 32, 48)
@@ -73,7 +70,7 @@ def test_the_cpu_preset_has_the_small_encoder():
 
 
 def test_a_toy_task_gets_the_toy_preset():
-    assert components.name_of(build_config(parse_train(["--env", "delayed_cue"], {})).encoder) == "flat"
+    assert components.name_of(config_from_words(["--env", "delayed_cue"]).encoder) == "flat"
 
 
 def test_command_line_over_config_file_over_preset():
@@ -212,5 +209,5 @@ def test_every_setting_has_a_help_text(words, capsys):
     with pytest.raises(SystemExit):
         main(["train", *words.split(), "--help"])
     entries = re.split(r"\n  (?=-)", capsys.readouterr().out.partition("\n\n")[2])[1:]
-    bare = [entry for entry in entries if len(entry.split("(type: ")[0].split()) < 4]
+    bare = [entry for entry in entries if len(entry.partition("; default: ")[0].split()) < 4]
     assert bare == []

@@ -11,12 +11,12 @@ import pytest
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.metrics_log import METRICS
 from rfwp.runners.settings.config import TrainConfig
-from rfwp.runners.settings.options import build_config, parse_train
+from rfwp.runners.settings.options import config_from_words
 
 
 @functools.cache
 def config_of(words: str) -> TrainConfig:
-    return build_config(parse_train(words.split(), {}))
+    return config_from_words(words.split())
 
 
 def write_run(

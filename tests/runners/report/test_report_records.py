@@ -105,7 +105,7 @@ def test_a_damaged_run_is_left_out_and_named(make_run, tmp_path):
     [
         ("game: breakout", "game: brekout", "env.game: got 'brekout'; nearest: breakout"),
         ("game: breakout", "gme: breakout", "env.gme: there is no such setting"),
-        ("max_frames: 108000", "max_frames: many", "env: a value has the wrong type: "),
+        ("max_frames: 108000", "max_frames: many", "env.max_frames: got many; allowed: a whole number"),
     ],
 )
 def test_a_run_whose_environment_cannot_be_made_is_left_out_with_its_file_and_setting(
