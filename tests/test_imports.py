@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 # The whole picture: a folder imports itself, and these.
 ARROWS = {
@@ -51,57 +49,51 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name_of)
-def test_imports_follow_the_arrows(path: Path) -> None:
-    assert forbidden(path.relative_to(ROOT).parts[0], path.read_text()) == []
+def test_imports_follow_the_arrows() -> None:
+    files = [*SOURCES, *TESTS]
+    found = {name_of(path): forbidden(path.relative_to(ROOT).parts[0], path.read_text()) for path in files}
+    assert len(files) > 150
+    assert {name: lines for name, lines in found.items() if lines} == {}
 
 
-@pytest.mark.parametrize(
-    ("folder", "line"),
-    [
-        ("models", "from rfwp.agents.learner import Learner"),
-        ("envs", "import rfwp.models.core"),
-        ("cuda", "from rfwp import models"),
-        ("agents", "from rfwp.runners import config"),
-        ("models", "import rfwp"),
-        ("models", "from models.core import Core"),
-        ("models", "import cuda"),
-        ("models", "from .core import Core"),
-        ("models", "from . import core"),
-        ("models", "def late():\n    from rfwp.envs import world"),
-        ("tests", "import agents.learner"),
-    ],
-)
-def test_an_import_against_the_arrows_is_found(folder: str, line: str) -> None:
-    assert len(forbidden(folder, line)) == 1
+AGAINST = [
+    ("models", "from rfwp.agents.learner import Learner"),
+    ("envs", "import rfwp.models.core"),
+    ("cuda", "from rfwp import models"),
+    ("agents", "from rfwp.runners import config"),
+    ("models", "import rfwp"),
+    ("models", "from models.core import Core"),
+    ("models", "import cuda"),
+    ("models", "from .core import Core"),
+    ("models", "from . import core"),
+    ("models", "def late():\n    from rfwp.envs import world"),
+    ("tests", "import agents.learner"),
+]
+ALONG = [
+    ("models", "from rfwp.models.core import Core"),
+    ("models", "from rfwp import cuda"),
+    ("agents", "from rfwp.envs.world import World"),
+    ("runners", "import rfwp.agents.learner"),
+    ("envs", "import numpy as np"),
+    ("cuda", "from cuda.bindings import driver"),
+    ("tests", "from rfwp.runners.cli import main"),
+]
 
 
-@pytest.mark.parametrize(
-    ("folder", "line"),
-    [
-        ("models", "from rfwp.models.core import Core"),
-        ("models", "from rfwp import cuda"),
-        ("agents", "from rfwp.envs.world import World"),
-        ("runners", "import rfwp.agents.learner"),
-        ("envs", "import numpy as np"),
-        ("cuda", "from cuda.bindings import driver"),
-        ("tests", "from rfwp.runners.cli import main"),
-    ],
-)
-def test_an_import_along_the_arrows_is_allowed(folder: str, line: str) -> None:
-    assert forbidden(folder, line) == []
+def test_an_import_against_the_arrows_is_found_and_one_along_them_allowed() -> None:
+    assert [(folder, line) for folder, line in AGAINST if len(forbidden(folder, line)) != 1] == []
+    assert [(folder, line) for folder, line in ALONG if forbidden(folder, line)] == []
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=name_of)
-def test_a_package_file_holds_its_docstring_only(path: Path) -> None:
-    module = ast.parse(path.read_text())
-    assert ast.get_docstring(module)
-    assert len(module.body) == 1
+def test_a_package_file_holds_its_docstring_only() -> None:
+    modules = {name_of(path): ast.parse(path.read_text()) for path in SOURCES if path.name == "__init__.py"}
+    assert modules
+    assert [name for name, module in modules.items() if not ast.get_docstring(module) or len(module.body) != 1] == []
 
 
 def test_the_command_line_starts_without_torch() -> None:
     check = "import sys, rfwp.runners.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], timeout=300).returncode == 0
 
 
 def test_commands_start_without_what_takes_seconds_to_load() -> None:
@@ -110,5 +102,5 @@ def test_commands_start_without_what_takes_seconds_to_load() -> None:
         "options.parse_train(['--core', 'rdn'], {});"
         "print([name for name in ('torch._dynamo', 'scipy.stats') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", check], timeout=120, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", check], timeout=300, capture_output=True, text=True)
     assert (result.stdout, result.returncode) == ("[]\n", 0), result.stderr

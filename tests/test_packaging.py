@@ -63,7 +63,7 @@ import importlib.util, sys
 spec = importlib.util.find_spec("cuda")
 sys.exit(spec is not None and spec.has_location)
 """
-    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, timeout=300).returncode == 0
 
 
 def test_one_version_everywhere() -> None:
