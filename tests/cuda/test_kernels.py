@@ -77,8 +77,8 @@ CASES = [  # steps, batch, heads, head size, density of resets, gradient horizon
     (12, 2, 3, 16, 1.0, None),
     (23, 2, 2, 32, 0.1, 1),
     (50, 2, 2, 32, 0.02, None),
-    (200, 1, 1, 32, 0.01, None),
-    (200, 1, 1, 16, 0.01, 50),
+    (100, 1, 1, 32, 0.01, None),
+    (100, 1, 1, 16, 0.01, 50),
 ]
 
 
