@@ -32,20 +32,16 @@ class Run:
         self._words = words
         self.process: subprocess.Popen[bytes] | None = None
 
-    def command(self, *words: str) -> list[str]:
-        """What starts a process that trains in the folder."""
-        return own_command("train", *words, "--run", str(self.folder))
-
     def start(self, *words: str) -> None:
         """Begins the run, or resumes it where it has a config."""
         settings = [] if (self.folder / "config.yaml").exists() else self._words
-        command = self.command(*settings, *words)
+        command = own_command("train", *settings, "--run", str(self.folder), *words)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
     def refused(self, *words: str) -> str:
         """The one line with which another process that wants the folder is refused."""
-        command = self.command(*words)
+        command = own_command("train", "--run", str(self.folder), *words)
         done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
         assert done.returncode == 2, done.stdout + done.stderr
         assert done.stderr.count("\n") == 1, done.stderr

@@ -84,8 +84,11 @@ def test_outputs_and_state_have_the_declared_shapes(name: str) -> None:
 
 
 @every_core
-def test_initial_state_is_zero(name: str) -> None:
-    assert all(leaf.count_nonzero() == 0 for leaf in make(name).initial_state(BATCH))
+def test_initial_state_is_zero_and_every_sequence_has_its_own(name: str) -> None:
+    for leaf in make(name).initial_state(BATCH):
+        assert leaf.count_nonzero() == 0
+        leaf[0] = 1
+        assert leaf[1:].count_nonzero() == 0
 
 
 @every_core
