@@ -7,7 +7,8 @@ from itertools import combinations, product
 def pairwise(*axes: Sequence[object], given: Iterable[tuple[object, ...]] = ()) -> list[tuple[object, ...]]:
     """Return rows, one value from each axis, in which every two values of different axes meet; `given` rows first.
 
-    Greedy: each new row is the one with the most pairs that no row has yet, the first of those in the grid's order.
+    Greedy: each new row is the one with the most pairs that no row has yet. Where rows are equally good, the values
+    that come first in their axes win, so put the most telling ones there.
     """
 
     def pairs(row: tuple[object, ...]) -> set[object]:

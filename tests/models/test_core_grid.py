@@ -23,7 +23,7 @@ from rfwp.models.fast_weight_stack import Block
 NAMES = sorted(module.name for module in pkgutil.iter_modules(rfwp.models.cores.__path__))
 INPUT_SIZE, BATCH, HEADS = 5, 3, 2
 STEP = 1e-5  # of the finite differences
-HEAD_SIZES, LENGTHS, DENSITIES = (16, 32, 64), (1, 2, 7, 50), (0, 0.01, 0.3, 1)
+HEAD_SIZES, LENGTHS, DENSITIES = (32, 16, 64), (7, 50, 1, 2), (0.3, 0.01, 0, 1)
 LONG = [(name, HEAD_SIZES[number % 3], 50, 0.01) for number, name in enumerate(NAMES)]
 
 every_case = pytest.mark.parametrize(
