@@ -28,17 +28,16 @@ def test_a_stopped_actor_is_replaced_after_the_timeout_and_the_log_says_so(run):
 
 
 def test_a_main_process_killed_while_it_saves_resumes_every_time_and_loses_no_more_than_an_interval(tmp_path):
-    # A checkpoint after every update or two: most kills hit one that is being written.
-    chance, names = random.Random(1), shared_memory()
+    # A checkpoint after every update or two.
+    names = shared_memory()
     run = Run(tmp_path / "run", [*SMALL, "--checkpoint.minutes", "0.0001"])
     for _ in range(3):
         run.start()
         try:
             resumed_at = run.steps()
             run.wait(lambda before=resumed_at: bool(run.saved()) and run.steps() > before)
-            for _ in range(chance.randrange(1, 8)):
-                run.wait(lambda: any((run.folder / "checkpoints").glob(".step-*")))  # that is being written
             actors = run.actors()
+            run.wait(lambda: any((run.folder / "checkpoints").glob(".step-*")))  # one is being written
         finally:
             run.end()  # SIGKILL
         assert not psutil.wait_procs(actors, timeout=HANGS)[1]
