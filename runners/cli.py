@@ -4,8 +4,8 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 
+from rfwp import __version__
 from rfwp.runners.machine.errors import UserError
 
 USAGE = """usage: rfwp COMMAND ...
@@ -63,7 +63,7 @@ def _run(words: list[str]) -> int:
         print(USAGE, flush=True)
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
-        print(f"rfwp {metadata.version('rfwp')}")
+        print(f"rfwp {__version__}")
         return 0
     return _command(words[0])(words[1:])
 

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 # The whole picture: a folder imports itself, and these.
 ARROWS = {
@@ -42,7 +40,7 @@ def forbidden(folder: str, source: str) -> list[str]:
             found.append(f"{line}: {name} (relative; write rfwp.{folder}...)")
         elif first in ARROWS and not name.startswith(NVIDIAS):
             found.append(f"{line}: {name} (bare; write rfwp.{name})")
-        elif first == "rfwp" and target not in {folder, *ARROWS.get(folder, ARROWS)}:
+        elif first == "rfwp" and target not in {folder, "__version__", *ARROWS.get(folder, ARROWS)}:
             found.append(f"{line}: {name} ({folder} may not import {target or 'the whole namespace'})")
     return found
 
@@ -65,45 +63,40 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name_of)
-def test_imports_follow_the_arrows(path: Path) -> None:
-    assert forbidden(path.relative_to(ROOT).parts[0], path.read_text()) == []
+def test_imports_follow_the_arrows() -> None:
+    files = [*SOURCES, *TESTS]
+    found = {name_of(path): forbidden(path.relative_to(ROOT).parts[0], path.read_text()) for path in files}
+    assert len(files) > 150
+    assert {name: lines for name, lines in found.items() if lines} == {}
 
 
-@pytest.mark.parametrize(
-    ("folder", "line"),
-    [
-        ("models", "from rfwp.agents.learner import Learner"),
-        ("envs", "import rfwp.models.core"),
-        ("cuda", "from rfwp import models"),
-        ("agents", "from rfwp.runners import config"),
-        ("models", "import rfwp"),
-        ("models", "from models.core import Core"),
-        ("models", "import cuda"),
-        ("models", "from .core import Core"),
-        ("models", "from . import core"),
-        ("models", "def late():\n    from rfwp.envs import world"),
-        ("tests", "import agents.learner"),
-    ],
-)
-def test_an_import_against_the_arrows_is_found(folder: str, line: str) -> None:
-    assert len(forbidden(folder, line)) == 1
+AGAINST = [
+    ("models", "from rfwp.agents.learner import Learner"),
+    ("envs", "import rfwp.models.core"),
+    ("cuda", "from rfwp import models"),
+    ("agents", "from rfwp.runners import config"),
+    ("models", "import rfwp"),
+    ("models", "from models.core import Core"),
+    ("models", "import cuda"),
+    ("models", "from .core import Core"),
+    ("models", "from . import core"),
+    ("models", "def late():\n    from rfwp.envs import world"),
+    ("tests", "import agents.learner"),
+]
+ALONG = [
+    ("models", "from rfwp.models.core import Core"),
+    ("models", "from rfwp import cuda"),
+    ("agents", "from rfwp.envs.world import World"),
+    ("runners", "import rfwp.agents.learner"),
+    ("envs", "import numpy as np"),
+    ("cuda", "from cuda.bindings import driver"),
+    ("tests", "from rfwp.runners.cli import main"),
+]
 
 
-@pytest.mark.parametrize(
-    ("folder", "line"),
-    [
-        ("models", "from rfwp.models.core import Core"),
-        ("models", "from rfwp import cuda"),
-        ("agents", "from rfwp.envs.world import World"),
-        ("runners", "import rfwp.agents.learner"),
-        ("envs", "import numpy as np"),
-        ("cuda", "from cuda.bindings import driver"),
-        ("tests", "from rfwp.runners.cli import main"),
-    ],
-)
-def test_an_import_along_the_arrows_is_allowed(folder: str, line: str) -> None:
-    assert forbidden(folder, line) == []
+def test_an_import_against_the_arrows_is_found_and_one_along_them_allowed() -> None:
+    assert [(folder, line) for folder, line in AGAINST if len(forbidden(folder, line)) != 1] == []
+    assert [(folder, line) for folder, line in ALONG if forbidden(folder, line)] == []
 
 
 def test_agents_and_runners_ask_what_an_environment_can_do_and_never_what_it_is() -> None:
@@ -113,9 +106,8 @@ def test_agents_and_runners_ask_what_an_environment_can_do_and_never_what_it_is(
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
+def test_an_environment_that_is_named_is_found() -> None:
+    named = [
         "from rfwp.envs.worlds import atari",
         "from rfwp.envs.worlds.recall import Config",
         "import rfwp.envs.games",
@@ -123,23 +115,21 @@ def test_agents_and_runners_ask_what_an_environment_can_do_and_never_what_it_is(
         "lives = config.env.suite == 'atari'",
         "small = world not in (None, 'toy')",
         "game = settings['env.game']",
-    ],
-)
-def test_an_environment_that_is_named_is_found(line: str) -> None:
-    assert len(environments_named(line)) == 1
+    ]
+    assert [line for line in named if len(environments_named(line)) != 1] == []
     assert environments_named("from rfwp.envs.world import WorldConfig") == []
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=name_of)
-def test_a_package_file_holds_its_docstring_only(path: Path) -> None:
-    module = ast.parse(path.read_text())
-    assert ast.get_docstring(module)
-    assert len(module.body) == 1
+def test_a_package_file_holds_its_docstring_only() -> None:
+    files = {name_of(path): path for path in SOURCES if path.name == "__init__.py" and path.parent.name != "package"}
+    modules = {name: ast.parse(path.read_text()) for name, path in files.items()}
+    assert modules
+    assert [name for name, module in modules.items() if not ast.get_docstring(module) or len(module.body) != 1] == []
 
 
 def test_the_command_line_starts_without_torch() -> None:
     check = "import sys, rfwp.runners.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], timeout=300).returncode == 0
 
 
 def test_commands_start_without_what_takes_seconds_to_load() -> None:
@@ -148,5 +138,5 @@ def test_commands_start_without_what_takes_seconds_to_load() -> None:
         "options.config_from_words(['--core', 'rdn']);"
         "print([name for name in ('torch._dynamo', 'scipy.stats') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", check], timeout=120, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", check], timeout=300, capture_output=True, text=True)
     assert (result.stdout, result.returncode) == ("[]\n", 0), result.stderr

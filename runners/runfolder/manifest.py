@@ -5,10 +5,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rfwp import __version__
 from rfwp.runners.machine.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -37,7 +37,7 @@ def manifest_bytes(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
     facts = {
         **asdict(manifest),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "written_by": f"rfwp {metadata.version('rfwp')}",
+        "written_by": f"rfwp {__version__}",
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
     facts["sha256"][MANIFEST] = digest(facts)

@@ -1,6 +1,8 @@
 """The kernels on a machine without a GPU: the same source, built by g++, one CUDA thread a fiber. And on a GPU."""
 
 import ctypes
+import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +19,8 @@ from rfwp.cuda.launch import Argument, Packed
 from rfwp.cuda.launchers import running
 
 ON_CPU = Path(__file__).parent / "on_cpu"
+GXX = ("g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
+HANGS = 600  # seconds that nothing here takes, however busy the machine
 
 
 class CpuLauncher:
@@ -62,26 +66,45 @@ class GpuLauncher:
         self._gpu.launch(source, kernel, *arguments, **keywords)
 
 
-def _compile(target: Path, source: Path, *flags: str, kernels: Path = KERNELS) -> Path:
-    if shutil.which("g++") is None:
-        pytest.skip("g++ is not installed: install it to test the kernels on the CPU (apt install g++)")
-    common = ["g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-    command = [*common, *flags, "-I", str(source.parent), "-I", str(kernels), str(source), "-o", str(target)]
-    subprocess.run(command, check=True, timeout=600)
-    return target
+@pytest.fixture(scope="session")
+def compile_for_cpu(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Builds a test program or library with the kernels; skips the test where there is no g++.
+
+    What was built is kept in pytest's cache, if that is on, until the sources change.
+    """
+    cached = hasattr(pytestconfig, "cache")
+    folder = pytestconfig.cache.mkdir("on_cpu") if cached else tmp_path_factory.mktemp("on_cpu")
+
+    def build(source: Path, *flags: str, kernels: Path = KERNELS) -> Path:
+        if shutil.which("g++") is None:
+            pytest.skip("g++ is not installed: install it to test the kernels on the CPU (apt install g++)")
+        name = f"{source.stem}-{_digest(_version(), flags)}"
+        files = (path for place in (source.parent, kernels) for path in sorted(place.iterdir()))
+        target = folder / f"{name}-{_digest(*((path.name, path.read_bytes()) for path in files))}"
+        if not target.exists():
+            temporary = target.with_suffix(f".{os.getpid()}")
+            places = ["-I", str(source.parent), "-I", str(kernels), str(source), "-o", str(temporary)]
+            subprocess.run([*GXX, *places, *flags], check=True, timeout=HANGS)
+            for older in folder.glob(f"{name}-{'?' * 16}"):
+                older.unlink(missing_ok=True)
+            temporary.rename(target)
+        return target
+
+    return build
+
+
+def _version() -> str:
+    return subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True, timeout=HANGS).stdout
+
+
+def _digest(*facts: object) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 @pytest.fixture(scope="session")
-def compile_for_cpu() -> Callable[..., Path]:
-    """Builds a test program or library with the kernels; skips the test where there is no g++."""
-    return _compile
-
-
-@pytest.fixture(scope="session")
-def library(compile_for_cpu, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def library(compile_for_cpu) -> Path:
     """The kernels as a shared library."""
-    target = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    return compile_for_cpu(target, ON_CPU / "library.cpp", "-O1", "-shared", "-fPIC")
+    return compile_for_cpu(ON_CPU / "library.cpp", "-O1", "-shared", "-fPIC")
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 import json
 import re
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
+from rfwp.runners.bench import benchmark
 from rfwp.runners.bench import kernels as bench_kernels
-from rfwp.runners.bench.benchmark import measure_runs
+from rfwp.runners.bench.benchmark import LEAST_RUN, measure_runs
 from rfwp.runners.bench.kernel_peers import PAPER_MODULE, peers, segments_of
 from rfwp.runners.cli import main
 from rfwp.runners.commands.bench import CIRCUMSTANCES
@@ -125,17 +126,20 @@ def test_a_kernel_that_is_wrong_is_not_timed(on_cpu, capsys, monkeypatch):
 
 
 def test_the_table_is_written_as_markdown(on_cpu, capsys, tmp_path):
-    rows = rows_of(f"--cores gru --markdown {tmp_path / 'kernels.md'}", capsys)
+    rows = rows_of(f"--cores gru --beside --markdown {tmp_path / 'kernels.md'}", capsys)
     heading, _, *table = (tmp_path / "kernels.md").read_text().splitlines()
     assert torch.__version__ in heading
     assert len(table) == 2 + len(rows)
     assert {line.count("|") for line in table} == {len(bench_kernels.COLUMNS) + 1}
 
 
-def test_a_run_too_short_for_the_clock_is_many_calls():
-    calls = []
-    assert measure_runs(lambda: calls.append(1), 3, CPU).repeats == 3
-    assert len(calls) > 30
+def test_a_run_too_short_for_the_clock_is_many_calls(monkeypatch):
+    calls, seconds = [], LEAST_RUN / 16  # of a call
+    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: seconds * len(calls)))
+    timing = measure_runs(lambda: calls.append(1), 3, CPU)
+    assert timing.repeats == 3
+    assert timing.median == pytest.approx(1e3 * seconds)
+    assert len(calls) in (2 + 3 * 16, 2 + 3 * 17)  # by rounding
 
 
 WRONG = [

@@ -43,8 +43,29 @@ for given_, wanted in zip(actual, results(Core.forward), strict=True):
 print(driver_version())
 """
 
-STRIDED = """
+# One process for what concerns launches alone; a line of its own on both streams between one part and the next.
+LAUNCHES = """
+import sys
 from rfwp.cuda.delta import delta
+
+def next_part():
+    print("part", flush=True)
+    print("part", file=sys.stderr, flush=True)
+
+def refused(threads):
+    try:
+        launcher.launch("gated.cuh", "gru_backward<float>", 1, threads, (torch.ones(1),))
+    except RuntimeError as error:
+        print(error)
+
+capturing = True
+refused(threads=32)
+capturing = False
+
+next_part()
+refused(threads=2048)
+
+next_part()
 arguments = [torch.randn(16, 2, 3, 2).permute(2, 1, 3, 0), torch.randn(16, 2, 3).permute(2, 1, 0), torch.rand(2, 3).t()]
 state, reset = torch.randn(16, 2, 16).transpose(0, 1), torch.zeros(3, 2, dtype=torch.bool)
 with running("cpu", launcher):
@@ -53,47 +74,42 @@ with running("cpu", launcher):
 assert all(map(torch.equal, strided, packed))
 """
 
-FAIL = """
-try:
-    launcher.launch("gated.cuh", "gru_backward<float>", 1, 2048, (torch.ones(1),))
-except RuntimeError as error:
-    print(error)
-"""
-
-CAPTURE = """
-capturing = True
-try:
-    launcher.launch("gated.cuh", "gru_backward<float>", 1, 32, (torch.ones(1),))
-except RuntimeError as error:
-    print(error)
-"""
-
 
 @pytest.fixture(scope="session")
-def driver(compile_for_cpu, tmp_path_factory) -> Path:
-    """The folder of a libcuda.so.1."""
+def driver(compile_for_cpu, library, tmp_path_factory) -> Path:
+    """The folder of a libcuda.so.1, which finds the kernels in the library."""
     folder = tmp_path_factory.mktemp("driver")
-    compile_for_cpu(folder / "libcuda.so.1", Path(__file__).parent / "on_cpu" / "driver.cpp", "-O1", "-shared", "-fPIC")
+    source = Path(__file__).parent / "on_cpu" / "driver.cpp"
+    (folder / "libcuda.so.1").symlink_to(compile_for_cpu(source, "-O1", "-shared", "-fPIC", str(library)))
     return folder
 
 
-@pytest.fixture
-def run(driver, tmp_path):
-    """Runs a program on a machine with that driver -> what it printed, and what the driver was asked."""
+@pytest.fixture(scope="session")
+def run(driver, tmp_path_factory):
+    """Runs a program on a machine with that driver -> what it printed, and what the driver was asked, part by part."""
 
-    def run(program: str) -> tuple[str, list[str]]:
-        environment = os.environ | {"LD_LIBRARY_PATH": str(driver), "XDG_CACHE_HOME": str(tmp_path)}
+    def run(program: str) -> tuple[list[str], list[list[str]]]:
+        cache = tmp_path_factory.mktemp("cache")
+        environment = os.environ | {"LD_LIBRARY_PATH": str(driver), "XDG_CACHE_HOME": str(cache)}
         command = [sys.executable, "-c", BELIEVE_IN_A_GPU + program]
         ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
         assert ran.returncode == 0, ran.stderr
-        return ran.stdout, [line for line in ran.stderr.splitlines() if line.split()[0] in ("load", "allow", "launch")]
+        calls = [line for line in ran.stderr.splitlines() if line.split()[0] in ("part", "load", "allow", "launch")]
+        return ran.stdout.split("part\n"), [part.splitlines() for part in "\n".join(calls).split("part")]
 
     return run
 
 
+@pytest.fixture(scope="session")
+def launches(run):
+    """What was printed and asked in a capture, by a launch that fails, and for arguments that are not contiguous."""
+    printed, asked = run(LAUNCHES)
+    return dict(zip(("capture", "failure", "strides"), zip(printed, asked, strict=True), strict=True))
+
+
 @pytest.mark.slow
 def test_a_core_computes_what_its_loop_does(run) -> None:
-    printed, asked = run(RUN_A_CORE)
+    (printed,), (asked,) = run(RUN_A_CORE)
     forward, backward = "rdn_forward<float, float, 64>", "rdn_backward<float, 64>"
     shared = 3 * 64 * 68 * 4  # more than a kernel has without asking
     first = [
@@ -106,18 +122,20 @@ def test_a_core_computes_what_its_loop_does(run) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_not_contiguous_is_copied_for_as_long_as_the_launch_takes(run) -> None:
-    _, asked = run(STRIDED)
-    assert asked == ["load cubin", *["launch delta_forward<float, float, 16, true, false> 2 16 0 0x51"] * 2]
+def test_what_is_not_contiguous_is_copied_for_as_long_as_the_launch_takes(launches) -> None:
+    _, asked = launches["strides"]
+    launch = "launch delta_forward<float, float, 16, true, false> 2 16 0 0x51"
+    assert [line for line in asked if line] == ["load cubin", launch, launch]
 
 
 @pytest.mark.slow
-def test_a_launch_that_fails_says_which_and_why(run) -> None:
-    assert run(FAIL)[0] == "gru_backward<float>: the CUDA driver answers CUDA_ERROR_INVALID_VALUE\n"
+def test_a_launch_that_fails_says_which_and_why(launches) -> None:
+    printed, _ = launches["failure"]
+    assert printed == "gru_backward<float>: the CUDA driver answers CUDA_ERROR_INVALID_VALUE\n"
 
 
 @pytest.mark.slow
-def test_a_kernel_is_not_loaded_in_the_middle_of_a_capture(run) -> None:
-    printed, asked = run(CAPTURE)
+def test_a_kernel_is_not_loaded_in_the_middle_of_a_capture(launches) -> None:
+    printed, asked = launches["capture"]
     assert "run it once before" in printed
     assert asked == []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from covering import pairwise
 from torch import Tensor
 
 from rfwp.models.core import Core, State
@@ -67,19 +68,17 @@ def largest_error(actual: list[Tensor], expected: list[Tensor]) -> float:
     )
 
 
-CASES = [  # steps, batch, heads, head size, density of resets, gradient horizon
-    (1, 1, 1, 32, 0.0, None),
-    (1, 3, 2, 16, 1.0, None),
-    (2, 2, 2, 64, 0.5, None),
-    (7, 3, 2, 32, 0.3, None),
-    (7, 3, 2, 16, 0.3, 3),
-    (9, 2, 1, 64, 0.2, 4),
-    (12, 2, 3, 16, 1.0, None),
-    (23, 2, 2, 32, 0.1, 1),
-    (50, 2, 2, 32, 0.02, None),
-    (200, 1, 1, 32, 0.01, None),
-    (200, 1, 1, 16, 0.01, 50),
-]
+LONG = [(name, 100, 1, 1, (32, 16)[number % 2], 0.02, (None, 50)[number % 2]) for number, name in enumerate(CORES)]
+CASES = pairwise(
+    CORES,
+    (7, 1, 2, 23, 100),  # steps
+    (2, 1, 3),  # batch
+    (2, 1, 3),  # heads
+    (32, 16, 64),  # head size
+    (0.3, 0.0, 0.02, 1.0),  # density of resets
+    (None, 1, 3, 50),  # gradient horizon
+    given=LONG,
+)
 
 
 def in_float32(case: tuple[Tensor, State, Tensor]) -> tuple[Tensor, State, Tensor]:
@@ -87,10 +86,8 @@ def in_float32(case: tuple[Tensor, State, Tensor]) -> tuple[Tensor, State, Tenso
     return x.float(), tuple(leaf.float() for leaf in state), reset
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("name", CORES)
-def test_kernel_is_the_loop_over_step(name, case, machine) -> None:
-    steps, batch, heads, size, density, horizon = case
+@pytest.mark.parametrize(("name", "steps", "batch", "heads", "size", "density", "horizon"), CASES)
+def test_kernel_is_the_loop_over_step(name, steps, batch, heads, size, density, horizon, machine) -> None:
     torch.manual_seed(steps)
     core = build(name, size, heads, gradient_horizon=horizon).to(machine.device).double()
     given = random_case(core, steps, batch, density)

@@ -71,20 +71,6 @@ def test_gradients_are_finite_differences(name, on_cpu) -> None:
     assert torch.autograd.gradcheck(lambda *given: operator(*given)[: PASSED_ON[name]], arguments, fast_mode=True)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_compiled_graph_holds_the_operator_whole(name, on_cpu) -> None:
-    operator, arguments = operators()[name]
-
-    def loss(*given: Any) -> Tensor:
-        return (operator(*given)[0] ** 2).sum()
-
-    wanted = [each for each in arguments if isinstance(each, Tensor) and each.requires_grad]
-    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
-    expected = torch.autograd.grad(loss(*arguments), wanted)
-    actual = torch.autograd.grad(compiled(*arguments), wanted)
-    assert all(map(torch.equal, actual, expected))
-
-
 def act_rdn(slots: Tensor, reset: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, Callable[[], Any]]:
     slow, recurrent = numbers(N, P, gradient=False), numbers(H, D, P, gradient=False)
     fast, last = (state[slots].clone() for state in states)

@@ -20,6 +20,8 @@ SMALL = (
     " --checkpoint.minutes 0.05 --total_steps 2_000_000_000"
 ).split()
 
+HANGS = 300.0  # seconds that no start, step or stop takes, however busy the machine
+
 
 class Run:
     """A run folder and the processes that train in it, one after another."""
@@ -40,7 +42,7 @@ class Run:
     def refused(self, *words: str) -> str:
         """The one line with which another process that wants the folder is refused."""
         command = own_command("train", "--run", str(self.folder), *words)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
         assert done.returncode == 2, done.stdout + done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
         return done.stderr
@@ -53,6 +55,10 @@ class Run:
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def cpu_seconds(self) -> float:
+        """What the main process has worked so far."""
+        return float(sum(self.main.cpu_times()[:2]))
 
     def actors(self) -> list[psutil.Process]:
         """The actor processes, in the order of their start; some may be starting."""
@@ -80,7 +86,7 @@ class Run:
         """Agent steps of the checkpoints."""
         return sorted(int(path.name.removeprefix("step-")) for path in (self.folder / "checkpoints").glob("step-*"))
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = HANGS) -> None:
         """Waits for a condition while the run goes on; AssertionError with the end of its log otherwise."""
         deadline = time.monotonic() + seconds
         while not condition():

@@ -12,6 +12,7 @@ from rfwp.agents.learner import Learner
 from rfwp.models.cores import lstm
 from rfwp.runners.cli import main
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
+from rfwp.runners.training.memory_estimate import is_out_of_memory
 
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
@@ -109,7 +110,12 @@ OUT_OF_MEMORY = {
 }
 
 
-@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
+def test_every_allocator_that_runs_out_is_recognised():
+    assert [kind for kind, error in OUT_OF_MEMORY.items() if not is_out_of_memory(error)] == []
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+
+
+@pytest.mark.parametrize("kind", ["context", "python"])  # a RuntimeError, and one that is none
 def test_memory_that_runs_out_later_names_the_sizes_and_keeps_a_checkpoint(tmp_path, capsys, broken, kind):
     def run_out(*words):
         raise OUT_OF_MEMORY[kind]

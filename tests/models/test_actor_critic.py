@@ -35,14 +35,15 @@ def test_outputs_have_time_first_and_are_float32() -> None:
     assert {output.logits.dtype, output.value.dtype} == {torch.float32}
 
 
-def test_the_core_reads_features_of_each_frame_and_the_clamped_reward() -> None:
+def test_the_core_reads_features_of_each_frame_the_clamped_reward_and_the_resets() -> None:
     network = agent(feedforward.Config())
     frame, _, reset = batch()
     reward = torch.tensor([[-7.0, -0.5], [0.0, 0.25], [1.0, 30.0], [2.0, -1.0]])
     read: list[Tensor] = []
-    network.core.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0]))
+    network.core.register_forward_pre_hook(lambda _, arguments: read.extend((arguments[0], arguments[2])))
     network(frame, reward, reset, ())
-    (core_input,) = read
+    core_input, core_reset = read
+    assert torch.equal(core_reset, reset)
     assert core_input.shape == (LENGTH, BATCH, 7)
     assert core_input[..., 6].tolist() == [[-1.0, -0.5], [0.0, 0.25], [1.0, 1.0], [1.0, -1.0]]
     for t in range(LENGTH):

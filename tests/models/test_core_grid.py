@@ -1,18 +1,19 @@
 """Every core at the sizes that are used: an unroll equals its steps, and its gradients equal finite differences.
 
-The grid is head size × unroll length × share of steps that open an episode, all in float64. `test_cores.py` holds the
-rest of the contract at sizes of a few numbers, where finite differences of every single entry are affordable; here they
-are taken along random directions.
+The axes are core, head size, unroll length and share of steps that open an episode, all in float64. Any two values of
+two axes meet in some row, and every core has a long unroll with few resets, so that its state lives through many steps.
+`test_cores.py` holds the rest of the contract. Finite differences are taken along random directions.
 """
 
 import dataclasses
 import importlib
 import pkgutil
-from itertools import chain, product
+from itertools import chain
 from typing import NamedTuple
 
 import pytest
 import torch
+from covering import pairwise
 from torch import Tensor
 
 import rfwp.models.cores
@@ -22,15 +23,11 @@ from rfwp.models.fast_weight_stack import Block
 NAMES = sorted(module.name for module in pkgutil.iter_modules(rfwp.models.cores.__path__))
 INPUT_SIZE, BATCH, HEADS = 5, 3, 2
 STEP = 1e-5  # of the finite differences
-QUICK = {*product((16,), (1, 2, 7), (0, 0.3)), (16, 50, 0.3)}
+HEAD_SIZES, LENGTHS, DENSITIES = (32, 16, 64), (7, 50, 1, 2), (0.3, 0.01, 0, 1)
+LONG = [(name, HEAD_SIZES[number % 3], 50, 0.01) for number, name in enumerate(NAMES)]
 
-every_core = pytest.mark.parametrize("name", NAMES)
-every_size = pytest.mark.parametrize(
-    ("head_size", "length", "density"),
-    [
-        pytest.param(*sizes, marks=() if sizes in QUICK else pytest.mark.slow)
-        for sizes in product((16, 32, 64), (1, 2, 7, 50), (0, 0.01, 0.3, 1))
-    ],
+every_case = pytest.mark.parametrize(
+    ("name", "head_size", "length", "density"), pairwise(NAMES, HEAD_SIZES, LENGTHS, DENSITIES, given=LONG)
 )
 
 
@@ -44,7 +41,7 @@ class Unroll(NamedTuple):
 
 def make(name: str, head_size: int) -> Core:
     torch.manual_seed(0)
-    sizes = {"hidden_size": HEADS * head_size, "num_heads": HEADS, "feedforward_size": 8}
+    sizes = {"hidden_size": HEADS * head_size, "num_layers": 2, "num_heads": HEADS, "feedforward_size": 8}
     config = importlib.import_module(f"rfwp.models.cores.{name}").Config
     known = {field.name for field in dataclasses.fields(config)}
     return config(**{field: size for field, size in sizes.items() if field in known}).build(INPUT_SIZE).double()
@@ -90,8 +87,7 @@ def directions(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.randn_like(tensor) for tensor in tensors)
 
 
-@every_core
-@every_size
+@every_case
 def test_an_unroll_is_a_loop_over_step(name: str, head_size: int, length: int, density: float) -> None:
     core, reset = make(name, head_size), make_reset(length, density)
     unroll = make_unroll(core, length)._replace(weights=tuple(core.parameters()))
@@ -103,8 +99,7 @@ def test_an_unroll_is_a_loop_over_step(name: str, head_size: int, length: int, d
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
 
 
-@every_core
-@every_size
+@every_case
 def test_gradients_agree_with_finite_differences(name: str, head_size: int, length: int, density: float) -> None:
     core, reset = make(name, head_size), make_reset(length, density)
     stay_clear_of_kinks(core)

@@ -39,9 +39,13 @@ def by_loop(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, Tensor
 
 def test_chunks_join_where_resets_fall_on_their_edges() -> None:
     torch.manual_seed(0)
-    given = case()
-    for actual, expected in zip(delta_chunks(*given), by_loop(*given), strict=True):
-        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+    inputs, fast, reset = case()
+    sought = [each.requires_grad_() for each in (*inputs, fast) if each is not None]
+    results = [run(inputs, fast, reset) for run in (delta_chunks, by_loop)]
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
+    along = [torch.randn_like(each) for each in results[0]]
+    gradients = [torch.autograd.grad(each, sought, along) for each in results]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
 
 
 def test_a_memory_that_forgets_all_at_once_costs_no_precision() -> None:

@@ -135,6 +135,16 @@ def test_a_damaged_manifest_is_refused(store, text):
         store.find("last")
 
 
+def test_a_manifest_in_which_a_number_was_changed_is_refused(store):
+    save(store, 100, 1.5)
+    path = store.folder / "step-000000000100" / "manifest.json"
+    changed = path.read_text().replace('"return_mean": 1.5', '"return_mean": 9.5')
+    assert changed != path.read_text()
+    path.write_text(changed)
+    with pytest.raises(UserError, match="manifest.json is damaged: its contents do not match their checksum"):
+        store.find("last")
+
+
 def test_weights_of_another_agent_are_refused_and_nothing_is_changed(store):
     save(store, 100)
     other = nn.Linear(5, 2)

@@ -16,11 +16,12 @@ from rfwp.runners.machine import doctor, resources
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(doctor, "SELF_TEST_SECONDS", 0.2)
+def without_games(monkeypatch):
+    monkeypatch.setattr(doctor, "_play", lambda: "passed")
 
 
-def test_a_machine_that_works_gets_its_facts_and_exit_code_0(quick, capsys):
+def test_a_machine_that_works_gets_its_facts_and_exit_code_0(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "SELF_TEST_SECONDS", 0.01)
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     facts = report["facts"]
@@ -32,7 +33,7 @@ def test_a_machine_that_works_gets_its_facts_and_exit_code_0(quick, capsys):
     assert all(problem["severity"] == "warning" for problem in report["problems"])
 
 
-def test_a_kernel_that_computes_something_else_is_an_error(quick, capsys, monkeypatch):
+def test_a_kernel_that_computes_something_else_is_an_error(without_games, capsys, monkeypatch):
     forward = rdn.RecurrentDeltaNet.forward
 
     def wrong(self, x, state, reset):
@@ -44,7 +45,7 @@ def test_a_kernel_that_computes_something_else_is_an_error(quick, capsys, monkey
     assert "error: the kernel self-test failed: the Recurrent Delta Net differs by" in capsys.readouterr().out
 
 
-def test_few_open_files_and_little_shared_memory_are_said_with_what_to_do(quick, capsys, monkeypatch):
+def test_few_open_files_and_little_shared_memory_are_said_with_what_to_do(without_games, capsys, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (64, 64))
     monkeypatch.setattr(doctor, "ENOUGH_SHARED_MEMORY", 10**18)
     assert main(["doctor"]) == 0

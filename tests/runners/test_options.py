@@ -189,7 +189,7 @@ def test_on_a_machine_with_a_gpu_the_preset_follows_the_device(monkeypatch):
     assert [default_preset(None, device) for device in (None, "auto", "cuda:1", "cpu")] == ["paper"] * 3 + ["cpu"]
 
 
-NO_CONFIG = ["", "- a\n- b\n", "a: [", "!!python/object/apply:os.system ['true']", "\0", "[" * 3000, "seed: 2020-13-45"]
+NO_CONFIG = ["", "- a\n- b\n", "a: [", "!!python/object/apply:os.system ['true']", "\0", "[" * 1000, "seed: 2020-13-45"]
 
 
 @pytest.mark.parametrize("text", NO_CONFIG)

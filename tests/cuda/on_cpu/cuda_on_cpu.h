@@ -90,6 +90,9 @@ inline long block_begins, block_ends;
 // has an object of its own, for the block and for each warp.
 inline long barriers[4][1 + kMaxThreads / kWarp];
 
+inline int barrier_left_out = -1;  // where a test has numbered the barriers
+
+UNSEEN inline bool left_out(int barrier) { return barrier == barrier_left_out; }
 UNSEEN inline char* dynamic_shared() { return dynamic_memory.get(); }
 UNSEEN inline int thread_index() { return current->index; }
 UNSEEN inline unsigned block_number() { return block_index.x; }

@@ -1,9 +1,19 @@
 // A CUDA driver for machines without one: it "loads" what NVRTC compiled, but runs the kernel of that name on the CPU.
 //
 // It has the calls that cuda/driver.py makes, checks what a driver would check, and writes a line for each to stderr.
-#include "library.cpp"
-
 #include <cxxabi.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+
+// Of library.cpp.
+extern "C" int run(const char* name, unsigned num_blocks, unsigned num_threads, size_t shared_bytes, void** arguments,
+                   unsigned seed);
 
 namespace {
 
