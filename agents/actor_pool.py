@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.agents import actor_process, slab
-from rfwp.envs.world import WorldConfig, WorldSpec
+from rfwp.envs.vector_env import EnvConfig, EnvSpec
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ class Actor:
 
     START_SECONDS = 2.0  # for each game, on top of the time-out, before the first step: generous by a factor of eight
 
-    def __init__(self, world: WorldConfig, spec: WorldSpec, num_envs: int, seed: int) -> None:
+    def __init__(self, env: EnvConfig, spec: EnvSpec, num_envs: int, seed: int) -> None:
         context = multiprocessing.get_context("spawn")
-        memory = slab.allocate(num_envs, spec.frame_shape)
-        self.slab = slab.view(memory, num_envs, spec.frame_shape)
+        memory = slab.allocate(num_envs, spec.observation_shape)
+        self.slab = slab.view(memory, num_envs, spec.observation_shape)
         self._started = False
         self._connection: Connection
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=actor_process.run_actor,
-            args=(theirs, memory, world, num_envs, seed),
+            args=(theirs, memory, env, num_envs, seed),
             daemon=True,
             name=actor_process.NAME,
         )
@@ -152,12 +152,12 @@ class ActorPool:
     CRASH_LOOP_SECONDS = 60.0
     GRACE_SECONDS = 2.0  # for all actors together, to end by themselves
 
-    def __init__(self, config: ActorsConfig, world: WorldConfig, num_processes: int, seed: Sequence[int]) -> None:
+    def __init__(self, config: ActorsConfig, env: EnvConfig, num_processes: int, seed: Sequence[int]) -> None:
         """`seed` may be several numbers: pools with different ones play games that have nothing in common."""
         actor_process.end_if_this_is_an_actor()
         self.config = config
-        self.world = world
-        self.spec = world.spec()
+        self.env = env
+        self.spec = env.spec()
         self.games_per_actor = config.games // num_processes
         self.restarts = 0
         self._recent: deque[float] = deque(maxlen=self.CRASH_LOOP)
@@ -238,7 +238,7 @@ class ActorPool:
     def _start(self) -> Actor:
         self._started += 1
         seed = np.random.SeedSequence([*self._seed, self._started]).generate_state(1)[0]
-        return Actor(self.world, self.spec, self.games_per_actor, int(seed))
+        return Actor(self.env, self.spec, self.games_per_actor, int(seed))
 
     def close(self) -> None:
         """Ends all processes; those that do not end by themselves are killed."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from rfwp.agents import slab
 from rfwp.agents.host import signal_at_end_of_parent
-from rfwp.envs.world import Step, WorldConfig
+from rfwp.envs.vector_env import EnvConfig, Step
 
 STEP = b"step"  # main process -> actor: the actions are in the slab
 READY = b"ready"  # actor -> main process: the slab holds the next step
@@ -28,14 +28,14 @@ def end_if_this_is_an_actor() -> None:
         os._exit(UNGUARDED)
 
 
-def run_actor(connection: Connection, memory: Any, world_config: WorldConfig, num_envs: int, seed: int) -> None:
+def run_actor(connection: Connection, memory: Any, env_config: EnvConfig, num_envs: int, seed: int) -> None:
     """Resets E games, then answers each STEP with READY, until the other end closes.
 
     No actor outlives the main process, however that ends: the connection closes, and an actor that hangs is killed.
     """
     _die_with_parent()
     try:
-        _serve(connection, memory, world_config, num_envs, seed)
+        _serve(connection, memory, env_config, num_envs, seed)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except Exception:
@@ -50,15 +50,15 @@ def _die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _serve(connection: Connection, memory: Any, world_config: WorldConfig, num_envs: int, seed: int) -> None:
-    with world_config.build(num_envs) as world:
-        shared = slab.view(memory, num_envs, world.spec.frame_shape)
-        _write(shared, world.reset(seed))
+def _serve(connection: Connection, memory: Any, env_config: EnvConfig, num_envs: int, seed: int) -> None:
+    with env_config.build(num_envs) as env:
+        shared = slab.view(memory, num_envs, env.spec.observation_shape)
+        _write(shared, env.reset(seed))
         while True:
             connection.send_bytes(READY)
             connection.recv_bytes()
             started = time.perf_counter()
-            step = world.step(shared.action)
+            step = env.step(shared.action)
             _write(shared, step)
             shared.busy_seconds[0] += time.perf_counter() - started
 

@@ -39,17 +39,17 @@ class Collected(NamedTuple):
 class _Arrivals(NamedTuple):
     """What the games of a group have sent: one row of a trajectory."""
 
-    frame: Tensor  # uint8 [B, C, H, W]
+    observation: Tensor  # uint8 [B, C, H, W]
     reward: Tensor  # float32 [B]
-    reset: Tensor  # bool [B]
+    first: Tensor  # bool [B]
 
     @classmethod
-    def pinned(cls, games: int, frame_shape: tuple[int, int, int]) -> "_Arrivals":
+    def pinned(cls, games: int, observation_shape: tuple[int, int, int]) -> "_Arrivals":
         """Page-locked memory of the host: a copy from there to a GPU does not hold up the host."""
         return cls(
-            frame=torch.empty(games, *frame_shape, dtype=torch.uint8, pin_memory=True),
+            observation=torch.empty(games, *observation_shape, dtype=torch.uint8, pin_memory=True),
             reward=torch.empty(games, pin_memory=True),
-            reset=torch.empty(games, dtype=torch.bool, pin_memory=True),
+            first=torch.empty(games, dtype=torch.bool, pin_memory=True),
         )
 
 
@@ -58,12 +58,12 @@ class _Unroll:
 
     def __init__(self, fields: Trajectory) -> None:
         self.fields = fields
-        self.row = 0  # that the next frame goes to
-        self.state = fields.state  # before that frame
+        self.row = 0  # that the next observation goes to
+        self.state = fields.state  # before that observation
 
     @property
     def arrivals(self) -> _Arrivals:
-        """Where the next frame goes to."""
+        """Where the next observation goes to."""
         return _Arrivals(*(getattr(self.fields, name)[self.row] for name in _Arrivals._fields))
 
     @property
@@ -72,10 +72,10 @@ class _Unroll:
 
 
 class Collector:
-    """Plays all games with one copy of the agent and cuts what happens into trajectories.
+    """Acts in all environments with one copy of the agent and cuts what happens into trajectories.
 
-    Recurrent state and frames stay on the device of the agent. Groups of actors take turns in a fixed order, so what
-    it returns depends on the seed and the weights alone.
+    Recurrent state and observations stay on the agent's device. Groups of actors take turns in a fixed order, so the
+    result depends on the seed and the weights alone.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Collector:
         self._turn = 0
         # One copy of each field to a GPU instead of one for every process; on the CPU slabs are copied straight.
         on_gpu = self.device.type == "cuda"
-        self._staging = _Arrivals.pinned(pool.games_per_group, pool.spec.frame_shape) if on_gpu else None
+        self._staging = _Arrivals.pinned(pool.games_per_group, pool.spec.observation_shape) if on_gpu else None
         self._unrolls = [self._begin(agent.initial_state(pool.games_per_group, self.device)) for _ in pool.groups]
 
     def collect(self) -> Collected:
@@ -159,8 +159,8 @@ class Collector:
         for rows, slab in self.pool.slabs(group):
             for name in _Arrivals._fields:
                 getattr(inbox, name)[rows].copy_(torch.from_numpy(getattr(slab, name)))
-            for index in slab.game_over.nonzero()[0]:
-                self._episodes.append(Episode(float(slab.game_return[index]), int(slab.game_length[index])))
+            for index in slab.episode_over.nonzero()[0]:
+                self._episodes.append(Episode(float(slab.episode_return[index]), int(slab.episode_length[index])))
         if self._staging is not None:
             # The staging area is free again when the actions, which depend on it, are on the host: see `_act`.
             for staged, target in zip(self._staging, row, strict=True):
@@ -172,7 +172,7 @@ class Collector:
         unroll = self._unrolls[group]
         fields, row = unroll.fields, unroll.row
         now = slice(row, row + 1)
-        output, unroll.state = self.agent(fields.frame[now], fields.reward[now], fields.reset[now], unroll.state)
+        output, unroll.state = self.agent(fields.observation[now], fields.reward[now], fields.first[now], unroll.state)
         action = sample(output.logits[0], self._generator)
         fields.action[row] = action
         fields.behaviour[row] = output.logits[0]
@@ -184,7 +184,9 @@ class Collector:
     def _begin(self, state: State) -> _Unroll:
         spec, games = self.pool.spec, self.pool.games_per_group
         num_actions = len(spec.action_names)
-        return _Unroll(Trajectory.empty(self.unroll_length, games, spec.frame_shape, num_actions, state, self.device))
+        return _Unroll(
+            Trajectory.empty(self.unroll_length, games, spec.observation_shape, num_actions, state, self.device)
+        )
 
     def _follow(self, previous: _Unroll) -> _Unroll:
         """The unroll that opens with the last row of the previous one."""

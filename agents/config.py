@@ -9,7 +9,7 @@ from rfwp.agents.actor_pool import ActorsConfig
 from rfwp.agents.device import pick_precision
 from rfwp.agents.learner import LearnerConfig
 from rfwp.agents.objectives import vtrace
-from rfwp.envs.world import WorldConfig
+from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import CoreConfig
 from rfwp.models.encoder import EncoderConfig
@@ -19,7 +19,7 @@ from rfwp.models.encoder import EncoderConfig
 class ActorLearnerConfig:
     """An actor-learner system. Steps are agent steps; in Atari one agent step is four frames."""
 
-    env: WorldConfig
+    env: EnvConfig
     encoder: EncoderConfig
     core: CoreConfig
     objective: vtrace.Config = field(default_factory=vtrace.Config)
@@ -48,6 +48,6 @@ class ActorLearnerConfig:
     def build_agent(self, device: torch.device | str) -> ActorCritic:
         """Make the agent on a device, its weights as PyTorch initialises them; ValueError if encoder and env clash."""
         spec, device = self.env.spec(), torch.device(device)
-        encoder = self.encoder.build(spec.frame_shape)
+        encoder = self.encoder.build(spec.observation_shape)
         precision = pick_precision(self.precision, device)
         return ActorCritic(encoder, self.core, len(spec.action_names), precision).to(device)

@@ -14,42 +14,42 @@ class Slab(NamedTuple):
     """Views into an actor's shared memory. Main process writes `action`, the actor all the rest, strictly in turn."""
 
     action: NDArray[np.int64]  # [E]
-    frame: NDArray[np.uint8]  # [E, C, H, W]
+    observation: NDArray[np.uint8]  # [E, C, H, W]
     reward: NDArray[np.float32]  # [E]
-    reset: NDArray[np.bool_]  # [E]
-    game_over: NDArray[np.bool_]  # [E]
-    game_return: NDArray[np.float32]  # [E]
-    game_length: NDArray[np.int32]  # [E]   agent steps
+    first: NDArray[np.bool_]  # [E]
+    episode_over: NDArray[np.bool_]  # [E]
+    episode_return: NDArray[np.float32]  # [E]
+    episode_length: NDArray[np.int32]  # [E]   agent steps
     busy_seconds: NDArray[np.float64]  # [1]   time spent in the emulator since the actor's start
 
 
-def allocate(num_envs: int, frame_shape: tuple[int, int, int]) -> Any:
+def allocate(num_envs: int, observation_shape: tuple[int, int, int]) -> Any:
     """Anonymous shared memory for E games, to be passed to a spawned process as an argument.
 
     It has no name in the file system, so it is gone with its last user, however that user ends.
     """
-    size, _ = _layout(num_envs, frame_shape)
+    size, _ = _layout(num_envs, observation_shape)
     return multiprocessing.get_context("spawn").RawArray(c_uint8, size)
 
 
-def num_bytes(num_envs: int, frame_shape: tuple[int, int, int]) -> int:
+def num_bytes(num_envs: int, observation_shape: tuple[int, int, int]) -> int:
     """Bytes of shared memory that E games need."""
-    return _layout(num_envs, frame_shape)[0]
+    return _layout(num_envs, observation_shape)[0]
 
 
-def view(memory: Any, num_envs: int, frame_shape: tuple[int, int, int]) -> Slab:
+def view(memory: Any, num_envs: int, observation_shape: tuple[int, int, int]) -> Slab:
     """The fields inside memory from `allocate`, called with the same sizes."""
-    _, fields = _layout(num_envs, frame_shape)
+    _, fields = _layout(num_envs, observation_shape)
     return Slab(*(np.ndarray(shape, dtype, memory, offset) for shape, dtype, offset in fields))
 
 
 def _layout(
-    num_envs: int, frame_shape: tuple[int, int, int]
+    num_envs: int, observation_shape: tuple[int, int, int]
 ) -> tuple[int, list[tuple[tuple[int, ...], np.dtype[Any], int]]]:
     """Total bytes, and (shape, dtype, offset) of each field of Slab."""
     kinds = (np.int64, np.uint8, np.float32, np.bool_, np.bool_, np.float32, np.int32, np.float64)
     shapes: list[tuple[int, ...]] = [(num_envs,)] * len(Slab._fields)
-    shapes[Slab._fields.index("frame")] = (num_envs, *frame_shape)
+    shapes[Slab._fields.index("observation")] = (num_envs, *observation_shape)
     shapes[Slab._fields.index("busy_seconds")] = (1,)
     fields, offset = [], 0
     for shape, kind in zip(shapes, kinds, strict=True):

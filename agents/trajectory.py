@@ -18,33 +18,33 @@ class Episode(NamedTuple):
 class Trajectory(NamedTuple):
     """T agent steps in each of B games, time first.
 
-    What happened at a frame has length T + 1, what the agent did there has length T: the last frame is
-    there for its value only, and is the first frame of the next unroll.
+    What happened at an observation has length T + 1, what the agent did there has length T: the last observation is
+    there for its value only, and is the first observation of the next unroll.
     """
 
-    frame: Tensor  # uint8   [T+1, B, C, H, W]
-    reward: Tensor  # float32 [T+1, B]    received on the way into frame_t, unclipped
-    reset: Tensor  # bool    [T+1, B]    frame_t opens an episode
-    action: Tensor  # int64   [T, B]      taken at frame_t
+    observation: Tensor  # uint8   [T+1, B, C, H, W]
+    reward: Tensor  # float32 [T+1, B]    received on the way into observation_t, unclipped
+    first: Tensor  # bool    [T+1, B]    observation_t is the first of an episode
+    action: Tensor  # int64   [T, B]      taken at observation_t
     behaviour: Tensor  # float32 [T, B, A]   logits that the action was drawn from
     version: Tensor  # int64   [T, B]      policy version that acted, in learner updates
-    state: State  #         [B, ...]    core state before frame_0
+    state: State  #         [B, ...]    core state before observation_0
 
     @classmethod
     def empty(
         cls,
         length: int,
         games: int,
-        frame_shape: tuple[int, int, int],
+        observation_shape: tuple[int, int, int],
         num_actions: int,
         state: State,
         device: torch.device | str,
     ) -> "Trajectory":
         """Return an unroll of `length` agent steps that is yet to be written, but for its starting state."""
         return cls(
-            frame=torch.empty(length + 1, games, *frame_shape, dtype=torch.uint8, device=device),
+            observation=torch.empty(length + 1, games, *observation_shape, dtype=torch.uint8, device=device),
             reward=torch.empty(length + 1, games, device=device),
-            reset=torch.empty(length + 1, games, dtype=torch.bool, device=device),
+            first=torch.empty(length + 1, games, dtype=torch.bool, device=device),
             action=torch.empty(length, games, dtype=torch.int64, device=device),
             behaviour=torch.empty(length, games, num_actions, device=device),
             version=torch.empty(length, games, dtype=torch.int64, device=device),

@@ -1,1 +1,1 @@
-"""Games in, arrays out: worlds of environments that are stepped together."""
+"""Vector environments: several environments stepped together, arrays in and arrays out."""

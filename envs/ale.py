@@ -8,7 +8,7 @@ import numpy as np
 from ale_py import ALEInterface, LoggerMode, roms
 from numpy.typing import NDArray
 
-from rfwp.envs.world import WorldSpec
+from rfwp.envs.vector_env import EnvSpec
 
 FRAMES_PER_STEP = 4
 FRAME_SHAPE = (4, 84, 84)
@@ -30,13 +30,13 @@ PROTOCOLS = {
 }
 
 
-def game_spec(game: str, rules: Protocol) -> WorldSpec:
+def game_spec(game: str, rules: Protocol) -> EnvSpec:
     """Describe a game to an agent, without starting it but for a look at its actions."""
-    return WorldSpec(FRAME_SHAPE, _action_names(game, rules.full_actions), FRAMES_PER_STEP)
+    return EnvSpec(FRAME_SHAPE, _action_names(game, rules.full_actions), FRAMES_PER_STEP)
 
 
 def game_seeds(seed: int, num_envs: int) -> NDArray[np.int64]:
-    """Give each environment a seed of its own [E], unrelated to those of worlds with neighbouring seeds."""
+    """Give each environment a seed of its own [E], unrelated to those of environments with neighbouring seeds."""
     return np.random.SeedSequence(seed).generate_state(num_envs).astype(np.int64) >> 1  # 31 bits: a C int
 
 

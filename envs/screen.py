@@ -8,7 +8,7 @@ from ale_py import Action, ALEInterface, LoggerMode
 from numpy.typing import NDArray
 
 from rfwp.envs.ale import FRAME_SHAPE, FRAMES_PER_STEP, Protocol, game_seeds, game_spec, rom_path
-from rfwp.envs.world import GameTracker, Renderer, Step, check_actions
+from rfwp.envs.vector_env import EpisodeTracker, Renderer, Step, check_actions
 
 
 class Screen(Renderer):
@@ -25,7 +25,7 @@ class Screen(Renderer):
         self.spec = game_spec(game, rules)
         self._game, self._rules, self._max_frames = game, rules, max_frames
         self._actions = [Action.__members__[name] for name in self.spec.action_names]
-        self._tracker = GameTracker(1)
+        self._tracker = EpisodeTracker(1)
         self._stack = np.zeros(FRAME_SHAPE, np.uint8)
         self._emulator = ALEInterface()
         self._emulator.setFloat("repeat_action_probability", rules.sticky)
@@ -49,8 +49,8 @@ class Screen(Renderer):
             colour.append(self._emulator.getScreenRGB())
         self._screens = np.stack(colour + colour[-1:] * (FRAMES_PER_STEP - len(colour)))
         life_lost = 0 < self._emulator.lives() < lives
-        game_over = self._game_over
-        if game_over:
+        episode_over = self._game_over
+        if episode_over:
             self._begin_game()
         else:
             # Sprites that flicker are drawn in every other frame only.
@@ -59,8 +59,8 @@ class Screen(Renderer):
         return self._tracker.advance(
             self._stack[None].copy(),
             np.array([reward], np.float32),
-            np.array([game_over or (life_lost and self._rules.life_ends_episode)]),
-            np.array([game_over]),
+            np.array([episode_over or (life_lost and self._rules.life_ends_episode)]),
+            np.array([episode_over]),
         )
 
     def screens(self) -> NDArray[np.uint8]:

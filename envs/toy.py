@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rfwp.envs.world import GameTracker, Step, World, WorldConfig, WorldSpec, check, check_actions
+from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv, check, check_actions
 
 NO_QUESTION = -1  # as an answer: whatever is done there gives nothing
 
@@ -15,13 +15,13 @@ NO_QUESTION = -1  # as an answer: whatever is done there gives nothing
 class Episodes(NamedTuple):
     """N episodes of up to L agent steps. What is shown does not depend on what the agent does."""
 
-    frame: NDArray[np.uint8]  # [N, L, K] pixels
+    observation: NDArray[np.uint8]  # [N, L, K] pixels
     answer: NDArray[np.int64]  # [N, L] the action that earns 1 point, or NO_QUESTION
     length: NDArray[np.int64]  # [N] agent steps
 
 
 @dataclass(frozen=True)
-class ToyConfig(WorldConfig):
+class ToyConfig(EnvConfig):
     """A task in K pixels, each 0 or 255. An episode is a game; the file's name is the task's."""
 
     suite: ClassVar[str] = "toy"
@@ -44,14 +44,14 @@ class ToyConfig(WorldConfig):
     def title(self) -> str:
         return type(self).__module__.rpartition(".")[2]
 
-    def spec(self) -> WorldSpec:
-        return WorldSpec((1, 1, self.num_pixels), self.action_names, frames_per_step=1)
+    def spec(self) -> EnvSpec:
+        return EnvSpec((1, 1, self.num_pixels), self.action_names, frames_per_step=1)
 
     def build(self, num_envs: int, num_threads: int = 1) -> "Toy":
         return Toy(self, num_envs)  # numpy steps all environments at once: threads would not help
 
 
-class Toy(World):
+class Toy(VectorEnv):
     """E episodes of a task, stepped together."""
 
     def __init__(self, config: ToyConfig, num_envs: int) -> None:
@@ -59,7 +59,7 @@ class Toy(World):
         self.spec = config.spec()
         self.num_envs = num_envs
         self._config = config
-        self._tracker = GameTracker(num_envs)
+        self._tracker = EpisodeTracker(num_envs)
         self._rows = np.arange(num_envs)
 
     def reset(self, seed: int) -> Step:
@@ -82,13 +82,13 @@ class Toy(World):
 
     def _replace(self, over: NDArray[np.bool_]) -> None:
         fresh = self._config.draw(self._random, int(over.sum()))
-        self._episodes.frame[over] = fresh.frame
+        self._episodes.observation[over] = fresh.observation
         self._episodes.answer[over] = fresh.answer
         self._episodes.length[over] = fresh.length
         self._time[over] = 0
 
     def _frame(self) -> NDArray[np.uint8]:
-        return self._episodes.frame[self._rows, self._time][:, None, None]  # [E, 1, 1, K]
+        return self._episodes.observation[self._rows, self._time][:, None, None]  # [E, 1, 1, K]
 
 
 def one_hot(symbol: NDArray[np.int64], size: int) -> NDArray[np.uint8]:

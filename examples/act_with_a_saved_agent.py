@@ -16,12 +16,12 @@ def main(run: Path) -> None:
         step, state = env.reset(seed=0), agent.initial_state(1)
         for episode in range(1, 4):
             while True:
-                frame, reward, reset = (torch.from_numpy(field)[None] for field in step[:3])  # [T=1, B=1, ...]
-                output, state = agent(frame, reward, reset, state)
+                observation, reward, first = (torch.from_numpy(field)[None] for field in step[:3])  # [T=1, B=1, ...]
+                output, state = agent(observation, reward, first, state)
                 step = env.step(output.logits[0].argmax(-1).numpy())
-                if step.game_over[0]:
+                if step.episode_over[0]:
                     break
-            print(f"episode {episode}: return {step.game_return[0]:g} in {step.game_length[0]} agent steps")
+            print(f"episode {episode}: return {step.episode_return[0]:g} in {step.episode_length[0]} agent steps")
 
 
 if __name__ == "__main__":

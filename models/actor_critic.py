@@ -10,7 +10,7 @@ from rfwp.models.encoder import Encoder
 
 
 class AgentOutput(NamedTuple):
-    """What the network says about each frame."""
+    """What the network says about each observation."""
 
     logits: Tensor  # float32 [T, B, A]
     value: Tensor  # float32 [T, B]
@@ -42,20 +42,22 @@ class ActorCritic(nn.Module):
         """Give the core's state at the start of an episode, each leaf [B, ...]."""
         return self.core.initial_state(batch_size, device)
 
-    def forward(self, frame: Tensor, reward: Tensor, reset: Tensor, state: State) -> tuple[AgentOutput, State]:
+    def forward(self, observation: Tensor, reward: Tensor, first: Tensor, state: State) -> tuple[AgentOutput, State]:
         """Read T agent steps of B environments and return the heads' outputs and the final state.
 
-        frame: uint8 [T, B, C, H, W]; reward: float32 [T, B], unclipped, received on the way into frame; reset: bool
-        [T, B], frame opens an episode; state: before frame[0].
+        observation: uint8 [T, B, C, H, W].
+        reward: float32 [T, B], unclipped, received on the way into the observation.
+        first: bool [T, B], the observation is the first of an episode.
+        state: before observation[0].
         """
-        features = self.encode(frame.flatten(0, 1)).view(*reward.shape, -1)  # [T, B, D]
+        features = self.encode(observation.flatten(0, 1)).view(*reward.shape, -1)  # [T, B, D]
         core_input = torch.cat([features, reward.clamp(-1, 1).unsqueeze(-1)], -1)  # [T, B, D + 1]
-        memory, state = self.core(core_input, state, reset)
+        memory, state = self.core(core_input, state, first)
         return AgentOutput(self.policy(memory), self.value(memory).squeeze(-1)), state
 
-    def encode(self, frame: Tensor) -> Tensor:
-        """Encode frame [N, C, H, W] -> float32 [N, D] in the chosen precision."""
+    def encode(self, observation: Tensor) -> Tensor:
+        """Encode observation [N, C, H, W] -> float32 [N, D] in the chosen precision."""
         autocast = self.encoder_precision != torch.float32
-        with torch.autocast(frame.device.type, dtype=self.encoder_precision, enabled=autocast):
-            features: Tensor = self.encoder(frame)
+        with torch.autocast(observation.device.type, dtype=self.encoder_precision, enabled=autocast):
+            features: Tensor = self.encoder(observation)
         return features.float()

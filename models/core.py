@@ -42,24 +42,24 @@ class Core(nn.Module, ABC):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance one agent step: x [B, D] -> y [B, output_size], new state. This is the definition of the core."""
 
-    def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        """Advance T agent steps: x [T, B, D], bool reset [T, B] -> y [T, B, output_size], final state.
+    def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
+        """Advance T agent steps: x [T, B, D], bool first [T, B] -> y [T, B, output_size], final state.
 
-        Where reset[t, b] is set, the state is initial again before x[t, b] is read. Acting is T = 1.
+        Where first[t, b] is set, the state is initial again before x[t, b] is read. Acting is T = 1.
         """
-        return unroll(lambda inputs, before: self.step(inputs[0], before), (x,), state, reset, self.gradient_horizon)
+        return unroll(lambda inputs, before: self.step(inputs[0], before), (x,), state, first, self.gradient_horizon)
 
 
 def unroll(
     step: Callable[[tuple[Tensor, ...], State], tuple[Tensor, State]],
     inputs: tuple[Tensor, ...],
     state: State,
-    reset: Tensor,
+    first: Tensor,
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, State]:
     """Loop `output, state = step(inputs at t, state)` over time, with resets.
 
-    inputs: each [T, N, ...]; state: each leaf [N, ...]; reset: bool [T, N] -> outputs [T, N, ...], final state.
+    inputs: each [T, N, ...]; state: each leaf [N, ...]; first: bool [T, N] -> outputs [T, N, ...], final state.
 
     gradient_horizon=n detaches the state before steps 0, n, 2n, ... so that no gradient crosses those boundaries; n = 1
     gives every step the one-step gradient of the published reinforcement learning code of fast weight programmers.
@@ -67,26 +67,26 @@ def unroll(
     """
     outputs = []
     steps = zip(*(each.unbind() for each in inputs), strict=True)
-    for t, (inputs_t, reset_t, may_reset) in enumerate(zip(steps, reset.unbind(), _may_reset(reset), strict=True)):
+    for t, (inputs_t, first_t, may_start) in enumerate(zip(steps, first.unbind(), _may_start(first), strict=True)):
         if gradient_horizon is not None and t % gradient_horizon == 0:
             state = tuple(leaf.detach() for leaf in state)
-        if may_reset:
-            state = cleared(state, reset_t)
+        if may_start:
+            state = cleared(state, first_t)
         output, state = step(inputs_t, state)
         outputs.append(output)
     return torch.stack(outputs), state
 
 
-def cleared(state: State, reset: Tensor) -> State:
-    """Return the state with the rows where reset [N] is set initial again, whatever they held (NaN included)."""
-    return tuple(torch.where(reset.view(-1, *[1] * (leaf.dim() - 1)), 0.0, leaf) for leaf in state)
+def cleared(state: State, first: Tensor) -> State:
+    """Return the state with the rows where first [N] is set initial again, whatever they held (NaN included)."""
+    return tuple(torch.where(first.view(-1, *[1] * (leaf.dim() - 1)), 0.0, leaf) for leaf in state)
 
 
-def _may_reset(reset: Tensor) -> list[bool]:
+def _may_start(first: Tensor) -> list[bool]:
     """Tell for each step whether it can have a reset; only the CPU can look without waiting for a device."""
-    if reset.device.type == "cpu":
-        return [bool(any_reset) for any_reset in reset.any(1).tolist()]
-    return [True] * reset.shape[0]
+    if first.device.type == "cpu":
+        return [bool(any_first) for any_first in first.any(1).tolist()]
+    return [True] * first.shape[0]
 
 
 def check(condition: bool, field: str, value: object, allowed: str) -> None:

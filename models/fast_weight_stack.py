@@ -33,11 +33,11 @@ class FastWeightStack(Core):
             after += leaves
         return x, after
 
-    def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         x = self.input(x)
         after: State = ()
         for block, before in zip(self._layers(), self._split(state), strict=True):
-            x, leaves = block(x, before, reset)
+            x, leaves = block(x, before, first)
             after += leaves
         return x, after
 
@@ -73,9 +73,9 @@ class Block(nn.Module):
         y, state = self.memory.step(self.memory_norm(x), state)
         return self._add(x, y), state
 
-    def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        """Advance T agent steps: x [T, B, hidden_size], reset [T, B]."""
-        y, state = self.memory(self.memory_norm(x), state, reset)
+    def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
+        """Advance T agent steps: x [T, B, hidden_size], first [T, B]."""
+        y, state = self.memory(self.memory_norm(x), state, first)
         return self._add(x, y), state
 
     def _add(self, x: Tensor, y: Tensor) -> Tensor:

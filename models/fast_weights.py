@@ -94,19 +94,19 @@ class FastMemory(nn.Module, ABC):
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         """Do one agent step of the recurrence: inputs [N, ...], state [N, ...] -> y [N, head_size], new state."""
 
-    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def fused(self, inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
         """Do what `advance` does for all steps, in a kernel.
 
         inputs: each [T, N, ...]; reset: [T, B] -> y [T, N, head_size], final state.
         """
         raise NotImplementedError
 
-    def loop(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def loop(self, inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
         """Do what `advance` does for all steps, without a kernel.
 
         inputs: each [T, N, ...]; reset: [T, N] -> y [T, N, head_size], final state.
         """
-        return unroll(self.advance, inputs, state, reset, self.gradient_horizon)
+        return unroll(self.advance, inputs, state, first, self.gradient_horizon)
 
     def query_and_key(self, packed: Tensor) -> Tensor:
         """Apply the feature map to a query and a key side by side: [..., 2 * head_size] -> [..., 2, keys]."""
@@ -119,9 +119,9 @@ class FastMemory(nn.Module, ABC):
         """
         return ()
 
-    def write_rates(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, ...]:
+    def write_rates(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, ...]:
         """Give the `rates` [B, num_heads, ...] of a `forward` over one agent step: same arguments, T = 1."""
-        rows = cleared(self.to_rows(state), reset[0].repeat(self.num_heads))
+        rows = cleared(self.to_rows(state), first[0].repeat(self.num_heads))
         return self._from_rows(self.rates(self.prepare(self.project(x[0])), rows))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -129,13 +129,13 @@ class FastMemory(nn.Module, ABC):
         y, rows = self.advance(self.prepare(self.project(x)), self.to_rows(state))
         return self._merge(y), self._from_rows(rows)
 
-    def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        """Advance T agent steps: x [T, B, hidden_size], reset [T, B] -> y [T, B, hidden_size], final state."""
+    def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
+        """Advance T agent steps: x [T, B, hidden_size], first [T, B] -> y [T, B, hidden_size], final state."""
         inputs, rows = self.prepare(self.project(x)), self.to_rows(state)
         if self.kernel_size is not None and available(x.device.type, rows[0].dtype, self.kernel_size):
-            y, rows = self.fused(inputs, rows, reset)
+            y, rows = self.fused(inputs, rows, first)
         else:
-            each_head = reset.unsqueeze(1).expand(-1, self.num_heads, -1).flatten(1)  # [T, N]
+            each_head = first.unsqueeze(1).expand(-1, self.num_heads, -1).flatten(1)  # [T, N]
             y, rows = self.loop(inputs, rows, each_head)
         return self._merge(y), self._from_rows(rows)
 

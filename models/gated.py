@@ -68,7 +68,7 @@ class GatedCore(Core, ABC, Generic[Cell]):
         """Do what remains of the step when the input's part of the gates is known: [B, gates * hidden_size]."""
 
     @abstractmethod
-    def fused(self, cell: Cell, gates: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def fused(self, cell: Cell, gates: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         """Do what `advance` does for all steps, with kernels.
 
         gates: [T, B, gates * hidden_size]; reset: [T, B] -> y [T, B, hidden_size], final state.
@@ -81,15 +81,15 @@ class GatedCore(Core, ABC, Generic[Cell]):
             x, after = leaves[0], after + leaves
         return x, after
 
-    def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         after: State = ()
         for cell, before in self._cells(state):
             gates = self.project(cell, x)
             if available(x.device.type, before[0].dtype):
-                x, leaves = self.fused(cell, gates, before, reset)
+                x, leaves = self.fused(cell, gates, before, first)
             else:
                 loop = partial(self.advance_and_read, cell)
-                x, leaves = unroll(loop, (gates,), before, reset, self.gradient_horizon)
+                x, leaves = unroll(loop, (gates,), before, first, self.gradient_horizon)
             after += leaves
         return x, after
 

@@ -63,69 +63,69 @@ class LinearMemory(FastMemory):
     def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
         return inputs[2:3]
 
-    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def fused(self, inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
         query_key, value, rate, log_decay = Inputs(*inputs)
         rate = None if rate is None else rate.squeeze(-1)
         log_decay = None if log_decay is None else log_decay.squeeze(-1)
         (fast,) = state
-        read, fast = delta(query_key, value, rate, log_decay, fast, reset, gradient_horizon=self.gradient_horizon)
+        read, fast = delta(query_key, value, rate, log_decay, fast, first, gradient_horizon=self.gradient_horizon)
         return read, (fast,)
 
-    def loop(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
-        if len(reset) < SHORTEST or self.gradient_horizon is not None:
-            return super().loop(inputs, state, reset)
+    def loop(self, inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
+        if len(first) < SHORTEST or self.gradient_horizon is not None:
+            return super().loop(inputs, state, first)
         (fast,) = state
-        read, fast = delta_chunks(Inputs(*inputs), fast, reset)
+        read, fast = delta_chunks(Inputs(*inputs), fast, first)
         return read, (fast,)
 
 
-def delta_chunks(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+def delta_chunks(inputs: Inputs, fast: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     """Write v at k and read at q, step after step, CHUNK steps at a time.
 
-    fast: W [N, head_size, keys]; reset: bool [T, N] -> y [T, N, head_size], W after the last step.
+    fast: W [N, head_size, keys]; first: bool [T, N] -> y [T, N, head_size], W after the last step.
     """
     reads = []
-    for start in range(0, len(reset), CHUNK):
-        read, fast = _chunk_isolating_nan(inputs.chunk(start), fast, reset[start : start + CHUNK].t())
+    for start in range(0, len(first), CHUNK):
+        read, fast = _chunk_isolating_nan(inputs.chunk(start), fast, first[start : start + CHUNK].t())
         reads.append(read)
     return torch.cat(reads, 1).transpose(0, 1), fast
 
 
-def _chunk_isolating_nan(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+def _chunk_isolating_nan(inputs: Inputs, fast: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     """Do a chunk, memories first [N, T, ...], so that what is not finite stays in its episode, as in a loop.
 
-    inputs: as `Inputs.chunk` gives them; reset: [N, T] -> y [N, T, head_size], W after the chunk.
+    inputs: as `Inputs.chunk` gives them; first: [N, T] -> y [N, T, head_size], W after the chunk.
 
     A matrix product would carry it past a reset, for NaN survives a factor of 0. So it goes in as zeros, and what
     depends on it is NaN in the end.
     """
-    episode = reset.long().cumsum(1)  # [N, T], 0 is the one that W comes from
-    first = (episode == 0).unsqueeze(2)  # [N, T, 1]
+    episode = first.long().cumsum(1)  # [N, T], 0 is the one that W comes from
+    carried = (episode == 0).unsqueeze(2)  # [N, T, 1]: whether W from before the chunk counts at step t
     same = (episode.unsqueeze(2) == episode.unsqueeze(1)).tril()  # [N, T, T]: whether step s counts at step t
     sound = (inputs.query_key.sum(2, keepdim=True) + inputs.value.sum(2, keepdim=True)).isfinite()  # [N, T, 1]
     whole = fast.sum((1, 2), keepdim=True).isfinite()  # [N, 1, 1]
-    lost = (same & ~sound.mT).any(2, keepdim=True) | (first & ~whole)
+    lost = (same & ~sound.mT).any(2, keepdim=True) | (carried & ~whole)
     nan = torch.where(lost, torch.nan, 0.0).to(fast.dtype)
 
     inputs = inputs.map(lambda each: torch.where(sound, each, 0.0))
-    read, after = _chunk(inputs, torch.where(whole, fast, 0.0), same, first)
+    read, after = _chunk(inputs, torch.where(whole, fast, 0.0), same, carried)
     return read + nan, after + nan[:, -1:]
 
 
-def _chunk(inputs: Inputs, fast: Tensor, same: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve for c, and read: same and first as in `_chunk_isolating_nan`."""
+def _chunk(inputs: Inputs, fast: Tensor, same: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
+    """Solve for c, and read: same and carried as in `_chunk_isolating_nan`."""
     query_key, value, rate, log_decay = inputs
     query, key = query_key.chunk(2, -1)  # [N, T, keys]
-    decay, decay_of_first = same.to(fast.dtype), first.to(fast.dtype)  # D_ts [N, T, T], D_t0 [N, T, 1]
+    decay, decay_of_carried = same.to(fast.dtype), carried.to(fast.dtype)  # D_ts [N, T, T], D_t0 [N, T, 1]
     if log_decay is not None:
-        decay_of_first = decay_of_first * log_decay.cumsum(1).exp()
+        decay_of_carried = decay_of_carried * log_decay.cumsum(1).exp()
         # Sums over the steps between, not differences of sums from the start, which would cancel.
         decay = decay * log_decay.expand(-1, -1, log_decay.shape[1]).tril(-1).cumsum(1).exp()
     written = value
     if rate is not None:
         system = decay * torch.bmm(rate * key, key.mT)  # its diagonal is not read, but taken to be 1
-        written = rate * (value - decay_of_first * torch.bmm(key, fast.mT))
+        written = rate * (value - decay_of_carried * torch.bmm(key, fast.mT))
         written = torch.linalg.solve_triangular(system, written, upper=False, unitriangular=True)
-    read = torch.bmm(decay * torch.bmm(query, key.mT), written) + decay_of_first * torch.bmm(query, fast.mT)
+    read = torch.bmm(decay * torch.bmm(query, key.mT), written) + decay_of_carried * torch.bmm(query, fast.mT)
     kept_key = decay[:, -1].unsqueeze(2) * key  # what a write at s is worth at the end
-    return read, torch.bmm(written.mT, kept_key) + decay_of_first[:, -1:] * fast
+    return read, torch.bmm(written.mT, kept_key) + decay_of_carried[:, -1:] * fast

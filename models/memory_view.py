@@ -61,8 +61,8 @@ class MemoryView:
 
         A step that opens an episode writes into the initial state.
         """
-        (_, state, reset), (_, after) = self._passes[self._core]
-        before = cleared(state, reset[0])
+        (_, state, first), (_, after) = self._passes[self._core]
+        before = cleared(state, first[0])
         names = self._core.state_names or [f"state {n}" for n in range(1, len(after) + 1)]
         rates = self._rates()
         return [_entry(*leaf, rates) for leaf in zip(names, before, after, strict=True)]

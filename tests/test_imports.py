@@ -54,7 +54,7 @@ CHOOSING = ("runners/settings/config.py", "runners/machine/doctor.py")
 def environments_named(source: str) -> list[str]:
     """Which environments a file knows, as `line: name`: by an import from `envs`, or by a string."""
     imports = [(line, f"{name}.") for line, name in imported_names(source) if name.startswith("rfwp.envs")]
-    found = [f"{line}: {name}" for line, name in imports if not name.startswith("rfwp.envs.world.")]
+    found = [f"{line}: {name}" for line, name in imports if not name.startswith("rfwp.envs.vector_env.")]
     constants = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
     return [*found, *(f"{node.lineno}: {node.value}" for node in constants if node.value in ENVIRONMENTS)]
 
@@ -80,13 +80,13 @@ AGAINST = [
     ("models", "import cuda"),
     ("models", "from .core import Core"),
     ("models", "from . import core"),
-    ("models", "def late():\n    from rfwp.envs import world"),
+    ("models", "def late():\n    from rfwp.envs import vector_env"),
     ("tests", "import agents.learner"),
 ]
 ALONG = [
     ("models", "from rfwp.models.core import Core"),
     ("models", "from rfwp import cuda"),
-    ("agents", "from rfwp.envs.world import World"),
+    ("agents", "from rfwp.envs.vector_env import VectorEnv"),
     ("runners", "import rfwp.agents.learner"),
     ("envs", "import numpy as np"),
     ("cuda", "from cuda.bindings import driver"),
@@ -117,7 +117,7 @@ def test_an_environment_that_is_named_is_found() -> None:
         "game = settings['env.game']",
     ]
     assert [line for line in named if len(environments_named(line)) != 1] == []
-    assert environments_named("from rfwp.envs.world import WorldConfig") == []
+    assert environments_named("from rfwp.envs.vector_env import EnvConfig") == []
 
 
 def test_a_package_file_holds_its_docstring_only() -> None:

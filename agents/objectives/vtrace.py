@@ -56,11 +56,11 @@ class Config(Objective):
             raise ValueError(f"reward_clip: got {self.reward_clip}; allowed: a number above 0")
 
     def loss(self, agent: ActorCritic, batch: Trajectory, version: int) -> tuple[Tensor, dict[str, Tensor]]:
-        output, _ = agent(batch.frame, batch.reward, batch.reset, batch.state)
+        output, _ = agent(batch.observation, batch.reward, batch.first, batch.state)
         logits, values = output.logits[:-1], output.value[:-1]
-        # The reward for the action at t arrives with frame t + 1, and so does the news that it ended the episode.
+        # The reward for the action at t arrives with observation t + 1, and so does the news that it ended the episode.
         rewards = batch.reward[1:].clamp(-self.reward_clip, self.reward_clip)
-        discounts = self.discount * (~batch.reset[1:]).float()
+        discounts = self.discount * (~batch.first[1:]).float()
         behaviour_nll = action_negative_log_likelihood(batch.behaviour, batch.action)
         log_rhos = behaviour_nll - action_negative_log_likelihood(logits.detach(), batch.action)
         targets = vtrace(log_rhos, discounts, rewards, values.detach(), output.value[-1].detach())

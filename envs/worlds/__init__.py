@@ -1,1 +1,1 @@
-"""Every world, one file each: the file name is the name on the command line."""
+"""Every environment, one file each: the file name is the name on the command line."""

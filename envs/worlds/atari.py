@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from rfwp.envs import published
 from rfwp.envs.ale import FRAME_SHAPE, FRAMES_PER_STEP, PROTOCOLS, Protocol, game_seeds, game_spec
 from rfwp.envs.games import GAMES, resolve
-from rfwp.envs.world import (
-    GameTracker,
+from rfwp.envs.vector_env import (
+    EnvConfig,
+    EnvSpec,
+    EpisodeTracker,
     Renderer,
     ScoreRange,
     Step,
-    World,
-    WorldConfig,
-    WorldSpec,
+    VectorEnv,
     check,
     check_actions,
 )
 
 
 @dataclass(frozen=True)
-class Config(WorldConfig):
+class Config(EnvConfig):
     """An Atari game and the protocol it is played by. Frames are grey, 84 x 84, the last four agent steps stacked.
 
     A game opens with its first frame four times.
@@ -104,14 +104,14 @@ class Config(WorldConfig):
             f" steps under the same protocol: {sources}"
         )
 
-    def spec(self) -> WorldSpec:
+    def spec(self) -> EnvSpec:
         return game_spec(self.game, self.rules)
 
     def build(self, num_envs: int, num_threads: int = 1) -> "Atari":
         return Atari(self, num_envs, num_threads)
 
 
-class Atari(World):
+class Atari(VectorEnv):
     """E games of one ROM, stepped by threads of the emulator's own; other Python threads run meanwhile."""
 
     def __init__(self, config: Config, num_envs: int, num_threads: int = 1) -> None:
@@ -119,25 +119,25 @@ class Atari(World):
         check(num_threads >= 1, "num_threads", num_threads, "1 or more")  # 0 would take every core of the machine
         self.spec = config.spec()
         self.num_envs = num_envs
-        self._tracker = GameTracker(num_envs)
+        self._tracker = EpisodeTracker(num_envs)
         self._emulators = _emulators(config, num_envs, num_threads)
 
     def reset(self, seed: int) -> Step:
-        frame, info = self._emulators.reset(seed=game_seeds(seed, self.num_envs))
+        observation, info = self._emulators.reset(seed=game_seeds(seed, self.num_envs))
         self._first_frame = _first_frame(info)
         self._black = np.full(self.num_envs, FRAME_SHAPE[0] - 1)
-        return self._tracker.open(_filled(frame, self._black))
+        return self._tracker.open(_filled(observation, self._black))
 
     def step(self, action: NDArray[np.int64]) -> Step:
         # An invalid action would kill a thread of the emulator, and the answer would be awaited for ever.
         check_actions(action, self.num_envs, len(self.spec.action_names))
-        frame, reward, terminated, truncated, info = self._emulators.step(action)
+        observation, reward, terminated, truncated, info = self._emulators.step(action)
         # `terminated` is also set by a lost life, and `lives` is the new game's already (or always 0, as in Pong).
         before, self._first_frame = self._first_frame, _first_frame(info)
-        game_over = self._first_frame != before
-        self._black = np.where(game_over, FRAME_SHAPE[0] - 1, np.maximum(self._black - 1, 0))
-        frame = _filled(frame, self._black)
-        return self._tracker.advance(frame, reward.astype(np.float32), terminated | truncated, game_over)
+        episode_over = self._first_frame != before
+        self._black = np.where(episode_over, FRAME_SHAPE[0] - 1, np.maximum(self._black - 1, 0))
+        observation = _filled(observation, self._black)
+        return self._tracker.advance(observation, reward.astype(np.float32), terminated | truncated, episode_over)
 
     def close(self) -> None:
         # AtariVectorEnv.close() leaves its threads and emulators behind; they end with the object.

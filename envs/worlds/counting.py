@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rfwp.envs.toy import NO_QUESTION, Episodes, ToyConfig
-from rfwp.envs.world import check
+from rfwp.envs.vector_env import check
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Config(ToyConfig):
         marked = lot.argsort(axis=1).argsort(axis=1) < marks[:, None]
         signal = np.arange(self.max_steps + 1) == steps[:, None]
         return Episodes(
-            frame=np.where(np.stack([marked, signal], axis=2), 255, 0).astype(np.uint8),
+            observation=np.where(np.stack([marked, signal], axis=2), 255, 0).astype(np.uint8),
             answer=np.where(signal, marks[:, None], NO_QUESTION),
             length=steps + 1,
         )

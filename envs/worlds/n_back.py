@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rfwp.envs.toy import NO_QUESTION, Episodes, ToyConfig, one_hot
-from rfwp.envs.world import check
+from rfwp.envs.vector_env import check
 
 
 @dataclass(frozen=True)

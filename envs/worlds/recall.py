@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.envs.toy import NO_QUESTION, Episodes, ToyConfig, one_hot
-from rfwp.envs.world import check
+from rfwp.envs.vector_env import check
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Config(ToyConfig):
         value = np.concatenate([*written, np.full_like(asked, -1)], axis=1)
         silent = np.full((count, self.num_keys + self.num_overwrites), NO_QUESTION)
         return Episodes(
-            frame=np.concatenate([one_hot(key, self.num_keys), one_hot(value, self.num_values)], axis=2),
+            observation=np.concatenate([one_hot(key, self.num_keys), one_hot(value, self.num_values)], axis=2),
             answer=np.concatenate([silent, np.take_along_axis(newest, asked, axis=1)], axis=1),
             length=np.full(count, key.shape[1]),
         )

@@ -58,11 +58,11 @@ class DeltaRNN(FastMemory):
     def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
         return inputs[2], inputs[5]
 
-    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def fused(self, inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
         query_key, value, rate, back_key, back_value, back_rate = inputs
         fast, back, last_output = state
         horizon = self.gradient_horizon
-        read, fast = delta(query_key, value, rate.squeeze(-1), None, fast, reset, gradient_horizon=horizon)
+        read, fast = delta(query_key, value, rate.squeeze(-1), None, fast, first, gradient_horizon=horizon)
         written = (back_key, back_value, back_rate.squeeze(-1))
-        output, back, last_output = feedback(read, *written, back, last_output, reset, gradient_horizon=horizon)
+        output, back, last_output = feedback(read, *written, back, last_output, first, gradient_horizon=horizon)
         return output, (fast, back, last_output)

@@ -27,5 +27,5 @@ class FeedForward(Core):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return x, state
 
-    def forward(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         return x, state

@@ -46,7 +46,7 @@ class GRU(GatedCore[nn.GRUCell]):
         n = torch.addcmul(new_input, r, new_past).tanh()
         return (torch.lerp(n, h, z),)
 
-    def fused(self, cell: nn.GRUCell, gates: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def fused(self, cell: nn.GRUCell, gates: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         (h,) = state
-        output, h = gru(gates, cell.weight_hh, cell.bias_hh, h, reset, gradient_horizon=self.gradient_horizon)
+        output, h = gru(gates, cell.weight_hh, cell.bias_hh, h, first, gradient_horizon=self.gradient_horizon)
         return output, (h,)

@@ -44,7 +44,7 @@ class LSTM(GatedCore[nn.LSTMCell]):
         c = f.sigmoid() * c + i.sigmoid() * u.tanh()
         return o.sigmoid() * c.tanh(), c
 
-    def fused(self, cell: nn.LSTMCell, gates: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def fused(self, cell: nn.LSTMCell, gates: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         h, c = state
-        output, h, c = lstm(gates, cell.weight_hh, h, c, reset, gradient_horizon=self.gradient_horizon)
+        output, h, c = lstm(gates, cell.weight_hh, h, c, first, gradient_horizon=self.gradient_horizon)
         return output, (h, c)

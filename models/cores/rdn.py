@@ -58,10 +58,10 @@ class RecurrentDeltaNet(FastMemory):
         query_key, value, rate = slow.split_with_sizes(self.sizes, -1)
         return self.query_and_key(query_key), value, rate.sigmoid()
 
-    def fused(self, inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def fused(self, inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
         (slow,) = inputs
         fast, last_read = state
         read, fast, last_read = rdn(
-            slow.flatten(1, 2), self.recurrent, fast, last_read, reset, gradient_horizon=self.gradient_horizon
+            slow.flatten(1, 2), self.recurrent, fast, last_read, first, gradient_horizon=self.gradient_horizon
         )
         return read, (fast, last_read)

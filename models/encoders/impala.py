@@ -24,16 +24,16 @@ class Config(EncoderConfig):
         check(min(self.channels) >= 1, "channels", self.channels, "1 filter or more in every stage")
         check(self.size >= 1, "size", self.size, "1 or more")
 
-    def build(self, frame_shape: tuple[int, int, int]) -> "Impala":
-        return Impala(frame_shape, self.channels, self.size)
+    def build(self, observation_shape: tuple[int, int, int]) -> "Impala":
+        return Impala(observation_shape, self.channels, self.size)
 
 
 class Impala(Encoder):
     """Stages of a convolution, a pooling by two and two residual blocks; then ReLU, linear layer, ReLU."""
 
-    def __init__(self, frame_shape: tuple[int, int, int], channels: tuple[int, ...], size: int) -> None:
+    def __init__(self, observation_shape: tuple[int, int, int], channels: tuple[int, ...], size: int) -> None:
         super().__init__()
-        below, rows, columns = frame_shape
+        below, rows, columns = observation_shape
         stages = []
         for filters in channels:
             stages.append(_stage(below, filters))
@@ -42,10 +42,10 @@ class Impala(Encoder):
         self.stages = nn.Sequential(*stages)
         self.head = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(below * rows * columns, size), nn.ReLU())
 
-    def forward(self, frame: Tensor) -> Tensor:
+    def forward(self, observation: Tensor) -> Tensor:
         # Channels last, for acting, too: unlike smaller encoders, this one is faster so on a CPU either way, and tensor
         # cores want it.
-        image = scaled(frame.contiguous(memory_format=torch.channels_last))
+        image = scaled(observation.contiguous(memory_format=torch.channels_last))
         features: Tensor = self.head(self.stages(image))
         return features
 

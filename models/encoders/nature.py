@@ -18,8 +18,8 @@ class Config(EncoderConfig):
     def __post_init__(self) -> None:
         check(self.size >= 1, "size", self.size, "1 or more")
 
-    def build(self, frame_shape: tuple[int, int, int]) -> "Nature":
-        return Nature(frame_shape, self.size)
+    def build(self, observation_shape: tuple[int, int, int]) -> "Nature":
+        return Nature(observation_shape, self.size)
 
 
 class Nature(Encoder):
@@ -28,10 +28,10 @@ class Nature(Encoder):
     Frames must have at least 36 x 36 pixels, else ValueError.
     """
 
-    def __init__(self, frame_shape: tuple[int, int, int], size: int) -> None:
+    def __init__(self, observation_shape: tuple[int, int, int], size: int) -> None:
         super().__init__()
-        channels, *sides = frame_shape
-        check(min(sides) >= 36, "frame_shape", frame_shape, "36 x 36 pixels or more for the nature encoder")
+        channels, *sides = observation_shape
+        check(min(sides) >= 36, "observation_shape", observation_shape, "36 x 36 pixels or more for the nature encoder")
         rows, columns = (((side - 8) // 4 + 1 - 4) // 2 + 1 - 2 for side in sides)
         self.output_size = size
         self.layers = nn.Sequential(
@@ -46,6 +46,6 @@ class Nature(Encoder):
             nn.ReLU(),
         )
 
-    def forward(self, frame: Tensor) -> Tensor:
-        features: Tensor = self.layers(scaled(laid_out(frame, self.training)))
+    def forward(self, observation: Tensor) -> Tensor:
+        features: Tensor = self.layers(scaled(laid_out(observation, self.training)))
         return features

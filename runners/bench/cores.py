@@ -56,21 +56,21 @@ def time_core(name: str, seconds: float, device: torch.device) -> Row:
 def time_acting(core: Core, batch: int, seconds: float, device: torch.device) -> Timing:
     """Times one agent step of a batch of games as the policy takes it: T = 1, no gradients."""
     x = torch.randn(1, batch, INPUT_SIZE, device=device)
-    reset = torch.zeros(1, batch, dtype=torch.bool, device=device)
+    first = torch.zeros(1, batch, dtype=torch.bool, device=device)
     with torch.no_grad():
-        _, state = core(x, core.initial_state(batch, device), reset)
-        return measure(lambda: core(x, state, reset), seconds, device)
+        _, state = core(x, core.initial_state(batch, device), first)
+        return measure(lambda: core(x, state, first), seconds, device)
 
 
 def time_unroll(core: Core, seconds: float, device: torch.device) -> Timing:
     """Times forward and backward over an unroll [UNROLL_LENGTH, UNROLL_BATCH] with some resets in it."""
     x = torch.randn(UNROLL_LENGTH, UNROLL_BATCH, INPUT_SIZE, device=device, requires_grad=True)
-    reset = torch.rand(UNROLL_LENGTH, UNROLL_BATCH, device=device) < RESET_DENSITY
+    first = torch.rand(UNROLL_LENGTH, UNROLL_BATCH, device=device) < RESET_DENSITY
     state, wanted = core.initial_state(UNROLL_BATCH, device), [x, *core.parameters()]
     direction = torch.randn(UNROLL_LENGTH, UNROLL_BATCH, core.output_size, device=device)
 
     def learn() -> None:
-        outputs, _ = core(x, state, reset)
+        outputs, _ = core(x, state, first)
         torch.autograd.grad(outputs, wanted, direction)
 
     return measure(learn, seconds, device)

@@ -33,7 +33,7 @@ def kernel(core: Core) -> Way:
     """The fused kernels."""
     if isinstance(core, GatedCore):
         cell = core.layers[0]
-        return lambda inputs, state, reset: core.fused(cell, core.project(cell, inputs[0]), state, reset)
+        return lambda inputs, state, first: core.fused(cell, core.project(cell, inputs[0]), state, first)
     return memory_of(core).fused
 
 
@@ -43,10 +43,10 @@ def loop(core: Core, compiled: bool = False) -> Way:
     if isinstance(core, GatedCore):
         cell = core.layers[0]
         step = wrap(partial(core.advance_and_read, cell))
-        return lambda inputs, state, reset: unroll(step, (core.project(cell, inputs[0]),), state, reset)
+        return lambda inputs, state, first: unroll(step, (core.project(cell, inputs[0]),), state, first)
     memory = memory_of(core)
     advance = wrap(memory.advance)
-    return lambda inputs, state, reset: unroll(advance, inputs, state, reset.repeat(1, memory.num_heads))
+    return lambda inputs, state, first: unroll(advance, inputs, state, first.repeat(1, memory.num_heads))
 
 
 def cudnn_lstm(core: Core) -> Way:
@@ -58,9 +58,9 @@ def cudnn_lstm(core: Core) -> Way:
         module.register_parameter(f"{part}_l0", getattr(cell, part))
     module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
 
-    def run(inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def run(inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
         (x,) = inputs
-        segments = segments_of(reset.cpu())
+        segments = segments_of(first.cpu())
         pieces = [x[start:end, b] for b, start, end, _ in segments]
         padded = nn.utils.rnn.pack_sequence(pieces, enforce_sorted=False)
         goes_on = torch.tensor([not fresh for *_, fresh in segments], device=x.device).unsqueeze(1)
@@ -69,24 +69,24 @@ def cudnn_lstm(core: Core) -> Way:
         with torch.backends.cudnn.flags(allow_tf32=False):  # the others compute in float32
             packed, after = module(padded, tuple(before))
         outputs = nn.utils.rnn.unpack_sequence(packed)
-        last = [i for i, (*_, end, _) in enumerate(segments) if end == reset.shape[0]]
+        last = [i for i, (*_, end, _) in enumerate(segments) if end == first.shape[0]]
         by_sequence = [
             torch.cat([outputs[i] for i, (owner, *_) in enumerate(segments) if owner == b])
-            for b in range(reset.shape[1])
+            for b in range(first.shape[1])
         ]
         return torch.stack(by_sequence, 1), tuple(leaf[0, last] for leaf in after)
 
     return run
 
 
-def segments_of(reset: Tensor) -> list[tuple[int, int, int, bool]]:
+def segments_of(first: Tensor) -> list[tuple[int, int, int, bool]]:
     """Cut bool resets [T, B] -> sequence, first step, end, and whether a reset opens it; by sequence, then in time."""
-    steps, batch = reset.shape
+    steps, batch = first.shape
     segments = []
     for b in range(batch):
-        starts = sorted({0, *reset[:, b].nonzero().flatten().tolist()})
+        starts = sorted({0, *first[:, b].nonzero().flatten().tolist()})
         for start, end in zip(starts, [*starts[1:], steps], strict=True):
-            segments.append((b, start, end, bool(reset[start, b])))
+            segments.append((b, start, end, bool(first[start, b])))
     return segments
 
 
@@ -98,7 +98,7 @@ def flash_linear_attention(core: Core) -> Way | None:
         return None
     heads = memory_of(core).num_heads
 
-    def run(inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def run(inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
         query_key, value, rate = (
             torch.unflatten(each, 1, (heads, -1)).transpose(0, 2) for each in inputs
         )  # [B, H, T, ...]
@@ -122,7 +122,7 @@ def paper(core: Core, checkout: Path) -> Way:
     memory = memory_of(core)
     heads, parts = memory.num_heads, [*[memory.state_shapes[1][-1]] * 3, 1]
 
-    def run(inputs: tuple[Tensor, ...], state: State, reset: Tensor) -> tuple[Tensor, State]:
+    def run(inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
         slow = inputs[0].permute(2, 1, 0, 3).split_with_sizes(parts, -1)  # from [T, H, B, ...] to [B, H, T, ...]
         *recurrent, rate = memory.get_parameter("recurrent").unsqueeze(0).split_with_sizes(parts, -1)
         fast = (

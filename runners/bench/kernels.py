@@ -51,35 +51,35 @@ class Problem(NamedTuple):
 
     inputs: tuple[Tensor, ...]  # each [T, ...], with gradients
     state: State
-    reset: Tensor  # bool [T, B]
+    first: Tensor  # bool [T, B]
     weights: tuple[Tensor, ...]  # slow weights within the recurrence
 
 
 def problem_for(core: Core, steps: int, batch: int, density: float, device: torch.device) -> Problem:
     """Draw a problem for a core, in float32."""
     x = torch.randn(steps, batch, INPUT_SIZE, device=device)
-    reset = torch.rand(steps, batch, device=device) < density
+    first = torch.rand(steps, batch, device=device) < density
     state = tuple(0.1 * torch.randn_like(leaf) for leaf in core.initial_state(batch, device))
     if isinstance(core, GatedCore):
-        return Problem((x.requires_grad_(),), state, reset, tuple(core.parameters()))
+        return Problem((x.requires_grad_(),), state, first, tuple(core.parameters()))
     memory = memory_of(core)
     hidden = torch.randn(steps, batch, core.output_size, device=device)
     inputs = tuple(each.detach().requires_grad_() for each in memory.prepare(memory.project(hidden)))
     rows = memory.to_rows(state[: len(memory.state_shapes)])
     weights = tuple(weight for name, weight in memory.named_parameters() if name == "recurrent")
-    return Problem(inputs, rows, reset, weights)
+    return Problem(inputs, rows, first, weights)
 
 
 def forward(way: Way, problem: Problem) -> list[Tensor]:
     """Outputs and the state after."""
     # The paper's kernel changes the state that it is given.
-    output, after = way(problem.inputs, tuple(leaf.clone() for leaf in problem.state), problem.reset)
+    output, after = way(problem.inputs, tuple(leaf.clone() for leaf in problem.state), problem.first)
     return [output, *after]
 
 
 def both(way: Way, problem: Problem) -> list[Tensor]:
     """The same, and the gradients of the outputs' sum of squares."""
-    output, after = way(problem.inputs, problem.state, problem.reset)
+    output, after = way(problem.inputs, problem.state, problem.first)
     gradients = torch.autograd.grad(output.square().sum(), (*problem.inputs, *problem.weights))
     return [output, *after, *gradients]
 
@@ -122,9 +122,9 @@ def launches(function: Callable[[], object], device: torch.device, way: str) -> 
 
 def time_unroll(name: str, way_name: str, ways: dict[str, Way], problem: Problem, values: Namespace) -> list[Row]:
     """Check one way against the loop, then time it forward, and forward and backward."""
-    steps, batch = problem.reset.shape
+    steps, batch = problem.first.shape
     facts = {"core": name, "way": way_name, "steps": steps, "batch": batch}
-    facts |= {"reset_density": problem.reset.float().mean().item()}
+    facts |= {"reset_density": problem.first.float().mean().item()}
     rows = []
     for what, run in {"forward": forward, "both": both}.items():
         error = None
@@ -133,9 +133,9 @@ def time_unroll(name: str, way_name: str, ways: dict[str, Way], problem: Problem
             error = largest_error(run(ways[way_name], problem), run(ways["loop"], problem))
             if way_name == "kernel" and not error < TOLERANCE:  # that of others is in the table
                 raise UserError(f"kernels: {name}, {what}: differs from the loop by {error:.1e}")
-        functions = launches(partial(run, ways[way_name], problem), problem.reset.device, way_name)
+        functions = launches(partial(run, ways[way_name], problem), problem.first.device, way_name)
         for launch, function in functions.items():
-            timing = timing_columns("time", measure_runs(function, values.runs, problem.reset.device))
+            timing = timing_columns("time", measure_runs(function, values.runs, problem.first.device))
             rows.append(facts | {"what": what, "launch": launch} | timing | {"error": error})
     return rows
 
@@ -150,7 +150,7 @@ def time_acting(batch: int, values: Namespace, device: torch.device) -> list[Row
     slow, slots = problem.inputs[0][0].detach().flatten(0, 1), torch.randperm(len(problem.state[0]), device=device)
 
     def act(state: State) -> list[Tensor]:
-        return [rdn_act(slow, recurrent, *state, slots, problem.reset[0]), *state]
+        return [rdn_act(slow, recurrent, *state, slots, problem.first[0]), *state]
 
     kept = tuple(torch.empty_like(leaf).index_copy_(0, slots, leaf) for leaf in problem.state)
     read, *after = act(tuple(leaf.clone() for leaf in kept))

@@ -126,9 +126,9 @@ def synthetic_batch(system: ActorLearner) -> Trajectory:
     config, spec, device = system.config, system.config.env.spec(), system.device
     steps, games, actions = config.learner.unroll_length, config.learner.batch_size, len(spec.action_names)
     return Trajectory(
-        frame=torch.randint(256, (steps + 1, games, *spec.frame_shape), dtype=torch.uint8, device=device),
+        observation=torch.randint(256, (steps + 1, games, *spec.observation_shape), dtype=torch.uint8, device=device),
         reward=torch.randn(steps + 1, games, device=device),
-        reset=torch.rand(steps + 1, games, device=device) < RESET_DENSITY,
+        first=torch.rand(steps + 1, games, device=device) < RESET_DENSITY,
         action=torch.randint(actions, (steps, games), device=device),
         behaviour=torch.zeros(steps, games, actions, device=device),
         version=torch.zeros(steps, games, dtype=torch.int64, device=device),

@@ -108,8 +108,8 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         if word.startswith("--") or word in OPTIONS:
             side = ours if word.partition("=")[0] in OPTIONS else theirs
         side.append(word)
-    worlds = (components.config_class("env", name) for name in components.names("env"))
-    instead = INSTEAD | {components.title_option(world): "--games" for world in worlds}
+    envs = (components.config_class("env", name) for name in components.names("env"))
+    instead = INSTEAD | {components.title_option(env): "--games" for env in envs}
     for name in (word.removeprefix("--").partition("=")[0] for word in theirs if word.startswith("--")):
         if name in instead:
             raise UserError(f"{name}: there is no such option in a comparison; write {instead[name]}")

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from rfwp.agents import host
-from rfwp.envs.world import WorldConfig
+from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.evaluation.saved_agents import SavedAgent, find_agents
@@ -39,18 +39,18 @@ def run(argv: Sequence[str]) -> int:
     policies = {kind: values.policy or POLICIES[kind] for kind in KINDS[values.score]}
     values.policy = next(iter(policies.values()))  # of films
     saved_agents, left_out = find_agents([Path(name) for name in values.runs], values.checkpoint)
-    worlds = [_world(saved, values.protocol) for saved in saved_agents]
-    for saved, world in zip(saved_agents, worlds, strict=True):
-        _check(values, dataclasses.replace(saved.config, env=world))
-    _check_protocols(saved_agents, worlds, values.mixed)
+    envs = [_env_to_play(saved, values.protocol) for saved in saved_agents]
+    for saved, env in zip(saved_agents, envs, strict=True):
+        _check(values, dataclasses.replace(saved.config, env=env))
+    _check_protocols(saved_agents, envs, values.mixed)
     device = resources.pick_device(values.device)
     host.keep_freed_memory()
     console = Console(stderr=values.json == "-")
     lines: list[Line] = []
     names = short_names([saved.folder.path for saved in saved_agents])
-    for name, saved, world in zip(names, saved_agents, worlds, strict=True):
+    for name, saved, env in zip(names, saved_agents, envs, strict=True):
         try:
-            lines.append(_score_all(name, saved, world, device, values, policies, console))
+            lines.append(_score_all(name, saved, env, device, values, policies, console))
         except UserError as error:  # of this agent, which is no reason to lose the scores of the others
             if len(saved_agents) == 1:
                 raise
@@ -70,15 +70,15 @@ def run(argv: Sequence[str]) -> int:
 def _score_all(
     name: str,
     saved: SavedAgent,
-    world: WorldConfig,
+    env: EnvConfig,
     device: torch.device,
     values: Namespace,
     policies: dict[Score, Policy],
     console: Console,
 ) -> Line:
     """All evaluations of an agent, and its films; UserError if its weights are damaged or it cannot be scored so."""
-    config = dataclasses.replace(saved.config, env=world)
-    agent = saved.load(device, world)
+    config = dataclasses.replace(saved.config, env=env)
+    agent = saved.load(device, env)
     results = {kind: _score(agent, config, saved, values, kind, policy, console) for kind, policy in policies.items()}
     if values.video or values.gif:
         _film(agent, config, saved.folder, saved.agent_steps, values, console)
@@ -124,8 +124,8 @@ def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> Non
             print_evaluation(result, console)
 
 
-def _world(saved: SavedAgent, protocol: str | None) -> WorldConfig:
-    """The world that an agent is scored in: its own, or its game by another protocol."""
+def _env_to_play(saved: SavedAgent, protocol: str | None) -> EnvConfig:
+    """The environment that an agent is scored in: its own, or its game by another protocol."""
     env = saved.config.env
     if protocol is None or protocol == saved.protocol:
         return env
@@ -135,12 +135,12 @@ def _world(saved: SavedAgent, protocol: str | None) -> WorldConfig:
         raise UserError(f"{error} (in {saved.folder.path})") from None
 
 
-def _check_protocols(saved_agents: Sequence[SavedAgent], worlds: Sequence[WorldConfig], mixed: bool) -> None:
+def _check_protocols(saved_agents: Sequence[SavedAgent], envs: Sequence[EnvConfig], mixed: bool) -> None:
     """UserError if scores of different protocols would stand side by side without having been asked for."""
     found: dict[str, str] = {}
-    for saved, world in zip(saved_agents, worlds, strict=True):
-        if world.protocol is not None:
-            found.setdefault(world.protocol, str(saved.folder.path))
+    for saved, env in zip(saved_agents, envs, strict=True):
+        if env.protocol is not None:
+            found.setdefault(env.protocol, str(saved.folder.path))
     if len(found) > 1 and not mixed:
         listed = ", ".join(f"{protocol} ({run})" for protocol, run in found.items())
         raise UserError(
@@ -160,14 +160,14 @@ def _check(values: Namespace, config: TrainConfig) -> None:
     check_writable(values.json)
 
 
-def _why_no_lives(env: WorldConfig) -> str:
+def _why_no_lives(env: EnvConfig) -> str:
     elsewhere = [protocol for protocol in env.protocols if env.under(protocol).lives]
     if elsewhere:
         return f"a lost life does not end an episode under {env.protocol} (it does under {' and '.join(elsewhere)})"
     return f"{env.title} has no lives"
 
 
-def _check_film(values: Namespace, env: WorldConfig) -> None:
+def _check_film(values: Namespace, env: EnvConfig) -> None:
     wanted = next((option for option in ("video", "gif") if getattr(values, option)), None)
     if wanted is None:
         for option in ("overlay", "film_seconds"):

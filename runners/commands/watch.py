@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from rfwp.agents import host
-from rfwp.envs.world import Renderer
+from rfwp.envs.vector_env import Renderer
 from rfwp.runners.evaluation.rollout import Moment, Policy, moments
 from rfwp.runners.evaluation.saved_agents import open_agent
 from rfwp.runners.film.picture import Picture, picture_of
@@ -47,9 +47,9 @@ def _watch(player: Player, picture: Picture, steps: Iterator[Moment], episodes: 
     games = 0
     for moment in steps:
         player.play(picture.frames(moment))
-        if moment.step.game_over[0]:
+        if moment.step.episode_over[0]:
             games += 1
-            score, length = moment.step.game_return[0], moment.step.game_length[0]
+            score, length = moment.step.episode_return[0], moment.step.episode_length[0]
             print(f"game {games}: {score:g} points in {length:,} agent steps", flush=True)
             if games == episodes:
                 return

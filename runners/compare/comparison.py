@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rfwp.envs.world import WorldConfig
+from rfwp.envs.vector_env import EnvConfig
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.files import write_whole
 from rfwp.runners.runfolder.folder import RunFolder
@@ -51,9 +51,9 @@ class Comparison:
 
     def words(self, cell: Cell) -> list[str]:
         """The settings of a run as words for `rfwp train`."""
-        world, title = _find_world(cell.game)
-        option = components.title_option(components.config_class("env", world))
-        game = ["--env", world, *([f"--{option}", title] if option else [])]
+        env, title = _find_env(cell.game)
+        option = components.title_option(components.config_class("env", env))
+        game = ["--env", env, *([f"--{option}", title] if option else [])]
         own = ["--core", cell.core, "--seed", str(cell.seed), "--total_steps", str(self.steps)]
         return ["--preset", self.presets[self.games.index(cell.game)], *self.settings, *game, *own]
 
@@ -130,29 +130,27 @@ def make_comparison(
         tuple(dict.fromkeys(cores)),
         seeds,
         steps,
-        tuple(preset or default_preset(_find_world(game)[0], device) for game, preset in chosen.items()),
+        tuple(preset or default_preset(_find_env(game)[0], device) for game, preset in chosen.items()),
         tuple(settings),
     )
 
 
 def find_game(name: str) -> str:
     """Return the usual spelling of a game's name; UserError with the nearest names for an unknown one."""
-    return _find_world(name)[1]
+    return _find_env(name)[1]
 
 
-def _find_world(name: str) -> tuple[str, str]:
-    """Return the world that a game belongs to and the usual spelling: its title, or the world's name if that is all."""
-    worlds: dict[str, type[WorldConfig]] = {
-        each: components.config_class("env", each) for each in components.names("env")
-    }
-    single = [world for world, owner in worlds.items() if owner.title_setting is None]
+def _find_env(name: str) -> tuple[str, str]:
+    """Return the name of the environment that has a title, in any spelling, and the usual spelling of the title."""
+    envs: dict[str, type[EnvConfig]] = {each: components.config_class("env", each) for each in components.names("env")}
+    single = [env for env, owner in envs.items() if owner.title_setting is None]
     if name in single:
         return name, name
     reasons = []
-    for world, owner in worlds.items():
+    for env, owner in envs.items():
         if owner.title_setting is not None:
             try:
-                return world, owner(**{owner.title_setting: name}).title
+                return env, owner(**{owner.title_setting: name}).title
             except ValueError as error:
                 reasons.append(str(error).partition("; ")[2])  # without the name of the setting and its value
     others = f"{', '.join(single)}{components.nearest(name, single)}"

@@ -78,7 +78,7 @@ def largest_run(comparison: Comparison) -> int:
     """Bytes of the machine's memory that the largest run needs; UserError if one cannot be built or does not fit."""
     # Games that differ in their actions only need the same: looking at each of them would take a while.
     unlike = {
-        (config.env.spec().frame_shape, config.encoder, config.core, config.learner, config.actors): config
+        (config.env.spec().observation_shape, config.encoder, config.core, config.learner, config.actors): config
         for cell, config in comparison.configs()
         if cell.seed == 1
     }

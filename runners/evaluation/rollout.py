@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rfwp.agents.collector import sample
-from rfwp.envs.world import Step, World
+from rfwp.envs.vector_env import Step, VectorEnv
 from rfwp.models.actor_critic import ActorCritic, AgentOutput
 
 Policy = Literal["sampled", "greedy"]
 
 
 class Moment(NamedTuple):
-    """One agent step of E environments: what the network said of a frame, what was done, and what came of it."""
+    """One agent step of E environments: what the network said of an observation, what was done, and what came of it."""
 
     output: AgentOutput  # logits [1, E, A] that the action was drawn from, value [1, E]
     action: NDArray[np.int64]  # [E]
@@ -24,17 +24,17 @@ class Moment(NamedTuple):
 
 
 @torch.no_grad()
-def moments(agent: ActorCritic, world: World, policy: Policy, seed: int) -> Iterator[Moment]:
+def moments(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> Iterator[Moment]:
     """Plays for as long as it is asked to, with the core's state carried and reset as in training."""
     device = next(agent.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    state = agent.initial_state(world.num_envs, device)
-    step = world.reset(seed)
+    state = agent.initial_state(env.num_envs, device)
+    step = env.reset(seed)
     while True:
-        frame, reward, reset = (torch.from_numpy(field)[None].to(device) for field in step[:3])
-        output, state = agent(frame, reward, reset, state)
+        observation, reward, first = (torch.from_numpy(field)[None].to(device) for field in step[:3])
+        output, state = agent(observation, reward, first, state)
         action = _choose(output.logits[0], policy, generator).cpu().numpy()
-        step = world.step(action)
+        step = env.step(action)
         yield Moment(output, action, step)
 
 

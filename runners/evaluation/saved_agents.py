@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from rfwp.envs.world import WorldConfig
+from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.build import build_agent
 from rfwp.runners.machine.errors import UserError
@@ -24,7 +24,7 @@ class SavedAgent:
     config: TrainConfig  # that it was trained with
     checkpoint: Checkpoint
 
-    def load(self, device: torch.device, env: WorldConfig | None = None) -> ActorCritic:
+    def load(self, device: torch.device, env: EnvConfig | None = None) -> ActorCritic:
         """Build the agent on a device and load its weights; UserError if they are damaged, or too large for it.
 
         `env` is what it will play, by default what it was trained in; it must have the same observations and actions.

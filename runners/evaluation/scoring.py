@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.agents.trajectory import Episode
-from rfwp.envs.world import World, WorldConfig
+from rfwp.envs.vector_env import EnvConfig, VectorEnv
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.evaluation.rollout import Policy, moments
 from rfwp.runners.machine.errors import UserError
@@ -25,7 +25,7 @@ PATIENCE = 50  # negative lives that may be dropped for every one of a batch
 class Evaluation:
     """Scores of an agent, and how they were made."""
 
-    env: WorldConfig  # what was played
+    env: EnvConfig  # what was played
     policy: Policy
     score: Score  # full games, or single lives as the RFWP paper counts them
     seed: int
@@ -87,7 +87,7 @@ class Evaluation:
 
 def evaluate(
     agent: ActorCritic,
-    config: WorldConfig,
+    config: EnvConfig,
     episodes: int,
     policy: Policy = "sampled",
     score: Score = "game",
@@ -111,8 +111,8 @@ def evaluate(
         quota[: episodes % len(quota)] += 1
     counts = NotNegative(PATIENCE * episodes) if drop_negative else _Every()
     agent.eval()
-    with config.build(len(quota), num_threads) as world:
-        played = play(agent, world, quota, policy, score, seed, on_progress, counts=counts)
+    with config.build(len(quota), num_threads) as env:
+        played = play(agent, env, quota, policy, score, seed, on_progress, counts=counts)
     return Evaluation(
         env=config,
         policy=policy,
@@ -149,7 +149,7 @@ class NotNegative(_Every):
 
 def play(
     agent: ActorCritic,
-    world: World,
+    env: VectorEnv,
     quota: NDArray[np.int64],
     policy: Policy,
     score: Score,
@@ -160,17 +160,17 @@ def play(
     """Plays until each environment e has ended quota[e] games (or lives) that count; returns those, by environment."""
     played: list[list[Episode]] = [[] for _ in quota]
     life_return, life_length = np.zeros(len(quota)), np.zeros(len(quota), dtype=np.int64)
-    steps = (moment.step for moment in moments(agent, world, policy, seed))
+    steps = (moment.step for moment in moments(agent, env, policy, seed))
     while any(len(games) < wanted for games, wanted in zip(played, quota, strict=True)):
         step = next(steps)
         life_return += step.reward
         life_length += 1
-        for env in (step.game_over if score == "game" else step.reset).nonzero()[0]:
-            if len(played[env]) < quota[env]:
-                game = Episode(float(step.game_return[env]), int(step.game_length[env]))
-                game = game if score == "game" else Episode(float(life_return[env]), int(life_length[env]))
+        for index in (step.episode_over if score == "game" else step.first).nonzero()[0]:
+            if len(played[index]) < quota[index]:
+                game = Episode(float(step.episode_return[index]), int(step.episode_length[index]))
+                game = game if score == "game" else Episode(float(life_return[index]), int(life_length[index]))
                 if counts(game.score):
-                    played[env].append(game)
+                    played[index].append(game)
                     on_progress(sum(map(len, played)))
-        life_return[step.reset], life_length[step.reset] = 0, 0
+        life_return[step.first], life_length[step.first] = 0, 0
     return played

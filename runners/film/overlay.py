@@ -43,7 +43,7 @@ class Thought(NamedTuple):
     value: float  # of the frame that was acted on
     reward: float  # raw, that the action led to
     opens: bool  # the action led into a new learner episode
-    game_over: bool
+    episode_over: bool
     memory: Memory
 
 
@@ -78,7 +78,7 @@ class Overlay:
         self._policy.draw(image, thought)
         self._value.draw(image, thought)
         self._memory.draw(image, thought.memory, thought.opens)
-        if thought.game_over:
+        if thought.episode_over:
             self._score, self._steps = 0.0, 0
         return image
 

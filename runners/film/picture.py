@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Literal, Self
 
-from rfwp.envs.world import Renderer
+from rfwp.envs.vector_env import Renderer
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.memory_view import MemoryView
 from rfwp.runners.evaluation.rollout import Moment, Policy
@@ -61,8 +61,8 @@ class MemoryPicture(Picture):
             action=int(moment.action[0]),
             value=float(value),
             reward=float(moment.step.reward[0]),
-            opens=bool(moment.step.reset[0]),
-            game_over=bool(moment.step.game_over[0]),
+            opens=bool(moment.step.first[0]),
+            episode_over=bool(moment.step.episode_over[0]),
             memory=self._view.read(),
         )
 

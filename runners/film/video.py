@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from rfwp.agents.trajectory import Episode
-from rfwp.envs.world import Renderer
+from rfwp.envs.vector_env import Renderer
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.evaluation.rollout import Policy, moments
 from rfwp.runners.film.ffmpeg import Gif, Mp4
@@ -40,8 +40,8 @@ def film(
             for image in picture.frames(moment):
                 for each in films:
                     each.write(image)
-            if moment.step.game_over[0]:
-                return Episode(float(moment.step.game_return[0]), int(moment.step.game_length[0]))
+            if moment.step.episode_over[0]:
+                return Episode(float(moment.step.episode_return[0]), int(moment.step.episode_length[0]))
             if seconds is not None and played * screen.spec.frames_per_step >= seconds * screen.frames_per_second:
                 return None
     raise AssertionError("moments never end")

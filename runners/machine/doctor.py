@@ -149,10 +149,10 @@ def _compare_kernels() -> str:
     device = resources.pick_device("auto")
     torch.manual_seed(0)
     core = rdn.Config().build(16).to(device)
-    inputs, reset = torch.randn(20, 4, 16, device=device), torch.rand(20, 4, device=device) < 0.1
+    inputs, first = torch.randn(20, 4, 16, device=device), torch.rand(20, 4, device=device) < 0.1
     with torch.no_grad():
-        ours, _ = core(inputs, core.initial_state(4), reset)
-        expected, _ = Core.forward(core, inputs, core.initial_state(4), reset)
+        ours, _ = core(inputs, core.initial_state(4), first)
+        expected, _ = Core.forward(core, inputs, core.initial_state(4), first)
     difference = float((ours - expected).abs().max())
     if not difference < TOLERANCE:
         raise RuntimeError(f"the Recurrent Delta Net differs by {difference:.1e} from the loop that defines it")

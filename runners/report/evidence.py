@@ -64,10 +64,10 @@ def _about_chances(study: Study) -> Iterator[str]:
 
 
 def _about_worlds(study: Study) -> Iterator[str]:
-    for world in study.mixed_worlds:
-        differences = ", ".join(f"{name} ({show_all(values)})" for name, values in study.variants[world].items())
+    for env in study.mixed_envs:
+        differences = ", ".join(f"{name} ({show_all(values)})" for name, values in study.variants[env].items())
         yield (
-            f"Runs on {world.capitalize()} differ in {differences}: their scores do not compare, so each is a task of"
+            f"Runs on {env.capitalize()} differ in {differences}: their scores do not compare, so each is a task of"
             " its own, and comparisons over games are left out."
         )
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rfwp.envs.world import WorldConfig
+from rfwp.envs.vector_env import EnvConfig
 from rfwp.runners.evaluation.statistics import Estimate, Strata, estimate, mean, repeated
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.folder import short_names
@@ -35,7 +35,7 @@ class Result(NamedTuple):
         return any(final.source == "training" for final in self.finals)
 
     @property
-    def env(self) -> WorldConfig:
+    def env(self) -> EnvConfig:
         """Environment of the first run; the others differ in nothing that counts."""
         return self.runs[0].env
 
@@ -47,7 +47,7 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """All runs of a report. A task is a game in a world of certain settings, such as the protocol."""
+    """All runs of a report. A task is a game in an environment of certain settings, such as the protocol."""
 
     runs: list[Run]
     policy: str  # of the evaluations that count
@@ -74,32 +74,32 @@ class Study:
 
     @cached_property
     def variants(self) -> dict[str, dict[str, list[Any]]]:
-        """For each world the settings beside the game by which its runs differ, and so its tasks, with their values."""
-        by_world: dict[str, list[Run]] = defaultdict(list)
+        """For each environment, the settings beside its title by which its runs, and so its tasks, differ."""
+        by_env: dict[str, list[Run]] = defaultdict(list)
         for run in self.runs:
-            by_world[run.world].append(run)
+            by_env[run.env_name].append(run)
         return {
-            world: {
+            env: {
                 name: values
                 for name, values in differing(runs).items()
                 if name.startswith("env.") and name != title_option(runs[0].env)
             }
-            for world, runs in by_world.items()
+            for env, runs in by_env.items()
         }
 
     @cached_property
-    def mixed_worlds(self) -> list[str]:
-        """Worlds of several games whose runs differ in other environment settings than the game."""
-        return sorted({run.world for run in self.runs if run.env.title_setting and self.variants[run.world]})
+    def mixed_envs(self) -> list[str]:
+        """Environments of several games whose runs differ in other environment settings than the game."""
+        return sorted({run.env_name for run in self.runs if run.env.title_setting and self.variants[run.env_name]})
 
     @property
     def comparable(self) -> bool:
         """Whether scores of different games may be averaged."""
-        return not self.mixed_worlds
+        return not self.mixed_envs
 
     def task_of(self, run: Run) -> str:
-        """The game, with the values of those settings by which the tasks of its world differ."""
-        return _distinguished(run.task, run, self.variants[run.world])
+        """The game, with the values of those settings by which the tasks of its environment differ."""
+        return _distinguished(run.task, run, self.variants[run.env_name])
 
     @cached_property
     def tasks(self) -> list[str]:

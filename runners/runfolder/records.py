@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rfwp.envs.world import WorldConfig
+from rfwp.envs.vector_env import EnvConfig
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import read_evaluation
 from rfwp.runners.runfolder.files import in_use
@@ -37,7 +37,7 @@ class Run:
     """One run: its settings, its record, its evaluations."""
 
     folder: Path
-    env: WorldConfig  # built from the settings
+    env: EnvConfig  # built from the settings
     settings: dict[str, Any]  # as on the command line: "core.name", "learner.learning_rate", ...
     origin: dict[str, str]  # versions of code, packages and machine
     metrics: dict[str, Array]  # [lines] each, by the names of METRICS; NaN where nothing was recorded
@@ -47,7 +47,7 @@ class Run:
     notes: list[str] = field(default_factory=list)  # what could not be read
 
     @property
-    def world(self) -> str:
+    def env_name(self) -> str:
         """Name of its environment."""
         return str(self.settings["env.name"])
 
@@ -151,10 +151,10 @@ def read_run(folder: RunFolder) -> Run:
     return Run(folder.path, env, settings, folder.read_origin(), metrics, evaluations, videos, under_way, notes)
 
 
-def _build_env(values: Any, path: Path) -> WorldConfig:
+def _build_env(values: Any, path: Path) -> EnvConfig:
     """Build the config of an environment from the values in a config.yaml; UserError that names the file."""
     try:
-        env: WorldConfig = build_section("env", values)
+        env: EnvConfig = build_section("env", values)
     except UserError as error:
         raise UserError(f"{path} is no config of a run: {error}") from None
     return env

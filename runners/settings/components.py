@@ -1,4 +1,4 @@
-"""Finds worlds, encoders and cores by name: a component is a file in its folder that defines a `Config`."""
+"""Finds environments, encoders and cores by name: a component is a file in its folder that defines a `Config`."""
 
 import difflib
 import importlib
@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
-from rfwp.envs.world import WorldConfig
+from rfwp.envs.vector_env import EnvConfig
 from rfwp.runners.machine.errors import UserError
 
 PACKAGES = {"env": "rfwp.envs.worlds", "encoder": "rfwp.models.encoders", "core": "rfwp.models.cores"}
@@ -31,9 +31,9 @@ def name_of(config: Any) -> str:
     return type(config).__module__.rpartition(".")[2]
 
 
-def title_option(world: WorldConfig | type[WorldConfig]) -> str | None:
-    """Return the option that selects the title of a world, as in "env.game"; None if it is a single game."""
-    return f"env.{world.title_setting}" if world.title_setting else None
+def title_option(env: EnvConfig | type[EnvConfig]) -> str | None:
+    """Return the option that selects the title of an environment, as in "env.game"; None if it is a single game."""
+    return f"env.{env.title_setting}" if env.title_setting else None
 
 
 def description(kind: str, name: str) -> str:

@@ -98,9 +98,9 @@ def named_device(argv: Sequence[str]) -> str | None:
     return _named(argv).get("device")
 
 
-def default_preset(world: str | None, device: str | None) -> str:
-    """Return the preset's name for a world (default: DEFAULT_ENV) on a device (default: the best of this machine)."""
-    suite = components.config_class("env", DEFAULT_ENV if world is None else world).suite
+def default_preset(env: str | None, device: str | None) -> str:
+    """Return the preset for an environment, by default DEFAULT_ENV, on a device, by default this machine's best."""
+    suite = components.config_class("env", DEFAULT_ENV if env is None else env).suite
     presets = DEFAULT_PRESETS.get(suite, DEFAULT_PRESETS[None])
     return presets.on_gpu if torch.cuda.is_available() and device != "cpu" else presets.on_cpu
 
@@ -122,8 +122,8 @@ def _layers_below(named: Mapping[str, str]) -> Values:
         if named["config"] == "":
             raise UserError("config: got ''; allowed: a config.yaml")
         file = read_config_file(Path(named["config"]))
-    world = named.get("env.name") or file.get("env", {}).get("name")
-    preset = named.get("preset") or default_preset(world, named.get("device") or file.get("device"))
+    env = named.get("env.name") or file.get("env", {}).get("name")
+    preset = named.get("preset") or default_preset(env, named.get("device") or file.get("device"))
     if preset not in PRESETS:
         raise UserError(f"preset: got {preset!r}; allowed: {', '.join(PRESETS)}")
     below = merge(PRESETS[preset], file)

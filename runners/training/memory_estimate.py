@@ -19,7 +19,7 @@ from rfwp.runners.settings.config import TrainConfig
 def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, device: torch.device) -> int:
     """Bytes on the device that a run needs; UserError if they, or the slabs in shared memory, do not fit."""
     spec = config.env.spec()
-    shape, num_actions = spec.frame_shape, len(spec.action_names)
+    shape, num_actions = spec.observation_shape, len(spec.action_names)
     games, batch, length = config.actors.games, config.learner.batch_size, config.learner.unroll_length
     shared = num_processes * slab.num_bytes(games // num_processes, shape)
     frames = f"{games} games with frames of {'x'.join(map(str, shape))}"
@@ -37,7 +37,7 @@ def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, dev
     return needed
 
 
-def unroll_bytes(agent: ActorCritic, frame_shape: tuple[int, int, int], length: int) -> int:
+def unroll_bytes(agent: ActorCritic, observation_shape: tuple[int, int, int], length: int) -> int:
     """Bytes that encoder and core keep of an unroll of `length` frames for its backward pass.
 
     Measured, the core's over at most 32 steps, which is as many as any core takes at once.
@@ -45,12 +45,12 @@ def unroll_bytes(agent: ActorCritic, frame_shape: tuple[int, int, int], length: 
     device, sample = next(agent.parameters()).device, min(length, 32)
 
     def encode(frames: int) -> None:
-        agent.encode(torch.zeros(frames, *frame_shape, dtype=torch.uint8, device=device))
+        agent.encode(torch.zeros(frames, *observation_shape, dtype=torch.uint8, device=device))
 
     def remember(games: int) -> None:
         features = torch.zeros(sample, games, agent.encoder.output_size + 1, device=device)
-        reset = torch.zeros(sample, games, dtype=torch.bool, device=device)
-        agent.core(features, agent.initial_state(games, device), reset)
+        first = torch.zeros(sample, games, dtype=torch.bool, device=device)
+        agent.core(features, agent.initial_state(games, device), first)
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout draws
         return length * further_bytes(encode) + length * further_bytes(remember) // sample

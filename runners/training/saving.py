@@ -58,7 +58,7 @@ def check_agent(agent: ActorCritic, batch: Trajectory) -> None:
     game = batch.columns(0, 1)
     agent.eval()  # dropout would draw from the generator
     try:
-        output, _ = agent(game.frame, game.reward, game.reset, game.state)
+        output, _ = agent(game.observation, game.reward, game.first, game.state)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -99,7 +99,7 @@ def test_iterating_before_entering_is_refused_with_the_way_to_do_it():
     ("changes", "message"),
     [
         ({"device": "tpu"}, "device: got 'tpu'; allowed: auto, cpu, cuda"),
-        ({"encoder": nature.Config()}, "frame"),
+        ({"encoder": nature.Config()}, "observation"),
         ({"seed": -1}, "seed: got -1; allowed: "),
         ({"total_steps": 0}, "total_steps: got 0; allowed: "),
     ],

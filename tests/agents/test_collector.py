@@ -14,25 +14,25 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import rdn
 from rfwp.models.encoders import flat
 
-WORLD = delayed_cue.Config()
+ENV = delayed_cue.Config()
 CORE = rdn.Config(hidden_size=8, num_layers=1, num_heads=2, feedforward_size=8)
 
 
-def make_agent(world=WORLD, seed=0) -> ActorCritic:
+def make_agent(env=ENV, seed=0) -> ActorCritic:
     torch.manual_seed(seed)
-    spec = world.spec()
-    return ActorCritic(flat.Config(8).build(spec.frame_shape), CORE, len(spec.action_names))
+    spec = env.spec()
+    return ActorCritic(flat.Config(8).build(spec.observation_shape), CORE, len(spec.action_names))
 
 
 def make_collector(pool: ActorPool, agent: ActorCritic, length=5) -> Collector:
     weights = WeightBoard()
     weights.publish(agent, 0)
-    return Collector(make_agent(pool.world, seed=1), pool, length, weights, torch.Generator().manual_seed(0))
+    return Collector(make_agent(pool.env, seed=1), pool, length, weights, torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
 def pool():
-    with ActorPool(ActorsConfig(games=8, processes=4, groups=2), WORLD, 4, seed=(0,)) as pool:
+    with ActorPool(ActorsConfig(games=8, processes=4, groups=2), ENV, 4, seed=(0,)) as pool:
         yield pool
 
 
@@ -42,7 +42,7 @@ def test_the_learner_sees_the_policy_that_acted_and_the_state_it_acted_from(pool
     for _ in range(8):
         trajectory = collector.collect().trajectory
         with torch.no_grad():
-            output, _ = agent(trajectory.frame, trajectory.reward, trajectory.reset, trajectory.state)
+            output, _ = agent(trajectory.observation, trajectory.reward, trajectory.first, trajectory.state)
         torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)
 
 
@@ -50,7 +50,7 @@ def test_unrolls_of_a_group_follow_each_other_without_a_gap(pool):
     collector = make_collector(pool, make_agent())
     trajectories = [collector.collect().trajectory for _ in range(8)]
     for before, after in zip(trajectories[0::2], trajectories[2::2], strict=False):
-        for field in ("frame", "reward", "reset"):
+        for field in ("observation", "reward", "first"):
             assert torch.equal(getattr(before, field)[-1], getattr(after, field)[0])
 
 
@@ -58,16 +58,16 @@ def test_rewards_resets_and_scores_are_those_of_the_task(pool):
     collector = make_collector(pool, make_agent())
     collected = [collector.collect() for _ in range(16)]
     trajectories = [each.trajectory for each in collected]
-    assert trajectories[0].reset[0].all()  # the run begins with fresh episodes
-    steps = WORLD.delay + 2  # cue, blanks, question
+    assert trajectories[0].first[0].all()  # the run begins with fresh episodes
+    steps = ENV.delay + 2  # cue, blanks, question
     for group in (0, 1):
-        reset = torch.cat([each.reset[:-1] for each in trajectories[group::2]])
-        frame = torch.cat([each.frame[:-1] for each in trajectories[group::2]])
+        first = torch.cat([each.first[:-1] for each in trajectories[group::2]])
+        observation = torch.cat([each.observation[:-1] for each in trajectories[group::2]])
         reward = torch.cat([each.reward[1:] for each in trajectories[group::2]])
         action = torch.cat([each.action for each in trajectories[group::2]])
-        for t in range(steps - 1, len(reset), steps):
-            assert reset[t - steps + 1].all()
-            cue = frame[t - steps + 1].flatten(1).float().argmax(1)
+        for t in range(steps - 1, len(first), steps):
+            assert first[t - steps + 1].all()
+            cue = observation[t - steps + 1].flatten(1).float().argmax(1)
             assert torch.equal(reward[t], (action[t] == cue).float())
     episodes = [episode for each in collected for episode in each.episodes]
     assert len(episodes) == 8 * (5 * 8 // steps)  # in each game, each once
@@ -98,7 +98,7 @@ def test_a_staging_area_changes_nothing():
         with ActorPool(ActorsConfig(games=8, processes=4), counting.Config(), 4, seed=(5,)) as pool:
             collector = make_collector(pool, make_agent(counting.Config()))
             if staged:  # as on a GPU, but for the pinned memory, which needs one
-                shape = pool.spec.frame_shape
+                shape = pool.spec.observation_shape
                 collector._staging = _Arrivals(
                     torch.empty(4, *shape, dtype=torch.uint8), torch.empty(4), torch.empty(4, dtype=torch.bool)
                 )
@@ -116,14 +116,14 @@ def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):
     for _ in range(6):
         trajectory = collector.collect().trajectory
         with torch.no_grad():
-            output, _ = agent(trajectory.frame, trajectory.reward, trajectory.reset, trajectory.state)
+            output, _ = agent(trajectory.observation, trajectory.reward, trajectory.first, trajectory.state)
         torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)
     assert pool.restarts == 1
 
 
 def test_a_stuck_actor_is_replaced_after_the_timeout():
     config = ActorsConfig(games=2, processes=2, timeout=3.0)
-    with ActorPool(config, WORLD, 2, seed=(0,)) as pool:
+    with ActorPool(config, ENV, 2, seed=(0,)) as pool:
         collector = make_collector(pool, make_agent())
         collector.collect()
         os.kill(pool.groups[1][0].pid, signal.SIGSTOP)
@@ -133,7 +133,7 @@ def test_a_stuck_actor_is_replaced_after_the_timeout():
 
 
 def test_waiting_can_be_cut_short():
-    with ActorPool(ActorsConfig(games=2, processes=2), WORLD, 2, seed=(0,)) as pool:
+    with ActorPool(ActorsConfig(games=2, processes=2), ENV, 2, seed=(0,)) as pool:
         pool.wait(0)  # nothing was asked for since, so another wait would last until the time-out
         pool.cancel()
         with pytest.raises(Cancelled):

@@ -25,9 +25,9 @@ def make_agent(seed=0) -> ActorCritic:
 def random_batch(agent: ActorCritic, seed=0, length=LENGTH, shape=SHAPE) -> Trajectory:
     random = torch.Generator().manual_seed(seed)
     return Trajectory(
-        frame=torch.randint(256, (length + 1, GAMES, *shape), dtype=torch.uint8, generator=random),
+        observation=torch.randint(256, (length + 1, GAMES, *shape), dtype=torch.uint8, generator=random),
         reward=5 * torch.randn(length + 1, GAMES, generator=random),
-        reset=torch.rand(length + 1, GAMES, generator=random) < 0.2,
+        first=torch.rand(length + 1, GAMES, generator=random) < 0.2,
         action=torch.randint(ACTIONS, (length, GAMES), generator=random),
         behaviour=torch.randn(length, GAMES, ACTIONS, generator=random),
         version=torch.zeros(length, GAMES, dtype=torch.int64),
@@ -56,12 +56,12 @@ def test_the_loss_is_a_sum_so_twice_the_games_is_twice_the_gradient():
 def test_two_episodes_in_one_unroll_teach_what_two_unrolls_teach():
     agent = make_agent()
     whole = random_batch(agent, length=8)
-    reset = torch.zeros_like(whole.reset)
-    reset[3] = True  # frame 3 opens a second episode in every game
-    whole = whole._replace(reset=reset)
-    first = Trajectory(*(field[:4] for field in whole[:3]), *(field[:3] for field in whole[3:6]), whole.state)
-    second = Trajectory(*(field[3:] for field in whole[:6]), agent.initial_state(GAMES))
-    parts = [OBJECTIVE.loss(agent, part, version=0)[0] for part in (first, second)]
+    first = torch.zeros_like(whole.first)
+    first[3] = True  # observation 3 opens a second episode in every row
+    whole = whole._replace(first=first)
+    head = Trajectory(*(field[:4] for field in whole[:3]), *(field[:3] for field in whole[3:6]), whole.state)
+    tail = Trajectory(*(field[3:] for field in whole[:6]), agent.initial_state(GAMES))
+    parts = [OBJECTIVE.loss(agent, part, version=0)[0] for part in (head, tail)]
     torch.testing.assert_close(OBJECTIVE.loss(agent, whole, version=0)[0], sum(parts))
 
 
@@ -206,7 +206,7 @@ def test_a_wrong_setting_is_named(wrong):
 @pytest.mark.parametrize("module", [shallow, nature])
 def test_the_memory_layout_of_frames_changes_no_update_beyond_rounding(module, monkeypatch):
     learned = []
-    for layout in (module.laid_out, lambda frame, training: frame):
+    for layout in (module.laid_out, lambda observation, training: observation):
         monkeypatch.setattr(module, "laid_out", layout)
         torch.manual_seed(0)
         agent = ActorCritic(module.Config(16).build((4, 84, 84)), lstm.Config(hidden_size=8), ACTIONS)

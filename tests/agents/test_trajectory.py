@@ -9,9 +9,9 @@ def numbered(first: int, games: int, length: int = 2) -> Trajectory:
     """A trajectory whose every entry is the number of its game."""
     rows = lambda steps, dtype: torch.arange(first, first + games, dtype=dtype).expand(steps, games)  # noqa: E731
     return Trajectory(
-        frame=rows(length + 1, torch.uint8)[..., None, None, None],
+        observation=rows(length + 1, torch.uint8)[..., None, None, None],
         reward=rows(length + 1, torch.float32),
-        reset=rows(length + 1, torch.int64) % 2 == 0,
+        first=rows(length + 1, torch.int64) % 2 == 0,
         action=rows(length, torch.int64),
         behaviour=rows(length, torch.float32)[..., None],
         version=rows(length, torch.int64),
@@ -22,7 +22,12 @@ def numbered(first: int, games: int, length: int = 2) -> Trajectory:
 def games_in(batch: Trajectory) -> list[int]:
     """The games of a batch; fails unless every field holds the same ones."""
     games = batch.action[0].tolist()
-    for field in (batch.frame[0].flatten(), batch.reward[0], batch.behaviour[0].flatten(), batch.state[0].flatten()):
+    for field in (
+        batch.observation[0].flatten(),
+        batch.reward[0],
+        batch.behaviour[0].flatten(),
+        batch.state[0].flatten(),
+    ):
         assert field.tolist() == games
     return games
 
@@ -41,7 +46,7 @@ def test_batches_keep_every_game_once_and_in_order():
 def test_a_trajectory_of_the_right_width_is_not_copied():
     trajectory = numbered(0, 4)
     (batch,) = Batcher(4).add(trajectory)
-    assert batch.frame.data_ptr() == trajectory.frame.data_ptr()
+    assert batch.observation.data_ptr() == trajectory.observation.data_ptr()
 
 
 def test_columns_and_concatenate_are_inverse():

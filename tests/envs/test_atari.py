@@ -1,4 +1,4 @@
-"""The Atari world: its protocols, games and lives, against emulators that are driven in another way."""
+"""The Atari environment: its protocols, games and lives, against emulators that are driven in another way."""
 
 import inspect
 from itertools import pairwise
@@ -16,11 +16,11 @@ from rfwp.envs.worlds.atari import Config
 
 
 def play(config: Config, num_steps: int, num_envs: int = 4, num_threads: int = 1):
-    """The actions [T, E] and the T + 1 steps of a world under random actions."""
+    """The actions [T, E] and the T + 1 steps of an environment under random actions."""
     num_actions = len(config.spec().action_names)
     actions = np.random.default_rng(0).integers(num_actions, size=(num_steps, num_envs))
-    with config.build(num_envs, num_threads) as world:
-        return actions, [world.reset(11), *map(world.step, actions)]
+    with config.build(num_envs, num_threads) as env:
+        return actions, [env.reset(11), *map(env.step, actions)]
 
 
 def stacked(steps, field):
@@ -34,21 +34,21 @@ def breakout():
 
 def test_lost_life_opens_a_learner_episode_but_not_a_game(breakout):
     _, steps = breakout
-    reset, game_over = stacked(steps, "reset"), stacked(steps, "game_over")
-    for env in range(reset.shape[1]):
-        ends = np.flatnonzero(game_over[:, env])
+    first, episode_over = stacked(steps, "first"), stacked(steps, "episode_over")
+    for env in range(first.shape[1]):
+        ends = np.flatnonzero(episode_over[:, env])
         assert len(ends) >= 2
         for before, end in pairwise([-1, *ends]):
-            assert reset[before + 1 : end + 1, env].sum() == 5  # Breakout's lives
+            assert first[before + 1 : end + 1, env].sum() == 5  # Breakout's lives
 
 
 def test_after_a_lost_life_the_frame_stack_goes_on(breakout):
     _, steps = breakout
     lives_lost = 0
     for before, after in pairwise(steps):
-        lost = after.reset & ~after.game_over
-        np.testing.assert_array_equal(after.frame[lost, :3], before.frame[lost, 1:])
-        opening = after.frame[after.game_over]
+        lost = after.first & ~after.episode_over
+        np.testing.assert_array_equal(after.observation[lost, :3], before.observation[lost, 1:])
+        opening = after.observation[after.episode_over]
         np.testing.assert_array_equal(opening, opening[:, 3:].repeat(4, 1))
         lives_lost += lost.sum()
     assert lives_lost > 0
@@ -63,11 +63,11 @@ def test_scores_are_those_of_full_games(breakout):
     for action, step in zip(actions, steps[1:], strict=True):
         _, reward, terminated, _, _ = witness.step(action)
         score, length = score + reward, length + 1
-        np.testing.assert_array_equal(step.game_over, terminated)
-        np.testing.assert_array_equal(step.game_return, np.where(terminated, score, 0))
-        np.testing.assert_array_equal(step.game_length, np.where(terminated, length, 0))
+        np.testing.assert_array_equal(step.episode_over, terminated)
+        np.testing.assert_array_equal(step.episode_return, np.where(terminated, score, 0))
+        np.testing.assert_array_equal(step.episode_length, np.where(terminated, length, 0))
         score[terminated], length[terminated] = 0, 0
-    assert stacked(steps, "game_return").max() > 1
+    assert stacked(steps, "episode_return").max() > 1
 
 
 def test_rewards_are_raw():
@@ -82,23 +82,23 @@ def test_frames_rewards_and_games_are_those_of_gymnasium(game, monkeypatch):
     actions, steps = play(Config(game, "machado"), num_steps=300, num_envs=1)
     single = AtariEnv(game, frameskip=1, repeat_action_probability=0.0, full_action_space=True)
     witness = FrameStackObservation(AtariPreprocessing(single, noop_max=0), 4, padding_type="reset")
-    frame, _ = witness.reset()
+    observation, _ = witness.reset()
     score = 0.0
     for action, before, after in zip(actions, steps, steps[1:], strict=False):
-        np.testing.assert_array_equal(before.frame[0], frame)
-        frame, reward, terminated, _, _ = witness.step(action[0])
+        np.testing.assert_array_equal(before.observation[0], observation)
+        observation, reward, terminated, _, _ = witness.step(action[0])
         score += reward
-        assert (after.reward[0], after.game_over[0], after.reset[0]) == (reward, terminated, terminated)
+        assert (after.reward[0], after.episode_over[0], after.first[0]) == (reward, terminated, terminated)
         if terminated:
-            assert after.game_return[0] == score
-            (frame, _), score = witness.reset(), 0.0
+            assert after.episode_return[0] == score
+            (observation, _), score = witness.reset(), 0.0
 
 
 def test_machado_learner_episodes_are_games():
     _, steps = play(Config("breakout", "machado"), num_steps=250, num_envs=2)
-    game_over = stacked(steps, "game_over")
-    assert game_over.any()
-    np.testing.assert_array_equal(stacked(steps, "reset"), game_over)
+    episode_over = stacked(steps, "episode_over")
+    assert episode_over.any()
+    np.testing.assert_array_equal(stacked(steps, "first"), episode_over)
 
 
 @pytest.mark.parametrize("max_frames", [3, 10, 102])
@@ -109,13 +109,13 @@ def test_the_frame_cap_ends_every_game(protocol, max_frames):
     length = -(-max_frames // 4)
     expected = np.zeros((60, 2))
     expected[length - 1 :: length] = length
-    np.testing.assert_array_equal(stacked(steps, "game_length"), expected)
-    np.testing.assert_array_equal(stacked(steps, "reset"), expected > 0)
+    np.testing.assert_array_equal(stacked(steps, "episode_length"), expected)
+    np.testing.assert_array_equal(stacked(steps, "first"), expected > 0)
 
 
 def test_number_of_threads_changes_nothing():
     (_, some), (_, others) = (play(Config("pong"), 60, num_envs=2, num_threads=threads) for threads in (1, 2))
-    np.testing.assert_array_equal(stacked(some, "frame"), stacked(others, "frame"))
+    np.testing.assert_array_equal(stacked(some, "observation"), stacked(others, "observation"))
 
 
 def test_neighbouring_seeds_share_no_game():
@@ -129,10 +129,10 @@ def test_neighbouring_seeds_share_no_game():
 @pytest.mark.parametrize("protocol", ["dqn", "machado"])
 def test_spec_is_that_of_the_running_world(game, protocol):
     config = Config(game, protocol)
-    with config.build(1) as world:
-        num_actions = int(world._emulators.single_action_space.n)
-        assert world.spec == config.spec()
-        assert world.reset(0).frame.shape[1:] == config.spec().frame_shape
+    with config.build(1) as env:
+        num_actions = int(env._emulators.single_action_space.n)
+        assert env.spec == config.spec()
+        assert env.reset(0).observation.shape[1:] == config.spec().observation_shape
     assert len(config.spec().action_names) == num_actions
 
 

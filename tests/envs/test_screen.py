@@ -1,4 +1,4 @@
-"""The single game with RGB screens equals the first game of the batched world, no-ops and sticky actions included."""
+"""The single game with RGB screens equals the first game of the batch, no-ops and sticky actions included."""
 
 import cv2
 import numpy as np
@@ -11,16 +11,16 @@ def assert_equal_play(config: Config, num_steps: int, num_envs: int = 1) -> tupl
     """Plays both with random actions; gives the numbers of learner episodes and games that ended."""
     random = np.random.default_rng(2)
     episodes = games = 0
-    with config.build(num_envs) as world, config.renderer() as screen:
-        assert world.spec == screen.spec
-        batched, single = world.reset(5), screen.reset(5)
+    with config.build(num_envs) as env, config.renderer() as screen:
+        assert env.spec == screen.spec
+        batched, single = env.reset(5), screen.reset(5)
         for t in range(num_steps + 1):
             for field, many, one in zip(batched._fields, batched, single, strict=True):
                 assert many.dtype == one.dtype
                 np.testing.assert_array_equal(many[:1], one, f"{field} at {t}")
-            action = random.integers(len(world.spec.action_names), size=num_envs)
-            batched, single = world.step(action), screen.step(action[:1])
-            episodes, games = episodes + int(single.reset[0]), games + int(single.game_over[0])
+            action = random.integers(len(env.spec.action_names), size=num_envs)
+            batched, single = env.step(action), screen.step(action[:1])
+            episodes, games = episodes + int(single.first[0]), games + int(single.episode_over[0])
     return episodes, games
 
 
@@ -55,7 +55,7 @@ def test_a_second_reset_plays_the_same_game_again():
     with Config("pong", "machado").renderer() as screen:
         first, second = ([screen.reset(1)] + [screen.step(action) for _ in range(30)] for _ in range(2))
     for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one.frame, other.frame)
+        np.testing.assert_array_equal(one.observation, other.observation)
 
 
 def grey(colour: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_screens_show_in_colour_what_the_agent_sees(game):
         for _ in range(60):
             screens = screen.screens()
             seen = cv2.resize(np.maximum(grey(screens[2]), grey(screens[3])), (84, 84), interpolation=cv2.INTER_AREA)
-            assert np.abs(seen - step.frame[0, -1]).mean() < 1  # two roundings of grey
+            assert np.abs(seen - step.observation[0, -1]).mean() < 1  # two roundings of grey
             step = screen.step(np.array([2]))
 
 
@@ -81,7 +81,7 @@ def test_screens_of_a_last_step_show_the_end_of_the_game():
         for screen in (capped, uncapped):
             screen.reset(3)
             screen.step(action)
-        assert capped.step(action).game_over[0]
+        assert capped.step(action).episode_over[0]
         uncapped.step(action)
         ending = uncapped.screens()[:2]  # the frames up to the cap
         assert (ending[0] != ending[1]).any()
@@ -91,7 +91,7 @@ def test_screens_of_a_last_step_show_the_end_of_the_game():
 def test_it_is_the_renderer_of_its_game():
     config = Config("pong", "machado")
     with config.renderer() as renderer, config.renderer() as screen:
-        np.testing.assert_array_equal(renderer.reset(1).frame, screen.reset(1).frame)
+        np.testing.assert_array_equal(renderer.reset(1).observation, screen.reset(1).observation)
         assert renderer.screens().shape[0] == config.spec().frames_per_step
         assert (renderer.num_envs, renderer.frames_per_second) == (1, 60)
 

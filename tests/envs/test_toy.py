@@ -75,12 +75,12 @@ every_task = pytest.mark.parametrize(
 def returns(config: ToyConfig, act, num_envs: int, num_steps: int) -> np.ndarray:
     """Game returns of a function from a step to actions [E]."""
     found = []
-    with config.build(num_envs) as world:
-        step = world.reset(5)
+    with config.build(num_envs) as env:
+        step = env.reset(5)
         for _ in range(num_steps):
-            step = world.step(act(step))
-            np.testing.assert_array_equal(step.reset, step.game_over)
-            found.extend(step.game_return[step.game_over])
+            step = env.step(act(step))
+            np.testing.assert_array_equal(step.first, step.episode_over)
+            found.extend(step.episode_return[step.episode_over])
     return np.array(found)
 
 
@@ -89,9 +89,11 @@ def test_who_remembers_gets_the_best_return(config, policy, best, at_random):
     minds = [policy(config) for _ in range(8)]
 
     def act(step):
-        for env in np.flatnonzero(step.reset):
+        for env in np.flatnonzero(step.first):
             minds[env] = policy(config)
-        return np.array([mind.act(frame.ravel()) for mind, frame in zip(minds, step.frame, strict=True)])
+        return np.array(
+            [mind.act(observation.ravel()) for mind, observation in zip(minds, step.observation, strict=True)]
+        )
 
     found = returns(config, act, num_envs=8, num_steps=100)
     assert len(found) > 30
@@ -113,7 +115,7 @@ def test_the_frame_of_a_question_tells_nothing_of_the_answer(config, policy, bes
     episodes = config.draw(np.random.default_rng(3), count)
     answers = defaultdict(Counter)
     for episode, t in zip(*np.nonzero(episodes.answer != NO_QUESTION), strict=True):
-        answers[episodes.frame[episode, t].tobytes()][int(episodes.answer[episode, t])] += 1
+        answers[episodes.observation[episode, t].tobytes()][int(episodes.answer[episode, t])] += 1
     chance = 1 / len(config.action_names)
     for counts in answers.values():
         asked = counts.total()
@@ -128,8 +130,8 @@ def test_the_tasks_are_told_apart_by_their_titles():
 def test_recall_overwrites_with_another_value():
     config = recall.Config(num_keys=4, num_values=2, num_overwrites=4, num_queries=4)
     episodes = config.draw(np.random.default_rng(0), 500)
-    key = episodes.frame[:, :8, :4].argmax(axis=2)
-    value = episodes.frame[:, :8, 4:].argmax(axis=2)
+    key = episodes.observation[:, :8, :4].argmax(axis=2)
+    value = episodes.observation[:, :8, 4:].argmax(axis=2)
     for keys, values in zip(key, value, strict=True):
         first, second = (dict(zip(keys[half], values[half], strict=True)) for half in (slice(4), slice(4, 8)))
         assert all(first[k] != second[k] for k in range(4))

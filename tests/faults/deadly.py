@@ -1,11 +1,11 @@
-"""Worlds that fail: one kills its process in the middle of writing a row, one raises. Actor processes import them."""
+"""Environments that fail: one kills its process while a row is being written, one raises. Actors import them."""
 
 import os
 import random
 import signal
 from dataclasses import dataclass
 
-from rfwp.envs.world import Step, World
+from rfwp.envs.vector_env import Step, VectorEnv
 from rfwp.envs.worlds import delayed_cue
 
 
@@ -20,11 +20,11 @@ class DeadlyStep(Step):
         return super().__getattribute__(name)
 
 
-class Wrapper(World):
-    """Another world."""
+class Wrapper(VectorEnv):
+    """Another environment."""
 
-    def __init__(self, world):
-        self.spec, self._world = world.spec, world
+    def __init__(self, env):
+        self.spec, self._world = env.spec, env
 
     def reset(self, seed):
         return self._world.reset(seed)

@@ -10,6 +10,7 @@ from rfwp.agents.actor_pool import ActorFailure, ActorPool, ActorsConfig
 from rfwp.runners.cli import main
 from rfwp.runners.commands import train
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
+from rfwp.runners.settings.options import CommandLine
 
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
@@ -18,11 +19,14 @@ TRAIN = (
 
 
 def test_a_crash_loop_ends_the_run_with_a_checkpoint_and_the_traceback_of_the_game(tmp_path, capsys, monkeypatch):
-    read = train._read_config
+    read = train.read_command_line
+
+    def read_with_a_breaking_game(*words, **layers):
+        config, own = read(*words, **layers)
+        return CommandLine(dataclasses.replace(config, env=deadly.BreakingConfig()), own)
+
+    monkeypatch.setattr(train, "read_command_line", read_with_a_breaking_game)
     monkeypatch.setattr(ActorPool, "CRASH_LOOP_SECONDS", 1e9)  # however slow the machine
-    monkeypatch.setattr(
-        train, "_read_config", lambda *words: dataclasses.replace(read(*words), env=deadly.BreakingConfig())
-    )
     run = tmp_path / "run"
     assert main([*TRAIN, "--run", str(run)]) == 1
     shown = capsys.readouterr()

@@ -20,25 +20,25 @@ class PoisonedCollector(Collector):
     def _observe(self, group):
         super()._observe(group)
         for _, slab in self.pool.slabs(group):
-            slab.frame[...], slab.reward[:], slab.game_length[:] = POISONED_PIXEL, POISON, POISON
-            slab.reset[:] = slab.game_over[:] = True  # a game that ends is looked at
+            slab.observation[...], slab.reward[:], slab.episode_length[:] = POISONED_PIXEL, POISON, POISON
+            slab.first[:] = slab.episode_over[:] = True  # a game that ends is looked at
 
 
 @pytest.mark.slow
 def test_no_row_that_was_not_wholly_written_reaches_the_learner():
-    config, world = ActorsConfig(games=8, processes=4, groups=2), deadly.Config(delay=1)
+    config, env = ActorsConfig(games=8, processes=4, groups=2), deadly.Config(delay=1)
     torch.manual_seed(0)
-    spec = world.spec()
-    agent = ActorCritic(flat.Config(4).build(spec.frame_shape), feedforward.Config(), len(spec.action_names))
+    spec = env.spec()
+    agent = ActorCritic(flat.Config(4).build(spec.observation_shape), feedforward.Config(), len(spec.action_names))
     weights = WeightBoard()
     weights.publish(agent, 0)
-    with ActorPool(config, world, 4, seed=(0,)) as pool:
+    with ActorPool(config, env, 4, seed=(0,)) as pool:
         collector = PoisonedCollector(agent, pool, 5, weights, torch.Generator().manual_seed(0))
         episodes = []
         while pool.restarts < 12:
             collected = collector.collect()
             trajectory, episodes = collected.trajectory, [*episodes, *collected.episodes]
             assert not (trajectory.reward == POISON).any()
-            assert not (trajectory.frame == POISONED_PIXEL).any()
+            assert not (trajectory.observation == POISONED_PIXEL).any()
     assert episodes
     assert all(episode.length == 3 for episode in episodes)

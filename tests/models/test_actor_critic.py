@@ -21,10 +21,10 @@ def agent(core: CoreConfig | None = None, precision: torch.dtype = torch.float32
 def batch() -> tuple[Tensor, Tensor, Tensor]:
     """Frames, rewards, resets."""
     generator = torch.Generator().manual_seed(1)
-    frame = torch.randint(0, 256, (LENGTH, BATCH, *SHAPE), dtype=torch.uint8, generator=generator)
-    reset = torch.zeros(LENGTH, BATCH, dtype=torch.bool)
-    reset[2, 1] = True
-    return frame, torch.randn(LENGTH, BATCH, generator=generator), reset
+    observation = torch.randint(0, 256, (LENGTH, BATCH, *SHAPE), dtype=torch.uint8, generator=generator)
+    first = torch.zeros(LENGTH, BATCH, dtype=torch.bool)
+    first[2, 1] = True
+    return observation, torch.randn(LENGTH, BATCH, generator=generator), first
 
 
 def test_outputs_have_time_first_and_are_float32() -> None:
@@ -37,35 +37,35 @@ def test_outputs_have_time_first_and_are_float32() -> None:
 
 def test_the_core_reads_features_of_each_frame_the_clamped_reward_and_the_resets() -> None:
     network = agent(feedforward.Config())
-    frame, _, reset = batch()
+    observation, _, first = batch()
     reward = torch.tensor([[-7.0, -0.5], [0.0, 0.25], [1.0, 30.0], [2.0, -1.0]])
     read: list[Tensor] = []
     network.core.register_forward_pre_hook(lambda _, arguments: read.extend((arguments[0], arguments[2])))
-    network(frame, reward, reset, ())
+    network(observation, reward, first, ())
     core_input, core_reset = read
-    assert torch.equal(core_reset, reset)
+    assert torch.equal(core_reset, first)
     assert core_input.shape == (LENGTH, BATCH, 7)
     assert core_input[..., 6].tolist() == [[-1.0, -0.5], [0.0, 0.25], [1.0, 1.0], [1.0, -1.0]]
     for t in range(LENGTH):
-        torch.testing.assert_close(core_input[t, :, :6], network.encoder(frame[t]))
+        torch.testing.assert_close(core_input[t, :, :6], network.encoder(observation[t]))
 
 
 def test_the_heads_are_linear_on_the_cores_output() -> None:
     network = agent(feedforward.Config())
-    frame, reward, reset = batch()
-    output, _ = network(frame, reward, reset, ())
-    features = torch.cat([network.encoder(frame[1]), reward[1].clamp(-1, 1).unsqueeze(1)], 1)
+    observation, reward, first = batch()
+    output, _ = network(observation, reward, first, ())
+    features = torch.cat([network.encoder(observation[1]), reward[1].clamp(-1, 1).unsqueeze(1)], 1)
     torch.testing.assert_close(output.logits[1], features @ network.policy.weight.T + network.policy.bias)
     torch.testing.assert_close(output.value[1], features @ network.value.weight[0] + network.value.bias)
 
 
 def test_acting_step_by_step_is_the_unroll() -> None:
     network = agent()
-    frame, reward, reset = batch()
+    observation, reward, first = batch()
     state = network.initial_state(BATCH)
-    whole, after = network(frame, reward, reset, state)
+    whole, after = network(observation, reward, first, state)
     for t in range(LENGTH):
-        output, state = network(frame[t : t + 1], reward[t : t + 1], reset[t : t + 1], state)
+        output, state = network(observation[t : t + 1], reward[t : t + 1], first[t : t + 1], state)
         torch.testing.assert_close((output.logits[0], output.value[0]), (whole.logits[t], whole.value[t]))
     torch.testing.assert_close(state, after)
 

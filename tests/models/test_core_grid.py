@@ -62,18 +62,18 @@ def make_reset(length: int, density: float) -> Tensor:
     return (torch.randperm(length * BATCH) < count).view(length, BATCH)
 
 
-def run(core: Core, unroll: Unroll, reset: Tensor) -> tuple[Tensor, ...]:
+def run(core: Core, unroll: Unroll, first: Tensor) -> tuple[Tensor, ...]:
     names = [name for name, _ in core.named_parameters()]
     weights = dict(zip(names, unroll.weights, strict=True))
-    outputs, state = torch.func.functional_call(core, weights, (*unroll.x, unroll.state, reset))
+    outputs, state = torch.func.functional_call(core, weights, (*unroll.x, unroll.state, first))
     return (outputs, *state)
 
 
-def run_steps(core: Core, unroll: Unroll, reset: Tensor) -> tuple[Tensor, ...]:
+def run_steps(core: Core, unroll: Unroll, first: Tensor) -> tuple[Tensor, ...]:
     """The same by the definition, `step`, with the core's own weights."""
     outputs, state = [], unroll.state
-    for x_t, reset_t in zip(unroll.x[0], reset, strict=True):
-        output, state = core.step(x_t, cleared(state, reset_t))
+    for x_t, first_t in zip(unroll.x[0], first, strict=True):
+        output, state = core.step(x_t, cleared(state, first_t))
         outputs.append(output)
     return (torch.stack(outputs), *state)
 
@@ -89,10 +89,10 @@ def directions(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 @every_case
 def test_an_unroll_is_a_loop_over_step(name: str, head_size: int, length: int, density: float) -> None:
-    core, reset = make(name, head_size), make_reset(length, density)
+    core, first = make(name, head_size), make_reset(length, density)
     unroll = make_unroll(core, length)._replace(weights=tuple(core.parameters()))
     sought = [leaf.requires_grad_() for leaf in chain(*unroll)]
-    results = run(core, unroll, reset), run_steps(core, unroll, reset)
+    results = run(core, unroll, first), run_steps(core, unroll, first)
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
     along = directions(results[0])
     gradients = [torch.autograd.grad(dot(each, along), sought, materialize_grads=True) for each in results]
@@ -101,11 +101,11 @@ def test_an_unroll_is_a_loop_over_step(name: str, head_size: int, length: int, d
 
 @every_case
 def test_gradients_agree_with_finite_differences(name: str, head_size: int, length: int, density: float) -> None:
-    core, reset = make(name, head_size), make_reset(length, density)
+    core, first = make(name, head_size), make_reset(length, density)
     stay_clear_of_kinks(core)
     unroll = make_unroll(core, length)
     sought = [leaf.requires_grad_() for leaf in chain(*unroll)]
-    results = run(core, unroll, reset)
+    results = run(core, unroll, first)
     along = directions(results)
     gradients = iter(torch.autograd.grad(dot(results, along), sought, materialize_grads=True))
     slopes, expected = {}, {}
@@ -113,7 +113,7 @@ def test_gradients_agree_with_finite_differences(name: str, head_size: int, leng
         direction = directions(tensors)
         slopes[field] = dot(tuple(next(gradients) for _ in tensors), direction)
         ahead, behind = (
-            dot(run(core, moved(unroll, field, direction, distance), reset), along) for distance in (STEP, -STEP)
+            dot(run(core, moved(unroll, field, direction, distance), first), along) for distance in (STEP, -STEP)
         )
         expected[field] = (ahead - behind) / (2 * STEP)
     torch.testing.assert_close(slopes, expected, rtol=1e-6, atol=1e-6)

@@ -40,10 +40,10 @@ def inputs(length: int = LENGTH, batch: int = BATCH) -> Tensor:
 
 
 def resets(*where: tuple[int, int], length: int = LENGTH, batch: int = BATCH) -> Tensor:
-    reset = torch.zeros(length, batch, dtype=torch.bool)
+    first = torch.zeros(length, batch, dtype=torch.bool)
     for t, b in where:
-        reset[t, b] = True
-    return reset
+        first[t, b] = True
+    return first
 
 
 def used_state(core: Core, batch: int = BATCH) -> State:
@@ -100,13 +100,13 @@ def test_a_core_as_configured_by_default_stays_in_float32(name: str) -> None:
 
 @every_core
 def test_an_unroll_may_be_split_anywhere(name: str) -> None:
-    core, x, reset = make(name), inputs(), resets((1, 0), (3, 2))
+    core, x, first = make(name), inputs(), resets((1, 0), (3, 2))
     before = used_state(core)
-    outputs, after = core(x, before, reset)
+    outputs, after = core(x, before, first)
     for cut in range(1, LENGTH):
-        first, state = core(x[:cut], before, reset[:cut])
-        second, state = core(x[cut:], state, reset[cut:])
-        assert_close((torch.cat([first, second]), state), (outputs, after))
+        head, state = core(x[:cut], before, first[:cut])
+        tail, state = core(x[cut:], state, first[cut:])
+        assert_close((torch.cat([head, tail]), state), (outputs, after))
 
 
 @every_core
@@ -128,11 +128,11 @@ def test_two_episodes_in_one_unroll_are_two_unrolls(name: str) -> None:
 
 @every_core
 def test_sequences_in_a_batch_do_not_mix(name: str) -> None:
-    core, x, reset = make(name), inputs(), resets((2, 1))
+    core, x, first = make(name), inputs(), resets((2, 1))
     before = used_state(core)
-    outputs, after = core(x, before, reset)
+    outputs, after = core(x, before, first)
     for b in range(BATCH):
-        alone, state = core(x[:, b : b + 1], tuple(leaf[b : b + 1] for leaf in before), reset[:, b : b + 1])
+        alone, state = core(x[:, b : b + 1], tuple(leaf[b : b + 1] for leaf in before), first[:, b : b + 1])
         assert_close((alone[:, 0], *(leaf[0] for leaf in state)), (outputs[:, b], *(leaf[b] for leaf in after)))
 
 
@@ -177,25 +177,25 @@ def test_gradient_horizon_cuts_the_unroll_into_pieces(name: str, horizon: int | 
 
 @every_horizon
 def test_gradient_horizon_gives_the_gradients_of_short_unrolls(name: str) -> None:
-    core, x, reset = make(name, gradient_horizon=3), inputs(), resets((1, 0), (3, 2), (5, 1))
+    core, x, first = make(name, gradient_horizon=3), inputs(), resets((1, 0), (3, 2), (5, 1))
     state = used_state(core)
-    outputs, after = core(x, state, reset)
+    outputs, after = core(x, state, first)
     pieces, whole = [], make(name)
     for start in range(0, LENGTH, 3):
-        piece, state = whole(x[start : start + 3], tuple(leaf.detach() for leaf in state), reset[start : start + 3])
+        piece, state = whole(x[start : start + 3], tuple(leaf.detach() for leaf in state), first[start : start + 3])
         pieces.append(piece)
     assert_close(gradients(core, outputs, after), gradients(whole, torch.cat(pieces), state))
 
 
 @every_memory
 def test_nan_stays_in_its_own_game_and_ends_with_its_episode(name: str) -> None:
-    core, x, reset = make(name), inputs(), resets((3, 1))
+    core, x, first = make(name), inputs(), resets((3, 1))
     clean = used_state(core)
     poisoned = tuple(leaf.clone() for leaf in clean)
     for leaf in poisoned:
         leaf[1] = torch.nan
-    outputs, after = core(x, poisoned, reset)
-    expected, expected_after = core(x, clean, reset)
+    outputs, after = core(x, poisoned, first)
+    expected, expected_after = core(x, clean, first)
     assert outputs[:3, 1].isnan().all()
     others = [0, 2]
     assert torch.equal(outputs[:, others], expected[:, others])

@@ -41,17 +41,17 @@ def test_features_are_float32_of_the_declared_size(name: str, shape: tuple[int, 
 
 @every_encoder
 def test_frames_do_not_mix(name: str) -> None:
-    encoder, frame = make(name), frames(3)
-    alone = torch.cat([encoder(each) for each in frame.split(1)])
-    torch.testing.assert_close(encoder(frame), alone, rtol=1e-4, atol=1e-5)
+    encoder, observation = make(name), frames(3)
+    alone = torch.cat([encoder(each) for each in observation.split(1)])
+    torch.testing.assert_close(encoder(observation), alone, rtol=1e-4, atol=1e-5)
 
 
 @every_encoder
 def test_bfloat16_stays_close_to_float32(name: str) -> None:
-    encoder, frame = make(name), frames(4)
+    encoder, observation = make(name), frames(4)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = encoder(frame).float()
-    exact = encoder(frame)
+        rough = encoder(observation).float()
+    exact = encoder(observation)
     assert not torch.equal(rough, exact)
     assert (rough - exact).norm() < 0.02 * exact.norm()
 
@@ -69,24 +69,24 @@ def test_every_weight_gets_a_gradient_in_float32(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["shallow", "nature"])
 def test_the_memory_layout_that_training_uses_changes_no_number_beyond_rounding(name: str) -> None:
-    encoder, frame = make(name), frames(4)
+    encoder, observation = make(name), frames(4)
     direction = torch.randn(4, encoder.output_size, generator=torch.Generator().manual_seed(2))
     results = []
     for training in (True, False):
-        features = encoder.train(training)(frame)
+        features = encoder.train(training)(observation)
         results.append([features, *torch.autograd.grad(features, list(encoder.parameters()), direction)])
     for ours, plain in zip(*results, strict=True):
         assert (ours - plain).norm() <= 1e-5 * plain.norm()
 
 
 def test_impala_is_the_papers_network_layer_by_layer() -> None:
-    encoder, frame = make("impala"), frames(2)
+    encoder, observation = make("impala"), frames(2)
     weights = iter(encoder.parameters())
 
     def convolve(x: Tensor) -> Tensor:
         return conv2d(x, next(weights), next(weights), padding=1)
 
-    x = frame.float() / 255
+    x = observation.float() / 255
     for filters, side in [(16, 42), (32, 21), (32, 11)]:
         x = max_pool2d(convolve(x), kernel_size=3, stride=2, padding=1)
         for _ in range(2):
@@ -94,7 +94,7 @@ def test_impala_is_the_papers_network_layer_by_layer() -> None:
         assert x.shape == (2, filters, side, side)
     expected = relu(linear(relu(x).flatten(1), next(weights), next(weights)))
     assert not list(weights)
-    torch.testing.assert_close(encoder(frame), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(encoder(observation), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_impala_has_as_many_weights_as_its_layers_add_up_to() -> None:
@@ -127,9 +127,9 @@ def test_flat_has_as_many_weights_as_its_layer() -> None:
 
 
 def test_pixels_are_divided_by_255() -> None:
-    encoder, frame = make("flat", (1, 2, 2)), frames(3, (1, 2, 2))
+    encoder, observation = make("flat", (1, 2, 2)), frames(3, (1, 2, 2))
     weight, bias = encoder.parameters()
-    torch.testing.assert_close(encoder(frame), relu(linear(frame.flatten(1).float() / 255, weight, bias)))
+    torch.testing.assert_close(encoder(observation), relu(linear(observation.flatten(1).float() / 255, weight, bias)))
 
 
 @pytest.mark.parametrize("config", [impala.Config, nature.Config, shallow.Config, flat.Config])
@@ -147,6 +147,6 @@ def test_impala_refuses_stages_without_filters(channels: tuple[int, ...]) -> Non
 @pytest.mark.parametrize(("name", "side"), [("shallow", 20), ("nature", 36)])
 def test_frames_that_the_convolutions_do_not_fit_in_are_refused(name: str, side: int) -> None:
     make(name, (1, side, side))
-    allowed = rf"^frame_shape: got \(1, {side - 1}, 84\); allowed: {side} x {side} pixels or more"
+    allowed = rf"^observation_shape: got \(1, {side - 1}, 84\); allowed: {side} x {side} pixels or more"
     with pytest.raises(ValueError, match=allowed):
         make(name, (1, side - 1, 84))

@@ -240,13 +240,13 @@ def test_a_core_is_its_equations(name: str, map_name: FeatureMapName, settings: 
     torch.manual_seed(0)
     core = config_class(name)(**SETTINGS, feature_map=map_name, **settings).build(input_size=4).double()
     x = torch.randn(LENGTH, BATCH, 4, dtype=torch.float64, requires_grad=True)
-    reset = torch.tensor([[t in starts for starts in STARTS] for t in range(LENGTH)])
+    first = torch.tensor([[t in starts for starts in STARTS] for t in range(LENGTH)])
     before = [0.1 * torch.randn(BATCH, *shape, dtype=torch.float64) for shape in core.state_shapes]
     for leaf in before:
         leaf.requires_grad_()
     for weight in core.parameters():
         weight.data *= 0.5  # an SRWM at keys that are not normalised would overflow within these few steps
-    outputs, after = core(x, tuple(before), reset)
+    outputs, after = core(x, tuple(before), first)
     results = (outputs, *after)
 
     oracle, f = ORACLES[name], feature_map(map_name).apply

@@ -58,9 +58,9 @@ def test_a_gated_core_is_pytorchs_run_on_each_episode(config: CoreConfig, kind: 
     core = config.build(SIZE).double()
     module = reference(kind, core)
     x = torch.randn(LENGTH, BATCH, SIZE, dtype=torch.float64, requires_grad=True)
-    reset = torch.tensor([[t in starts for starts in STARTS] for t in range(LENGTH)])
+    first = torch.tensor([[t in starts for starts in STARTS] for t in range(LENGTH)])
     before = tuple(torch.randn(BATCH, *s, dtype=torch.float64, requires_grad=True) for s in core.state_shapes)
-    outputs, after = core(x, before, reset)
+    outputs, after = core(x, before, first)
     expected, expected_after = episodes(module, x, before)
     torch.testing.assert_close((outputs, *after), (expected, *expected_after), rtol=1e-10, atol=1e-10)
 

@@ -22,26 +22,26 @@ def case(dtype: torch.dtype = torch.float64) -> tuple[Inputs, Tensor, Tensor]:
 
 def resets() -> Tensor:
     """One in the middle of a chunk, one at its end, one at the next one's start, one at the very end."""
-    reset = torch.zeros(T, N, dtype=torch.bool)
-    reset[[CHUNK // 2, CHUNK - 1, CHUNK, T - 1], [0, 1, 2, 3]] = True
-    return reset
+    first = torch.zeros(T, N, dtype=torch.bool)
+    first[[CHUNK // 2, CHUNK - 1, CHUNK, T - 1], [0, 1, 2, 3]] = True
+    return first
 
 
-def by_loop(inputs: Inputs, fast: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+def by_loop(inputs: Inputs, fast: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     def step(inputs: tuple[Tensor, ...], state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         query_key, value, rate, log_decay = inputs
         read, fast = delta_rule(log_decay.exp().unsqueeze(2) * state[0], query_key, value, rate)
         return read, (fast,)
 
-    read, (after,) = unroll(step, inputs, (fast,), reset)
+    read, (after,) = unroll(step, inputs, (fast,), first)
     return read, after
 
 
 def test_chunks_join_where_resets_fall_on_their_edges() -> None:
     torch.manual_seed(0)
-    inputs, fast, reset = case()
+    inputs, fast, first = case()
     sought = [each.requires_grad_() for each in (*inputs, fast) if each is not None]
-    results = [run(inputs, fast, reset) for run in (delta_chunks, by_loop)]
+    results = [run(inputs, fast, first) for run in (delta_chunks, by_loop)]
     torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
     along = [torch.randn_like(each) for each in results[0]]
     gradients = [torch.autograd.grad(each, sought, along) for each in results]
@@ -51,10 +51,10 @@ def test_chunks_join_where_resets_fall_on_their_edges() -> None:
 def test_a_memory_that_forgets_all_at_once_costs_no_precision() -> None:
     """Sums of log α reach thousands, next to steps that forget almost nothing."""
     torch.manual_seed(0)
-    inputs, fast, reset = case(torch.float32)
+    inputs, fast, first = case(torch.float32)
     inputs = inputs._replace(log_decay=torch.where(torch.rand(T, N, 1) < 0.2, -500.0, -1e-3))
-    exact = by_loop(inputs.map(Tensor.double), fast.double(), reset)
-    for actual, expected in zip(delta_chunks(inputs, fast, reset), exact, strict=True):
+    exact = by_loop(inputs.map(Tensor.double), fast.double(), first)
+    for actual, expected in zip(delta_chunks(inputs, fast, first), exact, strict=True):
         torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -74,6 +74,6 @@ def test_an_input_that_is_not_finite_spoils_its_episode_and_nothing_else(bad: fl
 def test_a_core_is_the_same_in_chunks_and_in_a_loop() -> None:
     torch.manual_seed(0)
     core = gated_delta_net.Config(feedforward_size=8).build(5).double()
-    x, state, reset = torch.randn(T, 2, 5, dtype=torch.float64), core.initial_state(2), resets()[:, :2]
-    for actual, expected in zip(core(x, state, reset), Core.forward(core, x, state, reset), strict=True):
+    x, state, first = torch.randn(T, 2, 5, dtype=torch.float64), core.initial_state(2), resets()[:, :2]
+    for actual, expected in zip(core(x, state, first), Core.forward(core, x, state, first), strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)

@@ -26,11 +26,11 @@ def advance(core, view, steps, reset_at=()):
     """Steps one sequence; gives the state before and after each step, by the core's definition, and the view."""
     state = core.initial_state(1)
     for t in range(steps):
-        reset, x = torch.tensor([[t in reset_at]]), torch.randn(1, 1, 6)
-        before = cleared(state, reset[0])
+        first, x = torch.tensor([[t in reset_at]]), torch.randn(1, 1, 6)
+        before = cleared(state, first[0])
         with torch.no_grad():
             after = core.step(x[0], before)[1]
-            _, state = core(x, state, reset)
+            _, state = core(x, state, first)
         yield before, after, view.read()
 
 
@@ -55,10 +55,10 @@ def test_leaves_have_names_of_their_own():
 
 @pytest.mark.parametrize("name", CORES)
 def test_looking_changes_nothing_and_leaves_nothing_behind(name):
-    core, x, reset = build(name), torch.randn(5, 1, 6), torch.zeros(5, 1, dtype=torch.bool)
-    alone, _ = core(x, core.initial_state(1), reset)
+    core, x, first = build(name), torch.randn(5, 1, 6), torch.zeros(5, 1, dtype=torch.bool)
+    alone, _ = core(x, core.initial_state(1), first)
     with MemoryView(core):
-        seen, _ = core(x, core.initial_state(1), reset)
+        seen, _ = core(x, core.initial_state(1), first)
     assert torch.equal(seen, alone)
     assert not any(module._forward_hooks for module in core.modules())
 

@@ -4,17 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rfwp.envs.world import GameTracker, World, WorldConfig, WorldSpec
+from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, VectorEnv
 
 
-class Ladder(World):
+class Ladder(VectorEnv):
     """Environment e plays games of e + 1 steps, each of which scores e + 1: short games are low games."""
 
-    spec = WorldSpec((1, 1, 3), ("A", "B"), 1)
+    spec = EnvSpec((1, 1, 3), ("A", "B"), 1)
 
     def __init__(self, num_envs):
         self.num_envs = num_envs
-        self.tracker = GameTracker(num_envs)
+        self.tracker = EpisodeTracker(num_envs)
         self.age = np.zeros(num_envs, np.int64)
 
     def reset(self, seed):
@@ -24,15 +24,15 @@ class Ladder(World):
         self.age += 1
         over = self.age == np.arange(1, self.num_envs + 1)
         self.age[over] = 0
-        frame = np.zeros((self.num_envs, 1, 1, 3), np.uint8)
-        return self.tracker.advance(frame, np.ones(self.num_envs, np.float32), over, over)
+        observation = np.zeros((self.num_envs, 1, 1, 3), np.uint8)
+        return self.tracker.advance(observation, np.ones(self.num_envs, np.float32), over, over)
 
     def close(self):
         pass
 
 
 @dataclass(frozen=True)
-class Config(WorldConfig):
+class Config(EnvConfig):
     """A ladder has no settings."""
 
     title = "ladder"

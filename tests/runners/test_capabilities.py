@@ -14,7 +14,7 @@ from rfwp.runners.cli import main
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The folder of a run on an environment that a file in `envs/worlds` would add."""
-    folder = tmp_path_factory.mktemp("worlds")
+    folder = tmp_path_factory.mktemp("environments")
     (folder / "ladder.py").write_text('"""A test\'s environment."""\nfrom ladder import Config\n')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worlds, "__path__", [*worlds.__path__, str(folder)])

@@ -1,5 +1,6 @@
 """What can be compared and what is refused; what a comparison remembers of itself."""
 
+import json
 import re
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.folder import RunFolder
 
+FINAL = {"game": "pong", "protocol": "dqn", "score": "game", "policy": "sampled", "mean": -20.5}
+FINAL |= {"agent_steps": 9, "episodes": 30, "seed": 0}
 WRONG = [
     ("--games pnog --cores gru --steps 9", "games: got 'pnog'; nearest: pong, up_n_down; or counting, "),
     ("--games Recal --cores gru --steps 9", "games: got 'Recal'; .*did you mean recall"),
@@ -98,7 +101,7 @@ def test_going_on_keeps_the_preset_of_a_game_however_it_is_spelt(tmp_path, capsy
     comparison = asked(games=["pong"], cores=["gru"], seeds=1, presets=["toy"], settings=["--encoder", "shallow"])
     begin(tmp_path, comparison)
     (tmp_path / "pong-gru-1" / "eval").mkdir()
-    (tmp_path / "pong-gru-1" / "eval" / "step-000000000009-final.json").write_text('{"mean": -20.5}')
+    (tmp_path / "pong-gru-1" / "eval" / "step-000000000009-final.json").write_text(json.dumps(FINAL))
     assert main(["compare", "--out", str(tmp_path), "--games", "Pong-v5"]) == 0
     assert "-20.50" in capsys.readouterr().out
     assert read_record(tmp_path) == comparison

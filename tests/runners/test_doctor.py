@@ -36,8 +36,8 @@ def test_a_machine_that_works_gets_its_facts_and_exit_code_0(monkeypatch, capsys
 def test_a_kernel_that_computes_something_else_is_an_error(without_games, capsys, monkeypatch):
     forward = rdn.RecurrentDeltaNet.forward
 
-    def wrong(self, x, state, reset):
-        output, state = forward(self, x, state, reset)
+    def wrong(self, x, state, first):
+        output, state = forward(self, x, state, first)
         return output + 0.01, state
 
     monkeypatch.setattr(rdn.RecurrentDeltaNet, "forward", wrong)

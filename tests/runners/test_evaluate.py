@@ -11,7 +11,7 @@ from ladder import Config as LadderConfig
 from ladder import Ladder
 
 from rfwp.agents.trajectory import Episode
-from rfwp.envs.world import ScoreRange
+from rfwp.envs.vector_env import ScoreRange
 from rfwp.envs.worlds import atari, counting, recall
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm
@@ -23,10 +23,10 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings.options import config_from_words
 
 
-def toy_agent(world) -> ActorCritic:
+def toy_agent(env) -> ActorCritic:
     torch.manual_seed(0)
-    spec = world.spec()
-    return ActorCritic(flat.Config(8).build(spec.frame_shape), lstm.Config(hidden_size=8), len(spec.action_names))
+    spec = env.spec()
+    return ActorCritic(flat.Config(8).build(spec.observation_shape), lstm.Config(hidden_size=8), len(spec.action_names))
 
 
 def test_short_games_are_not_counted_more_often():
@@ -42,24 +42,24 @@ def test_more_episodes_than_environments_are_shared_out_beforehand():
 
 
 def test_the_same_seed_plays_the_same_games():
-    world = counting.Config()
-    agent = toy_agent(world)
-    one, again, other = (evaluate(agent, world, 12, seed=seed) for seed in (1, 1, 2))
+    env = counting.Config()
+    agent = toy_agent(env)
+    one, again, other = (evaluate(agent, env, 12, seed=seed) for seed in (1, 1, 2))
     assert one.games == again.games
     assert one.games != other.games
 
 
 def test_state_is_carried_and_reset_as_in_training():
-    world = counting.Config()
-    agent = toy_agent(world).eval()
+    env = counting.Config()
+    agent = toy_agent(env).eval()
     seen = []
     agent.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output[0].logits)))
-    with world.build(3) as running:
+    with env.build(3) as running:
         play(agent, running, np.full(3, 4), "greedy", "game", seed=0)
-    frame, reward, reset = (torch.cat([inputs[field] for inputs, _ in seen]) for field in range(3))
+    observation, reward, first = (torch.cat([inputs[field] for inputs, _ in seen]) for field in range(3))
     with torch.no_grad():
-        whole, _ = agent(frame, reward, reset, agent.initial_state(3))
-    torch.testing.assert_close(whole.logits, torch.cat([logits for _, logits in seen[: len(frame)]]))
+        whole, _ = agent(observation, reward, first, agent.initial_state(3))
+    torch.testing.assert_close(whole.logits, torch.cat([logits for _, logits in seen[: len(observation)]]))
 
 
 def test_lives_and_games_are_told_apart():
@@ -127,9 +127,9 @@ class Seesaw(Ladder):
 
     def step(self, action):
         self.steps += 1
-        everywhere, frame = np.ones(self.num_envs, bool), np.zeros((self.num_envs, 1, 1, 3), np.uint8)
+        everywhere, observation = np.ones(self.num_envs, bool), np.zeros((self.num_envs, 1, 1, 3), np.uint8)
         reward = np.full(self.num_envs, 2.0 if self.steps % 2 == 0 else -1.0, np.float32)
-        return self.tracker.advance(frame, reward, everywhere, everywhere & (self.steps % 4 == 0))
+        return self.tracker.advance(observation, reward, everywhere, everywhere & (self.steps % 4 == 0))
 
 
 class SeesawConfig(LadderConfig):
@@ -153,8 +153,8 @@ def test_negative_lives_are_played_on_past_and_counted():
 
 def test_an_agent_with_few_lives_that_count_is_not_waited_for():
     config = SeesawConfig()
-    with config.build(1) as world, pytest.raises(UserError, match="drop_negative: 3 scores were below 0"):
-        play(toy_agent(config), world, np.full(1, 9), "greedy", "life", 0, counts=NotNegative(patience=2))
+    with config.build(1) as env, pytest.raises(UserError, match="drop_negative: 3 scores were below 0"):
+        play(toy_agent(config), env, np.full(1, 9), "greedy", "life", 0, counts=NotNegative(patience=2))
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT")
 
 def thought(memory=(), **fields) -> Thought:
     policy = np.array([0.1, 0.6, 0.2, 0.1])
-    defaults = {"policy": policy, "action": 1, "value": 0.5, "reward": 0.0, "opens": False, "game_over": False}
+    defaults = {"policy": policy, "action": 1, "value": 0.5, "reward": 0.0, "opens": False, "episode_over": False}
     return Thought(**defaults | fields, memory=list(memory))
 
 
@@ -52,7 +52,7 @@ def test_what_is_drawn_is_what_acted(atari_run, monkeypatch):
     for shown, moment, (inputs, (output, after)) in zip(drawn, acted, passes, strict=True):
         np.testing.assert_array_equal(shown.policy, output.logits[0, 0].softmax(-1).numpy())
         assert (shown.action, shown.value) == (moment.action[0], output.value.item())
-        assert (shown.reward, shown.opens) == (moment.step.reward[0], moment.step.reset[0])
+        assert (shown.reward, shown.opens) == (moment.step.reward[0], moment.step.first[0])
         before = cleared(inputs[3], inputs[2][0])
         for entry, old, new in zip(shown.memory, before, after, strict=True):
             held = entry.weights if isinstance(entry, Matrices) else entry.values

@@ -30,8 +30,8 @@ def write_run(
     words: str = "",
 ) -> RunFolder:
     """A run with a line of metrics every 1,000 agent steps and 10 s, and an evaluation if there is a `score`."""
-    world = f"--env {game}" if game in ("recall", "delayed_cue") else f"--env atari --env.game {game} --preset cpu"
-    config = config_of(f"{world} --core {core} {words}")
+    env = f"--env {game}" if game in ("recall", "delayed_cue") else f"--env atari --env.game {game} --preset cpu"
+    config = config_of(f"{env} --core {core} {words}")
     folder = RunFolder(parent / f"{game}-{core}-{seed}")
     folder.create()
     folder.write_config(dataclasses.replace(config, seed=seed, total_steps=total_steps))

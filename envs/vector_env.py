@@ -1,4 +1,4 @@
-"""What a world is: E environments stepped together, arrays in and arrays out."""
+"""What a vector environment is: E environments stepped together, arrays in and arrays out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,30 +13,30 @@ from numpy.typing import NDArray
 class Step(NamedTuple):
     """What E environments return at one agent step. A *game* is played to its end; a *learner episode* may be less."""
 
-    frame: NDArray[np.uint8]  # [E, C, H, W]
-    reward: NDArray[np.float32]  # [E] raw, received on the way into frame
-    reset: NDArray[np.bool_]  # [E] frame opens a learner episode; all True after reset()
-    game_over: NDArray[np.bool_]  # [E] a game ended on the way into frame; all False after reset()
-    game_return: NDArray[np.float32]  # [E] raw return of the game that ended, 0 where none did
-    game_length: NDArray[np.int32]  # [E] its length in agent steps, 0 where none ended
+    observation: NDArray[np.uint8]  # [E, C, H, W]
+    reward: NDArray[np.float32]  # [E] raw, received on the way into observation
+    first: NDArray[np.bool_]  # [E] observation opens a learner episode; all True after reset()
+    episode_over: NDArray[np.bool_]  # [E] a game ended on the way into observation; all False after reset()
+    episode_return: NDArray[np.float32]  # [E] raw return of the game that ended, 0 where none did
+    episode_length: NDArray[np.int32]  # [E] its length in agent steps, 0 where none ended
 
 
-class WorldSpec(NamedTuple):
-    """What an agent has to know about a world before there is one."""
+class EnvSpec(NamedTuple):
+    """What an agent has to know about an environment before there is one."""
 
-    frame_shape: tuple[int, int, int]  # C, H, W
+    observation_shape: tuple[int, int, int]  # C, H, W
     action_names: tuple[str, ...]  # one per action
     frames_per_step: int  # emulator frames per agent step
 
 
-class World(ABC):
+class VectorEnv(ABC):
     """E environments stepped together; a context manager that closes itself.
 
     An environment whose game ends starts the next one in the same step: the new game's first frame comes with the old
     game's last reward.
     """
 
-    spec: WorldSpec
+    spec: EnvSpec
     num_envs: int
 
     @abstractmethod
@@ -49,7 +49,7 @@ class World(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the world holds; it cannot be used afterwards."""
+        """Free what the environments hold; it cannot be used afterwards."""
 
     def __enter__(self) -> Self:
         return self
@@ -60,8 +60,8 @@ class World(ABC):
         self.close()
 
 
-class Renderer(World):
-    """A world of one environment with pictures; it plays what the first environment of `build(...)` plays."""
+class Renderer(VectorEnv):
+    """A vector environment of one that has pictures; it plays what the first environment of `build(...)` plays."""
 
     num_envs = 1
     frames_per_second: int  # screens a second at the real speed of the game
@@ -83,18 +83,18 @@ class ScoreRange(NamedTuple):
 
 
 @dataclass(frozen=True)
-class WorldConfig(ABC):
-    """Settings of one world; each module of `envs/worlds` holds a subclass named `Config`.
+class EnvConfig(ABC):
+    """Settings of one environment; each module of `envs/worlds` holds a subclass named `Config`.
 
-    A subclass must define `title`, `spec` and `build`. Everything else describes what the world can do and has a
-    default: callers ask for a capability, never which world it is.
+    A subclass must define `title`, `spec` and `build`. Everything else describes what the environment can do and has a
+    default: callers ask for a capability, never which environment it is.
     """
 
     suite: ClassVar[str | None] = None
-    """Group of worlds that share presets and whose normalised scores may be averaged; None: in no group."""
+    """Group of environments that share presets and whose normalised scores may be averaged; None: in no group."""
 
     title_setting: ClassVar[str | None] = None
-    """Name of the setting that selects the title, in any spelling; None if the world is a single game."""
+    """Name of the setting that selects the title, in any spelling; None if the environment is a single game."""
 
     @property
     @abstractmethod
@@ -102,12 +102,12 @@ class WorldConfig(ABC):
         """Short name for run folders and tables, as in "breakout"."""
 
     @abstractmethod
-    def spec(self) -> WorldSpec:
-        """Describe the world without starting it."""
+    def spec(self) -> EnvSpec:
+        """Describe the environment without starting it."""
 
     @abstractmethod
-    def build(self, num_envs: int, num_threads: int = 1) -> World:
-        """Make the world, with `num_envs` environments stepped by `num_threads` threads."""
+    def build(self, num_envs: int, num_threads: int = 1) -> VectorEnv:
+        """Make the environment, with `num_envs` environments stepped by `num_threads` threads."""
 
     @property
     def protocol(self) -> str | None:
@@ -119,7 +119,7 @@ class WorldConfig(ABC):
         """Every protocol that `under` accepts."""
         return ()
 
-    def under(self, protocol: str) -> "WorldConfig":
+    def under(self, protocol: str) -> "EnvConfig":
         """Return the same game under another protocol, with the same actions; ValueError if not in `protocols`."""
         raise ValueError(f"protocol: got {protocol!r}; allowed: none, because {self.title} has no protocols")
 
@@ -130,7 +130,7 @@ class WorldConfig(ABC):
 
     @property
     def renderer(self) -> Callable[[], Renderer] | None:
-        """Function that opens a renderer of this world; None if there is nothing to see. Asking costs nothing."""
+        """Function that opens a renderer of this environment; None if there is nothing to see. Asking costs nothing."""
         return None
 
     @property
@@ -149,34 +149,34 @@ class WorldConfig(ABC):
         return ""
 
 
-class GameTracker:
+class EpisodeTracker:
     """Adds up raw returns and lengths of the full games of E environments, across learner episodes."""
 
     def __init__(self, num_envs: int) -> None:
         self._return = np.zeros(num_envs, np.float64)  # exact where float32 would drop points above 16.7 million
         self._length = np.zeros(num_envs, np.int32)
 
-    def open(self, frame: NDArray[np.uint8]) -> Step:
-        """Give the step after reset(): frame [E, C, H, W] opens a game everywhere."""
+    def open(self, observation: NDArray[np.uint8]) -> Step:
+        """Give the step after reset(): observation [E, C, H, W] opens a game everywhere."""
         self._return[:], self._length[:] = 0, 0
-        zeros = np.zeros(len(frame), np.float32)
-        over = np.zeros(len(frame), np.bool_)
-        return Step(frame, zeros, ~over, over, zeros.copy(), np.zeros(len(frame), np.int32))
+        zeros = np.zeros(len(observation), np.float32)
+        over = np.zeros(len(observation), np.bool_)
+        return Step(observation, zeros, ~over, over, zeros.copy(), np.zeros(len(observation), np.int32))
 
     def advance(
         self,
-        frame: NDArray[np.uint8],
+        observation: NDArray[np.uint8],
         reward: NDArray[np.float32],
-        reset: NDArray[np.bool_],
-        game_over: NDArray[np.bool_],
+        first: NDArray[np.bool_],
+        episode_over: NDArray[np.bool_],
     ) -> Step:
-        """Give the step with these fields: a game lasts until `game_over`, whatever `reset` says."""
+        """Give the step with these fields: a game lasts until `episode_over`, whatever `first` says."""
         self._return += reward
         self._length += 1
-        game_return = np.where(game_over, self._return, 0).astype(np.float32)
-        game_length = np.where(game_over, self._length, 0).astype(np.int32)
-        self._return[game_over], self._length[game_over] = 0, 0
-        return Step(frame, reward, reset, game_over, game_return, game_length)
+        episode_return = np.where(episode_over, self._return, 0).astype(np.float32)
+        episode_length = np.where(episode_over, self._length, 0).astype(np.int32)
+        self._return[episode_over], self._length[episode_over] = 0, 0
+        return Step(observation, reward, first, episode_over, episode_return, episode_length)
 
 
 def check(condition: bool, field: str, value: object, allowed: str) -> None:

@@ -1,4 +1,4 @@
-"""What every world promises, and the helpers that worlds share."""
+"""What every environment promises, and the helpers that environments share."""
 
 import importlib
 import pickle
@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 
 from rfwp.envs import worlds
-from rfwp.envs.world import GameTracker, Step, WorldConfig, check_actions
+from rfwp.envs.vector_env import EnvConfig, EpisodeTracker, Step, check_actions
 
 NAMES = [module.name for module in pkgutil.iter_modules(worlds.__path__)]
 DTYPES = (np.uint8, np.float32, np.bool_, np.bool_, np.float32, np.int32)
 
 
-def config_of(name: str) -> WorldConfig:
+def config_of(name: str) -> EnvConfig:
     return importlib.import_module(f"rfwp.envs.worlds.{name}").Config()
 
 
 @cache
-def played(config: WorldConfig, seed: int) -> list[Step]:
+def played(config: EnvConfig, seed: int) -> list[Step]:
     """A hundred steps of two environments under random actions."""
     random = np.random.default_rng(7)
-    with config.build(2) as world:
-        actions = random.integers(len(world.spec.action_names), size=(100, 2))
-        return [world.reset(seed), *map(world.step, actions)]
+    with config.build(2) as env:
+        actions = random.integers(len(env.spec.action_names), size=(100, 2))
+        return [env.reset(seed), *map(env.step, actions)]
 
 
 def assert_same(some, others):
@@ -40,27 +40,27 @@ class TestEveryWorld:
         config = config_of(name)
         for step in played(config, seed=1):
             assert tuple(field.dtype for field in step) == DTYPES
-            assert step.frame.shape == (2, *config.spec().frame_shape)
+            assert step.observation.shape == (2, *config.spec().observation_shape)
             assert all(field.shape == (2,) for field in step[1:])
 
     def test_a_reset_opens_learner_episodes_and_ends_no_game(self, name):
         first = played(config_of(name), seed=1)[0]
-        assert first.reset.all()
-        assert not first.game_over.any()
+        assert first.first.all()
+        assert not first.episode_over.any()
         assert not first.reward.any()
 
     def test_a_game_ends_with_a_learner_episode_and_its_score_is_given_only_then(self, name):
         for step in played(config_of(name), seed=1)[1:]:
-            assert step.reset[step.game_over].all()
-            assert (step.game_length[step.game_over] > 0).all()
-            assert not step.game_length[~step.game_over].any()
-            assert not step.game_return[~step.game_over].any()
+            assert step.first[step.episode_over].all()
+            assert (step.episode_length[step.episode_over] > 0).all()
+            assert not step.episode_length[~step.episode_over].any()
+            assert not step.episode_return[~step.episode_over].any()
 
     def test_same_seed_same_steps(self, name):
         assert_same(played(config_of(name), seed=1), played.__wrapped__(config_of(name), seed=1))
 
     def test_other_seed_other_steps(self, name):
-        some, others = (np.stack([step.frame for step in played(config_of(name), seed)]) for seed in (1, 2))
+        some, others = (np.stack([step.observation for step in played(config_of(name), seed)]) for seed in (1, 2))
         assert (some != others).any()
 
     def test_a_reset_forgets_what_was_played_before(self, name):
@@ -69,32 +69,32 @@ class TestEveryWorld:
             used.reset(1)
             for _ in range(20):
                 used.step(action)
-            some, others = ([world.reset(2)] + [world.step(action) for _ in range(20)] for world in (used, fresh))
+            some, others = ([env.reset(2)] + [env.step(action) for _ in range(20)] for env in (used, fresh))
         assert_same(some, others)
 
     def test_an_invalid_action_is_refused_and_nothing_is_stepped(self, name):
         config = config_of(name)
         num_actions = len(config.spec().action_names)
         valid = np.zeros(2, np.int64)
-        with config.build(2) as world, config.build(2) as undisturbed:
-            world.reset(1), undisturbed.reset(1)
+        with config.build(2) as env, config.build(2) as undisturbed:
+            env.reset(1), undisturbed.reset(1)
             for invalid in (valid[:1], valid[None], valid + num_actions, valid - 1, valid.astype(np.float32)):
                 with pytest.raises(ValueError, match=r"^action: got .*; allowed: int64 \[2\] of 0 to "):
-                    world.step(invalid)
-            assert_same([world.step(valid)], [undisturbed.step(valid)])
+                    env.step(invalid)
+            assert_same([env.step(valid)], [undisturbed.step(valid)])
 
     def test_steps_own_their_arrays(self, name):
         action = np.zeros(2, np.int64)
-        with config_of(name).build(2) as world, config_of(name).build(2) as other:
-            for array in world.reset(1):
+        with config_of(name).build(2) as env, config_of(name).build(2) as other:
+            for array in env.reset(1):
                 array[...] = 1  # a consumer may do so
             other.reset(1)
-            assert_same([world.step(action)], [other.step(action)])
+            assert_same([env.step(action)], [other.step(action)])
 
     def test_closing_twice_is_allowed(self, name):
-        world = config_of(name).build(1)
-        world.close()
-        world.close()
+        env = config_of(name).build(1)
+        env.close()
+        env.close()
 
     def test_the_config_survives_the_way_to_another_process(self, name):
         config = config_of(name)
@@ -116,7 +116,7 @@ class TestEveryWorld:
         if config.renderer:
             with config.renderer() as renderer:
                 assert renderer.spec == config.spec()
-                assert renderer.reset(1).frame.shape[0] == renderer.num_envs == 1
+                assert renderer.reset(1).observation.shape[0] == renderer.num_envs == 1
 
     def test_a_world_needs_an_environment(self, name):
         with pytest.raises(ValueError, match="^num_envs: got 0; allowed: 1 or more"):
@@ -124,15 +124,15 @@ class TestEveryWorld:
 
 
 def test_a_game_lasts_across_learner_episodes():
-    tracker, frame = GameTracker(2), np.zeros((2, 1, 1, 1), np.uint8)
+    tracker, observation = EpisodeTracker(2), np.zeros((2, 1, 1, 1), np.uint8)
     never, both, second = np.array([False, False]), np.array([True, True]), np.array([False, True])
     reward = np.array([1.5, -2], np.float32)
-    tracker.open(frame)
-    tracker.advance(frame, reward, both, never)
-    step = tracker.advance(frame, reward, both, second)
-    assert (step.game_return.tolist(), step.game_length.tolist()) == ([0, -4], [0, 2])
-    step = tracker.advance(frame, reward, both, both)
-    assert (step.game_return.tolist(), step.game_length.tolist()) == ([4.5, -2], [3, 1])
+    tracker.open(observation)
+    tracker.advance(observation, reward, both, never)
+    step = tracker.advance(observation, reward, both, second)
+    assert (step.episode_return.tolist(), step.episode_length.tolist()) == ([0, -4], [0, 2])
+    step = tracker.advance(observation, reward, both, both)
+    assert (step.episode_return.tolist(), step.episode_length.tolist()) == ([4.5, -2], [3, 1])
 
 
 @pytest.mark.parametrize(
