@@ -89,7 +89,7 @@ class ActorLearner:
 
     def start_actors(self) -> ActorPool:
         """Start the processes that step the environments; the caller closes them."""
-        # The seed moves on with the run, so that a resumed run does not play the games of its start again.
+        # The seed moves on with the run, so that a resumed run does not play the episodes of its start again.
         seed = (self.config.seed, self.learner.version)
         return ActorPool(self.config.actors, self.config.env, self.num_processes, seed)
 

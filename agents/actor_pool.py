@@ -20,36 +20,36 @@ from rfwp.envs.vector_env import EnvConfig, EnvSpec
 
 @dataclass(frozen=True)
 class ActorsConfig:
-    """The games that are played at once, and the processes that play them."""
+    """The environments that are stepped at once, and the processes that step them."""
 
-    games: int = 48
-    """Games played at once, over all processes."""
+    envs: int = 48
+    """Environments stepped at once, over all processes."""
     processes: int | None = None
-    """Actor processes; by default as many as there are CPU cores, where games can be shared out evenly."""
+    """Actor processes; by default as many as there are CPU cores, where environments can be shared out evenly."""
     groups: int = 2
-    """Groups of processes that take turns: games of one run while the policy answers another."""
+    """Groups of processes that take turns: environments of one step while the policy answers another."""
     timeout: float = 60.0
     """Seconds after which an actor that does not answer is replaced."""
 
     def __post_init__(self) -> None:
-        for field in ("games", "groups"):
+        for field in ("envs", "groups"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}: got {getattr(self, field)}; allowed: a whole number of at least 1")
         if not 0 < self.timeout <= 86_400:
             raise ValueError(f"timeout: got {self.timeout}; allowed: seconds above 0, up to a day (86400)")
-        if self.games % self.groups:
-            raise ValueError(f"games: got {self.games}; allowed: a multiple of groups ({self.groups})")
+        if self.envs % self.groups:
+            raise ValueError(f"envs: got {self.envs}; allowed: a multiple of groups ({self.groups})")
         if self.processes is not None and (self.processes < 1 or self.processes % self.groups):
             raise ValueError(f"processes: got {self.processes}; allowed: a multiple of groups ({self.groups})")
-        if self.processes is not None and self.games % self.processes:
-            raise ValueError(f"processes: got {self.processes}; allowed: a divisor of games ({self.games})")
+        if self.processes is not None and self.envs % self.processes:
+            raise ValueError(f"processes: got {self.processes}; allowed: a divisor of envs ({self.envs})")
 
     def num_processes(self, cores: int) -> int:
-        """Processes on a machine of so many cores: the most that share out the games evenly, one a group at least."""
+        """Return the processes for so many cores: the most that share the environments evenly, at least one a group."""
         if self.processes is not None:
             return self.processes
-        most = min(cores, self.games)
-        even = (n for n in range(self.groups, most + 1, self.groups) if self.games % n == 0)
+        most = min(cores, self.envs)
+        even = (n for n in range(self.groups, most + 1, self.groups) if self.envs % n == 0)
         return max(even, default=self.groups)
 
 
@@ -72,7 +72,7 @@ class ActorFailure(Exception):
 class Actor:
     """One actor process and the slab that it shares with this one."""
 
-    START_SECONDS = 2.0  # for each game, on top of the time-out, before the first step: generous by a factor of eight
+    START_SECONDS = 2.0  # for each environment, added to the time-out of the first step; a quarter second is usual
 
     def __init__(self, env: EnvConfig, spec: EnvSpec, num_envs: int, seed: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -153,12 +153,12 @@ class ActorPool:
     GRACE_SECONDS = 2.0  # for all actors together, to end by themselves
 
     def __init__(self, config: ActorsConfig, env: EnvConfig, num_processes: int, seed: Sequence[int]) -> None:
-        """`seed` may be several numbers: pools with different ones play games that have nothing in common."""
+        """`seed` may be several numbers: pools with different ones play episodes that have nothing in common."""
         actor_process.end_if_this_is_an_actor()
         self.config = config
         self.env = env
         self.spec = env.spec()
-        self.games_per_actor = config.games // num_processes
+        self.envs_per_actor = config.envs // num_processes
         self.restarts = 0
         self._recent: deque[float] = deque(maxlen=self.CRASH_LOOP)
         self._seed = seed
@@ -170,9 +170,9 @@ class ActorPool:
         self.groups = [actors[start : start + size] for start in range(0, num_processes, size)]
 
     @property
-    def games_per_group(self) -> int:
-        """Games that one group plays."""
-        return self.config.games // self.config.groups
+    def envs_per_group(self) -> int:
+        """Environments that one group steps."""
+        return self.config.envs // self.config.groups
 
     @property
     def busy_seconds(self) -> float:
@@ -188,6 +188,8 @@ class ActorPool:
             ActorFailure: a crash loop; the message carries the last traceback.
             Cancelled: `cancel` was called.
         """
+        if self._cancelled.is_set():
+            raise Cancelled
         failures = []
         started = time.monotonic()
         for index, one in enumerate(self.groups[group]):
@@ -199,12 +201,12 @@ class ActorPool:
         return failures
 
     def slabs(self, group: int) -> Iterator[tuple[slice, slab.Slab]]:
-        """Yield, after `wait`, each actor's slab with the rows of the group's games that it holds."""
+        """Yield, after `wait`, each actor's slab with the rows of the group's environments that it holds."""
         for index, actor in enumerate(self.groups[group]):
-            yield slice(index * self.games_per_actor, (index + 1) * self.games_per_actor), actor.slab
+            yield slice(index * self.envs_per_actor, (index + 1) * self.envs_per_actor), actor.slab
 
     def act(self, group: int, action: NDArray[np.int64]) -> None:
-        """Take the next step in every game of a group, with one action each [B]. A dead actor is noticed by `wait`."""
+        """Step every environment of a group with one action each [B]. A dead actor is noticed by `wait`."""
         for actor, (rows, shared) in zip(self.groups[group], self.slabs(group), strict=True):
             shared.action[:] = action[rows]
             actor.request()
@@ -238,7 +240,7 @@ class ActorPool:
     def _start(self) -> Actor:
         self._started += 1
         seed = np.random.SeedSequence([*self._seed, self._started]).generate_state(1)[0]
-        return Actor(self.env, self.spec, self.games_per_actor, int(seed))
+        return Actor(self.env, self.spec, self.envs_per_actor, int(seed))
 
     def close(self) -> None:
         """Ends all processes; those that do not end by themselves are killed."""
@@ -262,7 +264,7 @@ class ActorPool:
 def _signals_blocked() -> Iterator[None]:
     """Within it, processes are started that never see SIGINT and SIGTERM.
 
-    A Ctrl-C or a scheduler's SIGTERM reaches the whole process group; the main process decides when games end.
+    A Ctrl-C or a scheduler's SIGTERM reaches the whole process group; the main process decides when actors end.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:

@@ -1,4 +1,4 @@
-"""What runs in an actor process: it only steps games. Without torch, which keeps it small and its start quick."""
+"""What runs in an actor process: it steps environments, without torch, so it is small and starts quickly."""
 
 import multiprocessing
 import os
@@ -29,7 +29,7 @@ def end_if_this_is_an_actor() -> None:
 
 
 def run_actor(connection: Connection, memory: Any, env_config: EnvConfig, num_envs: int, seed: int) -> None:
-    """Resets E games, then answers each STEP with READY, until the other end closes.
+    """Reset E environments, then answers each STEP with READY, until the other end closes.
 
     No actor outlives the main process, however that ends: the connection closes, and an actor that hangs is killed.
     """

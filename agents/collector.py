@@ -1,4 +1,4 @@
-"""Acting: games in, trajectories out. Runs the policy for one group of actors while the games of the others run."""
+"""Acting: steps in, trajectories out. Runs the policy for one group of actors while the others step."""
 
 import time
 from typing import NamedTuple
@@ -37,19 +37,19 @@ class Collected(NamedTuple):
 
 
 class _Arrivals(NamedTuple):
-    """What the games of a group have sent: one row of a trajectory."""
+    """What the environments of a group have sent: one row of a trajectory."""
 
     observation: Tensor  # uint8 [B, C, H, W]
     reward: Tensor  # float32 [B]
     first: Tensor  # bool [B]
 
     @classmethod
-    def pinned(cls, games: int, observation_shape: tuple[int, int, int]) -> "_Arrivals":
+    def pinned(cls, num_envs: int, observation_shape: tuple[int, int, int]) -> "_Arrivals":
         """Page-locked memory of the host: a copy from there to a GPU does not hold up the host."""
         return cls(
-            observation=torch.empty(games, *observation_shape, dtype=torch.uint8, pin_memory=True),
-            reward=torch.empty(games, pin_memory=True),
-            first=torch.empty(games, dtype=torch.bool, pin_memory=True),
+            observation=torch.empty(num_envs, *observation_shape, dtype=torch.uint8, pin_memory=True),
+            reward=torch.empty(num_envs, pin_memory=True),
+            first=torch.empty(num_envs, dtype=torch.bool, pin_memory=True),
         )
 
 
@@ -86,7 +86,7 @@ class Collector:
         weights: WeightBoard,
         generator: torch.Generator,
     ) -> None:
-        """Begin an unroll in every game. `generator`, on the agent's device, draws the actions."""
+        """Begin an unroll in every environment. `generator`, on the agent's device, draws the actions."""
         self.agent = agent.eval()
         self.pool = pool
         self.unroll_length = unroll_length
@@ -101,8 +101,8 @@ class Collector:
         self._turn = 0
         # One copy of each field to a GPU instead of one for every process; on the CPU slabs are copied straight.
         on_gpu = self.device.type == "cuda"
-        self._staging = _Arrivals.pinned(pool.games_per_group, pool.spec.observation_shape) if on_gpu else None
-        self._unrolls = [self._begin(agent.initial_state(pool.games_per_group, self.device)) for _ in pool.groups]
+        self._staging = _Arrivals.pinned(pool.envs_per_group, pool.spec.observation_shape) if on_gpu else None
+        self._unrolls = [self._begin(agent.initial_state(pool.envs_per_group, self.device)) for _ in pool.groups]
 
     def collect(self) -> Collected:
         """Play on until a group's unroll is complete.
@@ -138,7 +138,7 @@ class Collector:
         with self.phases(WAIT):
             failures = self.pool.wait(group)
         if failures:
-            # Rows of this unroll belong to games that are lost: begin it anew from here.
+            # Rows of this unroll belong to episodes that are lost: begin it anew from here.
             self._unrolls[group] = self._begin(self._unrolls[group].state)
             self._failures += failures
         trajectory = None
@@ -182,10 +182,10 @@ class Collector:
         self.pool.act(group, action.cpu().numpy())
 
     def _begin(self, state: State) -> _Unroll:
-        spec, games = self.pool.spec, self.pool.games_per_group
+        spec, num_envs = self.pool.spec, self.pool.envs_per_group
         num_actions = len(spec.action_names)
         return _Unroll(
-            Trajectory.empty(self.unroll_length, games, spec.observation_shape, num_actions, state, self.device)
+            Trajectory.empty(self.unroll_length, num_envs, spec.observation_shape, num_actions, state, self.device)
         )
 
     def _follow(self, previous: _Unroll) -> _Unroll:
@@ -203,7 +203,7 @@ def _check_finite(trajectory: Trajectory) -> None:
 
 
 def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws an action for each game: logits [B, A] -> int64 [B]; any valid action where the logits are NaN.
+    """Draw an action for each environment: logits [B, A] -> int64 [B]; any valid action where the logits are NaN.
 
     What torch.multinomial draws, by the same race of exponential variables, without its checks, for which the host
     would have to wait.

@@ -28,7 +28,7 @@ class ActorLearnerConfig:
     total_steps: int = 200_000_000
     """Agent steps of the whole run; the learning rate reaches 0 there."""
     seed: int = 1
-    """Seed of the weights, the games and the sampling of actions."""
+    """Seed of the weights, the environments and the sampling of actions."""
     initialisation: Literal["default", "orthogonal"] = "default"
     """Weights at the start: PyTorch's default, or orthogonal (learns sooner on Atari)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -46,7 +46,7 @@ class LearnerConfig:
     gradient_clip: float = 40.0
     """Largest global norm of the gradient."""
     queue_size: int = 2
-    """Unrolls of whole groups of games that may wait for the learner; acting pauses when the queue is full."""
+    """Unrolls of whole groups of environments that may wait for the learner; acting pauses when the queue is full."""
 
     def __post_init__(self) -> None:
         for field in ("unroll_length", "batch_size", "queue_size"):

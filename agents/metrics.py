@@ -25,10 +25,10 @@ class EpisodeStatistics:
     """Returns and lengths of full episodes: how many have ended, and the most recent ones."""
 
     METRICS: ClassVar[Mapping[str, Metric]] = {
-        "games": Metric("games", "full games ended since the start of the run"),
-        "return_mean": Metric("games", f"mean raw return of the last {RECENT_EPISODES} full games"),
-        "return_max": Metric("games", "highest raw return among those"),
-        "length_mean": Metric("games", "mean length of those, in agent steps"),
+        "episodes": Metric("episodes", "full episodes ended since the start of the run"),
+        "return_mean": Metric("episodes", f"mean raw return of the last {RECENT_EPISODES} full episodes"),
+        "return_max": Metric("episodes", "highest raw return among those"),
+        "length_mean": Metric("episodes", "mean length of those, in agent steps"),
     }
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class EpisodeStatistics:
     def metrics(self) -> dict[str, float | None]:
         """Return the values of METRICS."""
         return {
-            "games": self.count,
+            "episodes": self.count,
             "return_mean": self.return_mean,
             "return_max": max((episode.score for episode in self.recent), default=None),
             "length_mean": fmean(episode.length for episode in self.recent) if self.recent else None,

@@ -1,4 +1,4 @@
-"""Shared memory between an actor process and the main process: one row of the games' newest step."""
+"""Shared memory between an actor process and the main process: one row of the environments' newest step."""
 
 import multiprocessing
 from ctypes import c_uint8
@@ -24,7 +24,7 @@ class Slab(NamedTuple):
 
 
 def allocate(num_envs: int, observation_shape: tuple[int, int, int]) -> Any:
-    """Anonymous shared memory for E games, to be passed to a spawned process as an argument.
+    """Anonymous shared memory for E environments, to be passed to a spawned process as an argument.
 
     It has no name in the file system, so it is gone with its last user, however that user ends.
     """
@@ -33,7 +33,7 @@ def allocate(num_envs: int, observation_shape: tuple[int, int, int]) -> Any:
 
 
 def num_bytes(num_envs: int, observation_shape: tuple[int, int, int]) -> int:
-    """Bytes of shared memory that E games need."""
+    """Bytes of shared memory that E environments need."""
     return _layout(num_envs, observation_shape)[0]
 
 

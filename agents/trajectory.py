@@ -1,4 +1,4 @@
-"""What acting hands to learning: unrolls of T steps in B games, and the episodes that ended on the way."""
+"""What acting hands to learning: unrolls of T steps in B environments, and the episodes that ended on the way."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class Episode(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """T agent steps in each of B games, time first.
+    """T agent steps in each of B environments, time first.
 
     What happened at an observation has length T + 1, what the agent did there has length T: the last observation is
     there for its value only, and is the first observation of the next unroll.
@@ -34,7 +34,7 @@ class Trajectory(NamedTuple):
     def empty(
         cls,
         length: int,
-        games: int,
+        num_envs: int,
         observation_shape: tuple[int, int, int],
         num_actions: int,
         state: State,
@@ -42,12 +42,12 @@ class Trajectory(NamedTuple):
     ) -> "Trajectory":
         """Return an unroll of `length` agent steps that is yet to be written, but for its starting state."""
         return cls(
-            observation=torch.empty(length + 1, games, *observation_shape, dtype=torch.uint8, device=device),
-            reward=torch.empty(length + 1, games, device=device),
-            first=torch.empty(length + 1, games, dtype=torch.bool, device=device),
-            action=torch.empty(length, games, dtype=torch.int64, device=device),
-            behaviour=torch.empty(length, games, num_actions, device=device),
-            version=torch.empty(length, games, dtype=torch.int64, device=device),
+            observation=torch.empty(length + 1, num_envs, *observation_shape, dtype=torch.uint8, device=device),
+            reward=torch.empty(length + 1, num_envs, device=device),
+            first=torch.empty(length + 1, num_envs, dtype=torch.bool, device=device),
+            action=torch.empty(length, num_envs, dtype=torch.int64, device=device),
+            behaviour=torch.empty(length, num_envs, num_actions, device=device),
+            version=torch.empty(length, num_envs, dtype=torch.int64, device=device),
             state=state,
         )
 
@@ -62,7 +62,7 @@ class Trajectory(NamedTuple):
         return self.action.shape[1]
 
     def columns(self, start: int, stop: int) -> "Trajectory":
-        """The games start ≤ b < stop, as views."""
+        """Return the environments start ≤ b < stop, as views."""
         steps = [field[:, start:stop] for field in self[:-1]]
         return Trajectory._make([*steps, tuple(leaf[start:stop] for leaf in self.state)])
 

@@ -16,7 +16,7 @@ config = ActorLearnerConfig(
     core=rdn.Config(hidden_size=64),
     objective=vtrace.Config(discount=0.9),
     learner=LearnerConfig(unroll_length=16, batch_size=16, learning_rate=2e-3),
-    actors=ActorsConfig(games=32),
+    actors=ActorsConfig(envs=32),
     total_steps=100_000,
     initialisation="orthogonal",
 )

@@ -15,7 +15,7 @@ Reinforcement learning for agents with memory.
   rfwp train      train an agent, or resume the run in a folder
   rfwp evaluate   score the agents of runs, and film them
   rfwp watch      watch the agent of a run play
-  rfwp compare    train and evaluate cores on games, with several seeds
+  rfwp compare    train and evaluate cores on environments, with several seeds
   rfwp report     curves, tables and statistics from runs
   rfwp cores      list the memory cores
   rfwp bench      time parts of the program
@@ -73,7 +73,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
     commands = ("train", "evaluate", "watch", "compare", "report", "cores", "bench", "doctor")
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
-    # PyTorch's threads wait for each other by spinning, which takes time away from the games on a busy machine.
+    # PyTorch's threads wait for each other by spinning, which takes time away from the environments on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command: Callable[[Sequence[str]], int] = importlib.import_module(f"rfwp.runners.commands.{name}").run
     return command

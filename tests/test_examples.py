@@ -51,7 +51,7 @@ def test_a_core_learns_inside_a_model_of_ones_own():
 
 
 def test_a_saved_agent_plays_as_it_was_trained_to(tmp_path):
-    words = "--env counting --core gru --total_steps 20_000 --final_games 0 --sync --run".split()
+    words = "--env counting --core gru --total_steps 20_000 --final_episodes 0 --sync --run".split()
     assert main(["train", *words, str(tmp_path / "run")]) == 0
     result = run(EXAMPLES / "act_with_a_saved_agent.py", str(tmp_path / "run"))
     assert (result.returncode, result.stderr) == (0, "")

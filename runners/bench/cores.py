@@ -17,18 +17,18 @@ UNROLL_LENGTH, UNROLL_BATCH = 50, 32
 INPUT_SIZE = 257  # 256 features and the reward
 RESET_DENSITY = 0.01
 
-_ACTING = {batch: f"an agent step of {batch} games (T = 1, no gradients)" for batch in ACTING_BATCHES}
+_ACTING = {batch: f"an agent step of {batch} environments (T = 1, no gradients)" for batch in ACTING_BATCHES}
 _UNROLL = "forward and backward over an unroll, with the gradients of every weight and of the input"
 
 KEYS = {
     "core": "name of the core, which has its default settings",
     "parameters": "weights of the core, without encoder and heads",
-    "state_bytes": "state that one game carries from step to step",
+    "state_bytes": "state that one environment carries from step to step",
     **{key: meaning for batch, what in _ACTING.items() for key, meaning in timing_keys(f"act_{batch}", what).items()},
     **timing_keys("unroll", _UNROLL),
     "input_size": "numbers that the core reads at an agent step",
     "unroll_length": "agent steps of the unroll",
-    "unroll_batch": "games of the unroll",
+    "unroll_batch": "sequences of the unroll",
     "reset_density": "share of the unroll's steps that open an episode",
 }
 
@@ -54,7 +54,7 @@ def time_core(name: str, seconds: float, device: torch.device) -> Row:
 
 
 def time_acting(core: Core, batch: int, seconds: float, device: torch.device) -> Timing:
-    """Times one agent step of a batch of games as the policy takes it: T = 1, no gradients."""
+    """Times one agent step of a batch of environments as the policy takes it: T = 1, no gradients."""
     x = torch.randn(1, batch, INPUT_SIZE, device=device)
     first = torch.zeros(1, batch, dtype=torch.bool, device=device)
     with torch.no_grad():
@@ -100,8 +100,8 @@ def _run(values: Namespace, device: torch.device, tell: Callable[[str], None]) -
 def _table(rows: list[Row]) -> Table:
     table = Table(
         title="Memory cores",
-        caption="Times in milliseconds: median, and 20th to 80th percentile. Acting: one agent step of so many games."
-        f" Learning: forward and backward over an unroll of {UNROLL_LENGTH} steps of {UNROLL_BATCH} games.",
+        caption="Times in milliseconds: median, and 20th to 80th percentile. Acting: one agent step of a batch."
+        f" Learning: forward and backward over an unroll of {UNROLL_LENGTH} steps of {UNROLL_BATCH} sequences.",
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

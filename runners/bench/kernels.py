@@ -24,7 +24,7 @@ from rfwp.runners.settings import components
 from rfwp.runners.settings.parsing import Parser
 
 CORES = ("linear_transformer", "delta_net", "gated_delta_net", "delta_rnn", "rdn", "lstm", "gru")
-SHAPES = ((50, 32), (80, 256))  # agent steps and games of an unroll
+SHAPES = ((50, 32), (80, 256))  # agent steps and sequences of an unroll
 ACTING_BATCHES = (64, 1024)
 RESET_DENSITY = 0.01
 INPUT_SIZE = 257
@@ -38,7 +38,7 @@ KEYS = {
     "what": "forward, both: forward and backward, or act: one step, states gathered and changed in place",
     "launch": "eager, or graph: replayed as a CUDA graph",
     "steps": "agent steps of the unroll",
-    "batch": "games",
+    "batch": "sequences",
     "reset_density": "share of the steps that open an episode",
     **timing_keys("time", "a run"),
     "error": "largest difference from the loop, in outputs and final states, and for both in gradients, relative to the"

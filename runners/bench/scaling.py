@@ -1,4 +1,4 @@
-"""`rfwp bench scaling`: speed of a training by number of games, actor processes and unroll length, with a plot."""
+"""`rfwp bench scaling`: speed of a training by environments, actor processes and unroll length, with a plot."""
 
 import json
 import shlex
@@ -20,10 +20,10 @@ from rfwp.runners.settings.config import TrainConfig
 from rfwp.runners.settings.options import read_command_line
 from rfwp.runners.settings.parsing import Parser
 
-DESCRIPTION = "Trainings with other numbers of games, processes and steps an unroll, into a folder, with a plot."
+DESCRIPTION = "Trainings with other numbers of environments, processes and steps an unroll, into a folder, with a plot."
 
-SERIES = {"actors.games": "games", "actors.processes": "processes", "learner.unroll_length": "unrolls"}
-GAMES, UNROLLS = (8, 16, 32, 64, 128, 256, 512), (5, 10, 20, 40, 80)
+SERIES = {"actors.envs": "envs", "actors.processes": "processes", "learner.unroll_length": "unrolls"}
+ENVS, UNROLLS = (8, 16, 32, 64, 128, 256, 512), (5, 10, 20, 40, 80)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -58,8 +58,8 @@ def _points(values: Namespace, config: TrainConfig) -> dict[str, list[int]]:
     actors, cores = config.actors, host.cores()
     most = range(actors.groups, max(cores, actors.groups) + 1, actors.groups)
     usual = {
-        "games": [games for games in GAMES if games % actors.groups == 0],
-        "processes": [processes for processes in most if actors.games % processes == 0],
+        "envs": [envs for envs in ENVS if envs % actors.groups == 0],
+        "processes": [processes for processes in most if actors.envs % processes == 0],
         "unrolls": list(UNROLLS),
     }
     return {

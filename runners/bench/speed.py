@@ -32,6 +32,7 @@ ALL_KEYS = {
     **KEYS,
     "env_ceiling": "train: agent steps per second of the emulator alone, measured before or given",
     "share_of_ceiling": "train: median agent steps per second over env_ceiling",
+    "env": "what was played",
     "processes": "actor processes",
     "threads": "threads of PyTorch's operators on the CPU",
     "precision": "data type of the encoder; all else is float32",
@@ -89,6 +90,7 @@ def _add_options(parser: Parser, name: str) -> None:
 
 def _circumstances(system: ActorLearner, config: TrainConfig) -> Result:
     return {
+        "env": config.env.title,
         "processes": system.num_processes,
         "threads": torch.get_num_threads(),
         "precision": str(system.agent.encoder_precision).removeprefix("torch."),
@@ -101,10 +103,10 @@ def _circumstances(system: ActorLearner, config: TrainConfig) -> Result:
 def setting_line(result: Result) -> str:
     """The settings that speed depends on most, in one line."""
     config = result["config"]
-    env, learner = config["env"].get("game", config["env"]["name"]), config["learner"]
+    learner = config["learner"]
     return (
-        f"{env}, core {config['core']['name']}, encoder {config['encoder']['name']}, {result['precision']} on"
-        f" {result['device']}, threads: {result['threads']}; {config['actors']['games']} games in"
+        f"{result['env']}, core {config['core']['name']}, encoder {config['encoder']['name']}, {result['precision']} on"
+        f" {result['device']}, threads: {result['threads']}; {config['actors']['envs']} environments in"
         f" {result['processes']} processes; unrolls of {learner['unroll_length']} steps,"
         f" {learner['batch_size']} an update"
     )

@@ -40,8 +40,8 @@ def play(system: ActorLearner, recorder: Recorder) -> None:
             for group in range(pool.config.groups):
                 with phases(WAIT):
                     _wait(pool, group)
-                pool.act(group, random.integers(actions, size=pool.games_per_group))
-                steps += pool.games_per_group
+                pool.act(group, random.integers(actions, size=pool.envs_per_group))
+                steps += pool.envs_per_group
 
 
 def act(system: ActorLearner, recorder: Recorder) -> None:
@@ -107,7 +107,7 @@ WORKLOADS: dict[str, Callable[..., None]] = {**PARTS, "train": train}
 def run(name: str, config: TrainConfig, seconds: float) -> tuple[ActorLearner, Recorder]:
     """Runs a workload with the settings of a training for about so many seconds, and a warm-up before."""
     # The run must outlast the measurement, and evaluates nothing.
-    config = replace(config, total_steps=max(config.total_steps, 10**12), final_games=0)
+    config = replace(config, total_steps=max(config.total_steps, 10**12), final_episodes=0)
     system = build_system(config)
     check_sizes(config, system.agent, system.num_processes, system.device)
     recorder = Recorder(seconds, system.device)
@@ -117,22 +117,22 @@ def run(name: str, config: TrainConfig, seconds: float) -> tuple[ActorLearner, R
         else:
             PARTS[name](system, recorder)
     except ActorFailure as failure:
-        raise UserError(f"the games cannot be played: {failure}") from None
+        raise UserError(f"the environments cannot be stepped: {failure}") from None
     return system, recorder
 
 
 def synthetic_batch(system: ActorLearner) -> Trajectory:
     """Random frames, rewards, resets and actions in the shape of the learner's batches."""
     config, spec, device = system.config, system.config.env.spec(), system.device
-    steps, games, actions = config.learner.unroll_length, config.learner.batch_size, len(spec.action_names)
+    steps, batch, actions = config.learner.unroll_length, config.learner.batch_size, len(spec.action_names)
     return Trajectory(
-        observation=torch.randint(256, (steps + 1, games, *spec.observation_shape), dtype=torch.uint8, device=device),
-        reward=torch.randn(steps + 1, games, device=device),
-        first=torch.rand(steps + 1, games, device=device) < RESET_DENSITY,
-        action=torch.randint(actions, (steps, games), device=device),
-        behaviour=torch.zeros(steps, games, actions, device=device),
-        version=torch.zeros(steps, games, dtype=torch.int64, device=device),
-        state=system.agent.initial_state(games, device),
+        observation=torch.randint(256, (steps + 1, batch, *spec.observation_shape), dtype=torch.uint8, device=device),
+        reward=torch.randn(steps + 1, batch, device=device),
+        first=torch.rand(steps + 1, batch, device=device) < RESET_DENSITY,
+        action=torch.randint(actions, (steps, batch), device=device),
+        behaviour=torch.zeros(steps, batch, actions, device=device),
+        version=torch.zeros(steps, batch, dtype=torch.int64, device=device),
+        state=system.agent.initial_state(batch, device),
     )
 
 

@@ -1,4 +1,4 @@
-"""`rfwp compare`: trains and evaluates every combination of some games, cores and seeds."""
+"""`rfwp compare`: trains and evaluates every combination of some environments, cores and seeds."""
 
 import shlex
 from argparse import Namespace
@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from rfwp.agents import host
-from rfwp.runners.compare.comparison import RECORD, Comparison, find_game, make_comparison, read_record
+from rfwp.runners.compare.comparison import RECORD, Comparison, find_title, make_comparison, read_record
 from rfwp.runners.compare.display import SCORE_CELL, count_states, open_launcher_display, score_table
 from rfwp.runners.compare.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
 from rfwp.runners.machine.errors import UserError
@@ -20,11 +20,11 @@ from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, PRESETS
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.training.dashboard import command, say
 
-OPTIONS = ("-h", "--help", "--games", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
+OPTIONS = ("-h", "--help", "--envs", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
 DEFAULT_SEEDS = 3
 # Options of `rfwp train` that a comparison sets itself, and what to write instead.
 INSTEAD = {
-    **dict.fromkeys(("env", "env.name", "game"), "--games"),
+    **dict.fromkeys(("env", "env.name", "game"), "--envs"),
     **dict.fromkeys(("core", "core.name"), "--cores"),
     "seed": "--seeds",
     "total_steps": "--steps",
@@ -77,9 +77,9 @@ def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Cons
 def _announce(comparison: Comparison, out: Path, launcher: Launcher, console: Console) -> None:
     total, done = len(launcher.runs), sum(run.state == "done" for run in launcher.runs)
     at_once = f"; {launcher.jobs} at once on {host.cores()} CPU cores" if done < total else ""
-    counts = {"game": len(comparison.games), "core": len(comparison.cores), "seed": comparison.seeds}
+    counts = {"environment": len(comparison.envs), "core": len(comparison.cores), "seed": comparison.seeds}
     grid = " × ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items())
-    presets = ", ".join(f"{game} {preset}" for game, preset in zip(comparison.games, comparison.presets, strict=True))
+    presets = ", ".join(f"{env} {preset}" for env, preset in zip(comparison.envs, comparison.presets, strict=True))
     say(
         console,
         f"{grid}: {total} runs of {comparison.steps:,} agent steps, {done} of them done{at_once}\n"
@@ -88,10 +88,10 @@ def _announce(comparison: Comparison, out: Path, launcher: Launcher, console: Co
 
 
 def _conclude(comparison: Comparison, out: Path, runs: Sequence[Run], console: Console) -> None:
-    games = comparison.any_config.final_games
+    episodes = comparison.any_config.final_episodes
     say(
         console,
-        f"Final evaluations: {games} full games, raw scores, {FINAL_POLICY} actions, seed {FINAL_SEED}, after"
+        f"Final evaluations: {episodes} full episodes, raw scores, {FINAL_POLICY} actions, seed {FINAL_SEED}, after"
         f" {comparison.steps:,} agent steps",
     )
     console.print(score_table(comparison, runs))
@@ -109,7 +109,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             side = ours if word.partition("=")[0] in OPTIONS else theirs
         side.append(word)
     envs = (components.config_class("env", name) for name in components.names("env"))
-    instead = INSTEAD | {components.title_option(env): "--games" for env in envs}
+    instead = INSTEAD | {components.title_option(env): "--envs" for env in envs}
     for name in (word.removeprefix("--").partition("=")[0] for word in theirs if word.startswith("--")):
         if name in instead:
             raise UserError(f"{name}: there is no such option in a comparison; write {instead[name]}")
@@ -126,14 +126,14 @@ def _check_folder(out: Path) -> None:
 def _read_request(values: Namespace, settings: list[str], before: Comparison | None) -> Comparison:
     """What is asked for now; what is left out is taken from `before`."""
     request: dict[str, Any] = vars(before).copy() if before else {"seeds": DEFAULT_SEEDS, "settings": ()}
-    presets = dict(zip(before.games, before.presets, strict=True)) if before else {}
-    for name in ("games", "cores", "seeds", "steps"):
+    presets = dict(zip(before.envs, before.presets, strict=True)) if before else {}
+    for name in ("envs", "cores", "seeds", "steps"):
         if getattr(values, name) is not None:
             request[name] = getattr(values, name)
         elif name not in request:
             raise UserError(f"{name}: missing, and {values.out!r} holds no {RECORD} to take it from; --help shows how")
-    request["games"] = list(map(find_game, request["games"]))
-    request["presets"] = [values.preset or presets.get(game) for game in request["games"]]
+    request["envs"] = list(map(find_title, request["envs"]))
+    request["presets"] = [values.preset or presets.get(env) for env in request["envs"]]
     request["settings"] = settings or request["settings"]
     return make_comparison(**request)
 
@@ -141,17 +141,17 @@ def _read_request(values: Namespace, settings: list[str], before: Comparison | N
 def _parser() -> Parser:
     parser = Parser(
         "rfwp compare",
-        "Trains and evaluates every combination of games, cores and seeds, some at once. Runs that are done"
+        "Trains and evaluates every combination of environments, cores and seeds, some at once. Runs that are done"
         " are skipped, runs that are not are resumed. Any setting of `rfwp train` can follow, for all runs alike.",
-        epilog="Every run trains for --steps, then plays the same --final_games, with"
-        f" {FINAL_POLICY} actions and seed {FINAL_SEED}. Example: rfwp compare --games pong breakout --cores lstm rdn"
+        epilog="Every run trains for --steps, then plays the same --final_episodes, with"
+        f" {FINAL_POLICY} actions and seed {FINAL_SEED}. Example: rfwp compare --envs pong breakout --cores lstm rdn"
         " --seeds 3 --steps 2_000_000 --out runs/pong-breakout --learner.learning_rate 3e-4",
     )
-    games = "Atari games, and toy tasks such as recall"
+    envs = "Atari games, and toy tasks such as recall"
     parser.add_argument(
         "--out", type=str | None, metavar="DIR", help="of the runs; alone, it goes on with the comparison there"
     )
-    parser.add_argument("--games", type=str, nargs="+", metavar="GAME", help=games)
+    parser.add_argument("--envs", type=str, nargs="+", metavar="ENV", help=envs)
     parser.add_argument("--cores", type=str, nargs="+", metavar="CORE", help="`rfwp cores` lists them")
     parser.add_argument("--seeds", type=int | None, metavar="N", help=f"seeds 1 to N; default: {DEFAULT_SEEDS}")
     parser.add_argument("--steps", type=int | None, metavar="N", help="agent steps of each run")
@@ -161,6 +161,6 @@ def _parser() -> Parser:
         metavar="N",
         help="runs at once; default: what GPUs, or cores and memory, allow",
     )
-    presets = f"one of {', '.join(PRESETS)}; default: for each game that of `rfwp train`"
+    presets = f"one of {', '.join(PRESETS)}; default: for each environment that of `rfwp train`"
     parser.add_argument("--preset", type=str | None, metavar="NAME", help=presets)
     return parser

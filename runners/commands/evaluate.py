@@ -1,4 +1,4 @@
-"""`rfwp evaluate`: scores checkpoints of runs, and films games of them."""
+"""`rfwp evaluate`: scores checkpoints of runs, and films them at play."""
 
 import dataclasses
 import json
@@ -29,8 +29,8 @@ from rfwp.runners.settings.config import TrainConfig
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
 
-KINDS: dict[str, tuple[Score, ...]] = {"game": ("game",), "life": ("life",), "both": ("game", "life")}
-POLICIES: dict[Score, Policy] = {"game": "sampled", "life": "greedy"}  # unless asked for; of lives that of the paper
+KINDS: dict[str, tuple[Score, ...]] = {"episode": ("episode",), "life": ("life",), "both": ("episode", "life")}
+POLICIES: dict[Score, Policy] = {"episode": "sampled", "life": "greedy"}  # unless asked for; of lives that of the paper
 
 
 def run(argv: Sequence[str]) -> int:
@@ -82,7 +82,7 @@ def _score_all(
     results = {kind: _score(agent, config, saved, values, kind, policy, console) for kind, policy in policies.items()}
     if values.video or values.gif:
         _film(agent, config, saved.folder, saved.agent_steps, values, console)
-    return Line(name, saved.config, results.get("game"), results.get("life"))
+    return Line(name, saved.config, results.get("episode"), results.get("life"))
 
 
 def _score(
@@ -109,7 +109,7 @@ def _score(
 
 def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> None:
     """One result as a table of its own, several in one; as JSON one object, or a list."""
-    results = [result for line in lines for result in (line.games, line.lives) if result]
+    results = [result for line in lines for result in (line.episodes, line.lives) if result]
     if json_file is not None:
         facts = [result.summary() for result in results]
         text = json.dumps(facts[0] if len(facts) == 1 else facts, indent=2) + "\n"
@@ -125,7 +125,7 @@ def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> Non
 
 
 def _env_to_play(saved: SavedAgent, protocol: str | None) -> EnvConfig:
-    """The environment that an agent is scored in: its own, or its game by another protocol."""
+    """The environment that an agent is scored in: its own, or the same by another protocol."""
     env = saved.config.env
     if protocol is None or protocol == saved.protocol:
         return env
@@ -150,10 +150,10 @@ def _check_protocols(saved_agents: Sequence[SavedAgent], envs: Sequence[EnvConfi
 
 
 def _check(values: Namespace, config: TrainConfig) -> None:
-    """UserError for what cannot be done, before any game is played."""
+    """UserError for what cannot be done, before anything is played."""
     check_playing_options(values)
     if "life" in KINDS[values.score] and not config.env.lives:
-        raise UserError(f"score: got {values.score}; allowed: game, because {_why_no_lives(config.env)}")
+        raise UserError(f"score: got {values.score}; allowed: episode, because {_why_no_lives(config.env)}")
     if values.drop_negative and "life" not in KINDS[values.score]:
         raise UserError("drop_negative: only lives are dropped; add --score life")
     _check_film(values, config.env)
@@ -187,9 +187,9 @@ def _film(
     suffixes = [suffix for suffix, wanted in ((".mp4", values.video), (".gif", values.gif)) if wanted]
     paths = [folder.videos / f"{name}{suffix}" for suffix in suffixes]
     picture = picture_of(values.overlay, agent, config, steps, values.policy)
-    with console.status("filming a game ..."):
-        game = film(agent, config.env.renderer, paths, values.policy, values.seed, picture, values.film_seconds)
-    what = f"a game that scored {game.score:g}" if game else f"the first {values.film_seconds:g} s of a game"
+    with console.status("filming an episode ..."):
+        episode = film(agent, config.env.renderer, paths, values.policy, values.seed, picture, values.film_seconds)
+    what = f"an episode that scored {episode.score:g}" if episode else f"the first {values.film_seconds:g} s"
     for path in paths:
         size = resources.megabytes(path.stat().st_size)
         console.print(f"Filmed {what}: {path} ({size})", soft_wrap=True, markup=False)
@@ -198,22 +198,22 @@ def _film(
 def _parser() -> Parser:
     parser = Parser(
         "rfwp evaluate",
-        "Plays full games with agents and prints their raw scores with the protocol, in one table.",
+        "Plays full episodes with agents and prints their raw scores with the protocol, in one table.",
     )
     parser.add_argument(
         "runs", type=str, nargs="+", metavar="RUN", help="runs, checkpoints, or folders with some of either"
     )
     parser.add_argument(
-        "--episodes", type=int, default=30, help=f"games, or lives in each of {BATCHES} batches; all are finished"
+        "--episodes", type=int, default=30, help=f"episodes, or lives in each of {BATCHES} batches; all are finished"
     )
     parser.add_argument(
-        "--policy", type=Policy | None, help="how actions are chosen; default: sampled in games, greedy in lives"
+        "--policy", type=Policy | None, help="how actions are chosen; default: sampled in episodes, greedy in lives"
     )
     parser.add_argument(
         "--score",
-        type=Literal["game", "life", "both"],
-        default="game",
-        help="game: full games; life: single lives, as the RFWP paper's code scores them; both: one beside the other",
+        type=Literal["episode", "life", "both"],
+        default="episode",
+        help="episode: full episodes; life: single lives, as the RFWP paper's code scores them; both: side by side",
     )
     parser.add_argument(
         "--drop_negative", action="store_true", help="play on until enough lives have a score of 0 or more"
@@ -226,10 +226,10 @@ def _parser() -> Parser:
     )
     parser.add_argument("--mixed", action="store_true", help="allow several protocols in one table, and mark them")
     add_playing_options(parser)
-    parser.add_argument("--video", action="store_true", help="film one more game into the run's videos/ (mp4)")
+    parser.add_argument("--video", action="store_true", help="film one more episode into the run's videos/ (mp4)")
     parser.add_argument(
         "--gif", action="store_true", help="the same as a GIF with half the frames; can be combined with --video"
     )
-    parser.add_argument("--film_seconds", type=float | None, help="film only so much of the game, from its start")
+    parser.add_argument("--film_seconds", type=float | None, help="film only so many seconds from the start")
     parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")
     return parser

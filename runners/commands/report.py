@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.report import tables
 from rfwp.runners.report.writer import Report, write_report
@@ -35,7 +36,10 @@ def print_report(report: Report, console: Console) -> None:
         score = tables.score_text(result) or "–"
         table.add_row(result.task, result.agent, str(len(result.finals)), score, human)
     console.print(table)
-    note = f"Mean over seeds of evaluations by {report.study.policy} actions; †: of the last 100 games in training."
+    note = (
+        f"Mean over seeds of evaluations by {report.study.policy} actions; †: of the last {RECENT_EPISODES} episodes in"
+        " training."
+    )
     console.print(note, soft_wrap=True, highlight=False)
     for warning in report.warnings:
         console.print(f"! {warning}", soft_wrap=True, markup=False, highlight=False)

@@ -126,7 +126,7 @@ def _train(trainer: Trainer, console: Console) -> int:
         with StopSignals(trainer.system.stop) as signals, trainer.display:
             trainer.run()
     except ActorFailure as failure:
-        print(f"rfwp train: the games cannot be played: {failure}", file=sys.stderr)
+        print(f"rfwp train: the environments cannot be stepped: {failure}", file=sys.stderr)
         return 1
     except Diverged as error:
         advice = "the newest checkpoint is from before: lower learner.learning_rate"
@@ -146,10 +146,10 @@ def _conclude(trainer: Trainer, console: Console) -> None:
     """Evaluate a run that is complete, unless that was done before, and say what can be done with it."""
     config, folder, steps = trainer.config, trainer.folder, trainer.system.learner.agent_steps
     path = shlex.quote(str(folder.path))
-    if config.final_games and not _evaluated(folder, config, steps):
-        games, policy, seed = config.final_games, FINAL_POLICY, FINAL_SEED
+    if config.final_episodes and not _evaluated(folder, config, steps):
+        episodes, policy, seed = config.final_episodes, FINAL_POLICY, FINAL_SEED
         try:
-            result = run_evaluation(trainer.system.agent, config, games, steps, console, policy, seed=seed)
+            result = run_evaluation(trainer.system.agent, config, episodes, steps, console, policy, seed=seed)
         except (KeyboardInterrupt, SystemExit):
             say(console, f"Stopped. The run is complete and saved; to score it:\n  {command('rfwp')} evaluate {path}")
             raise
@@ -158,16 +158,16 @@ def _conclude(trainer: Trainer, console: Console) -> None:
     hints = {"score it again": f"{command('rfwp')} evaluate {path}"}
     if config.env.renderer is not None:
         hints["watch it play"] = f"{command('rfwp')} watch {path}"
-        hints["film a game"] = f"{command('rfwp')} evaluate {path} --video"
+        hints["film it"] = f"{command('rfwp')} evaluate {path} --video"
     hints["see its curves"] = f"{command('tensorboard')} --logdir {path}"
     lines = [f"  {what + ':':16} {words}" for what, words in hints.items()]
     say(console, "\n".join([f"Run folder: {path}", *lines]))
 
 
 def _evaluated(folder: RunFolder, config: TrainConfig, agent_steps: int) -> bool:
-    """Whether the evaluation at the end of the run is there, of these steps and as many games."""
+    """Whether the evaluation at the end of the run is there, of these steps and as many episodes."""
     found = final_evaluation(folder)
-    wanted = {"agent_steps": agent_steps, "episodes": config.final_games}
+    wanted = {"agent_steps": agent_steps, "episodes": config.final_episodes}
     return found is not None and all(found.get(name) == value for name, value in wanted.items())
 
 
@@ -178,7 +178,7 @@ def _announce(system: ActorLearner, config: TrainConfig, expected_bytes: int, co
     say(
         console,
         f"{config.env.title}, core {components.name_of(config.core)}, {parameters:,} parameters, on {system.device}"
-        f" ({precision} encoder, {threads} thread{'s' if threads > 1 else ''}); {config.actors.games} games in"
+        f" ({precision} encoder, {threads} thread{'s' if threads > 1 else ''}); {config.actors.envs} environments in"
         f" {system.num_processes} processes on {host.cores()} cores; unrolls, activations and weights take about"
         f" {resources.megabytes(expected_bytes)}",
     )

@@ -43,15 +43,15 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _watch(player: Player, picture: Picture, steps: Iterator[Moment], episodes: int | None) -> None:
-    """Plays so many games, or until the user quits; prints the score of each."""
-    games = 0
+    """Play so many episodes, or until the user quits; print the score of each."""
+    ended = 0
     for moment in steps:
         player.play(picture.frames(moment))
         if moment.step.episode_over[0]:
-            games += 1
+            ended += 1
             score, length = moment.step.episode_return[0], moment.step.episode_length[0]
-            print(f"game {games}: {score:g} points in {length:,} agent steps", flush=True)
-            if games == episodes:
+            print(f"episode {ended}: return {score:g} in {length:,} agent steps", flush=True)
+            if ended == episodes:
                 return
 
 
@@ -72,7 +72,7 @@ def _parser() -> Parser:
         " and down change the speed, q quits.",
     )
     parser.add_argument("run", type=str, metavar="RUN", help="folder of the run")
-    parser.add_argument("--episodes", type=int | None, help="games to play; default: until you quit")
+    parser.add_argument("--episodes", type=int | None, help="episodes to play; default: until you quit")
     parser.add_argument("--policy", type=Policy, default="sampled", help="how actions are chosen")
     parser.add_argument("--speed", type=float, default=1.0, help="1 is the real game's (Atari: 60 frames a second)")
     add_playing_options(parser)

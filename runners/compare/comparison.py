@@ -1,4 +1,4 @@
-"""A comparison: some games, cores and seeds, every combination of them trained for the same steps and scored alike."""
+"""A comparison: every combination of environments, cores and seeds, trained for the same steps and scored alike."""
 
 import dataclasses
 import json
@@ -16,46 +16,46 @@ from rfwp.runners.settings.config import TrainConfig, differences
 from rfwp.runners.settings.options import config_from_words, default_preset, named_device
 
 RECORD = "comparison.json"
-SETTING_OF = {"env.name": "games", "core.name": "cores", "total_steps": "steps"}
+SETTING_OF = {"env.name": "envs", "core.name": "cores", "total_steps": "steps"}
 
 
 class Cell(NamedTuple):
     """One run of a comparison."""
 
-    game: str
+    env: str  # its title
     core: str
     seed: int
 
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.game}-{self.core}-{self.seed}"
+        return f"{self.env}-{self.core}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was asked for. Every game, as `find_game` gives it, is played by every core with seeds from 1."""
+    """What was asked for. Every environment, as `find_title` gives it, is played by every core with seeds from 1."""
 
-    games: tuple[str, ...]
+    envs: tuple[str, ...]
     cores: tuple[str, ...]
     seeds: int
     steps: int
-    presets: tuple[str, ...]  # one a game
+    presets: tuple[str, ...]  # one an environment
     settings: tuple[str, ...] = ()  # of all runs, as words for `rfwp train`
 
     @property
     def cells(self) -> list[Cell]:
         """In the order that they are run in: the first seed of everything comes first."""
         seeds = range(1, self.seeds + 1)
-        return [Cell(game, core, seed) for seed in seeds for game in self.games for core in self.cores]
+        return [Cell(env, core, seed) for seed in seeds for env in self.envs for core in self.cores]
 
     def words(self, cell: Cell) -> list[str]:
         """The settings of a run as words for `rfwp train`."""
-        env, title = _find_env(cell.game)
+        env, title = _find_env(cell.env)
         option = components.title_option(components.config_class("env", env))
-        game = ["--env", env, *([f"--{option}", title] if option else [])]
+        which = ["--env", env, *([f"--{option}", title] if option else [])]
         own = ["--core", cell.core, "--seed", str(cell.seed), "--total_steps", str(self.steps)]
-        return ["--preset", self.presets[self.games.index(cell.game)], *self.settings, *game, *own]
+        return ["--preset", self.presets[self.envs.index(cell.env)], *self.settings, *which, *own]
 
     def configs(self) -> Iterator[tuple[Cell, TrainConfig]]:
         """The settings of every run; UserError if they are not allowed."""
@@ -74,9 +74,9 @@ class Comparison:
         try:
             config = config_from_words(self.words(cell))
         except UserError as error:
-            raise UserError(f"{error} (in the runs of {cell.core} on {cell.game})") from None
-        if config.final_games == 0:
-            raise UserError("final_games: got 0; allowed in a comparison: 1 or more, for runs are compared by them")
+            raise UserError(f"{error} (in the runs of {cell.core} on {cell.env})") from None
+        if config.final_episodes == 0:
+            raise UserError("final_episodes: got 0; allowed in a comparison: 1 or more, for runs are compared by them")
         return config
 
     def check(self, out: Path) -> None:
@@ -84,7 +84,7 @@ class Comparison:
         for cell, config in self.configs():
             folder = RunFolder(out / cell.name)
             folder.check_free()
-            options = SETTING_OF | {components.title_option(config.env): "games"}
+            options = SETTING_OF | {components.title_option(config.env): "envs"}
             for name, (old, new) in differences(folder.read_config(), config).items() if folder.exists else ():
                 raise UserError(
                     f"{options.get(name, name)}: got {new!r}, but the run {str(folder.path)!r} was begun with"
@@ -109,7 +109,7 @@ def read_record(out: Path) -> Comparison | None:
 
 
 def make_comparison(
-    games: Sequence[str],
+    envs: Sequence[str],
     cores: Sequence[str],
     seeds: int,
     steps: int,
@@ -117,7 +117,7 @@ def make_comparison(
     settings: Sequence[str],
 ) -> Comparison:
     """Names in any spelling and more than once, and presets that may be missing; UserError for unknown ones."""
-    chosen, known = dict(zip(map(find_game, games), presets, strict=True)), components.names("core")
+    chosen, known = dict(zip(map(find_title, envs), presets, strict=True)), components.names("core")
     for core in cores:
         if core not in known:
             raise UserError(f"cores: got {core!r}; allowed: {', '.join(known)}{components.nearest(core, known)}")
@@ -130,13 +130,13 @@ def make_comparison(
         tuple(dict.fromkeys(cores)),
         seeds,
         steps,
-        tuple(preset or default_preset(_find_env(game)[0], device) for game, preset in chosen.items()),
+        tuple(preset or default_preset(_find_env(env)[0], device) for env, preset in chosen.items()),
         tuple(settings),
     )
 
 
-def find_game(name: str) -> str:
-    """Return the usual spelling of a game's name; UserError with the nearest names for an unknown one."""
+def find_title(name: str) -> str:
+    """Return the usual spelling of an environment's title; UserError with the nearest names for an unknown one."""
     return _find_env(name)[1]
 
 
@@ -154,4 +154,4 @@ def _find_env(name: str) -> tuple[str, str]:
             except ValueError as error:
                 reasons.append(str(error).partition("; ")[2])  # without the name of the setting and its value
     others = f"{', '.join(single)}{components.nearest(name, single)}"
-    raise UserError(f"games: got {name!r}; {'; or '.join([*reasons, others])}")
+    raise UserError(f"envs: got {name!r}; {'; or '.join([*reasons, others])}")

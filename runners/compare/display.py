@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
+from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.runners.compare.comparison import Comparison
 from rfwp.runners.compare.launcher import Run, Watcher
 from rfwp.runners.training.dashboard import number, remaining, say
@@ -122,7 +123,7 @@ class GridDashboard:
     def _running(self) -> Table:
         table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
         table.add_column("running")
-        for heading in ("done", "return (last 100 games)", "agent steps/s"):
+        for heading in ("done", f"return (last {RECENT_EPISODES} episodes)", "agent steps/s"):
             table.add_column(heading, justify="right")
         for run in self._runs:
             if run.state == "running":
@@ -150,10 +151,10 @@ def count_states(runs: Sequence[Run]) -> str:
 
 def score_table(comparison: Comparison, runs: Sequence[Run]) -> Table:
     """Games by cores: the mean over seeds of each run's final evaluation, lowest and highest, and how many seeds."""
-    wide = len(comparison.cores) > len(comparison.games)
-    rows, columns = (comparison.cores, comparison.games) if wide else (comparison.games, comparison.cores)
+    wide = len(comparison.cores) > len(comparison.envs)
+    rows, columns = (comparison.cores, comparison.envs) if wide else (comparison.envs, comparison.cores)
     table = Table()
-    table.add_column("core" if wide else "game")
+    table.add_column("core" if wide else "environment")
     for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
@@ -162,8 +163,8 @@ def score_table(comparison: Comparison, runs: Sequence[Run]) -> Table:
 
 
 def _score_cell(runs: Sequence[Run], names: set[str]) -> str:
-    """The scores of a game and a core."""
-    scores = [run.score for run in runs if {run.cell.game, run.cell.core} == names and run.score is not None]
+    """The scores of an environment and a core."""
+    scores = [run.score for run in runs if {run.cell.env, run.cell.core} == names and run.score is not None]
     if not scores:
         return "–"
     return f"[bold]{fmean(scores):,.2f}[/bold]\n[dim]{min(scores):,.2f} to {max(scores):,.2f} ({len(scores)})[/dim]"

@@ -25,7 +25,7 @@ from rfwp.runners.settings.config import TrainConfig
 from rfwp.runners.training.memory_estimate import check_sizes
 
 LOG_LINES = 6  # of a failed run that are shown
-# Resident memory before anything is learned, as measured: 390 MB with a toy task; an actor with 32 Atari games 100 MB.
+# Resident memory at the start, as measured: 390 MB with a toy task, and 100 MB of an actor with 32 Atari environments.
 MAIN_BYTES, ACTOR_BYTES = 400_000_000, 100_000_000
 
 

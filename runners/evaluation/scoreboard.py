@@ -27,13 +27,13 @@ def run_evaluation(
     agent_steps: int,
     console: Console,
     policy: Policy = "sampled",
-    score: Score = "game",
+    score: Score = "episode",
     seed: int = 0,
     drop_negative: bool = False,
 ) -> Evaluation:
     """Plays with all cores of the machine; arguments as in `evaluate`."""
     torch.set_num_threads(host.operator_threads())  # the emulator's own threads take the rest
-    total = f"{episodes} games" if score == "game" else f"{BATCHES * episodes} lives"
+    total = f"{episodes} episodes" if score == "episode" else f"{BATCHES * episodes} lives"
     with cleaning_up(), console.status(f"playing {total} ...") as status:
         return evaluate(
             agent,
@@ -52,8 +52,8 @@ def run_evaluation(
 def print_evaluation(result: Evaluation, console: Console) -> None:
     """The scores as a table, with the protocol that they were made by."""
     facts = result.summary()
-    unit = "full games, all lives" if result.score == "game" else "single lives: not comparable with full games"
-    table = Table(title=f"{result.game}: {len(result.games)} {unit}", title_justify="left", show_header=False)
+    unit = "full episodes" if result.score == "episode" else "single lives: not comparable with full episodes"
+    table = Table(title=f"{result.title}: {len(result.episodes)} {unit}", title_justify="left", show_header=False)
     for name in ("mean", "median", "standard_deviation", "min", "max"):
         table.add_row(name.replace("_", " "), f"{facts[name]:,.2f}")
     if result.score == "life":
@@ -72,7 +72,7 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
         ),
     )
     table.add_row("trained for", f"{result.agent_steps:,} agent steps ({result.frames:,} frames)")
-    if result.score == "game" and result.env.reference_scores:
+    if result.score == "episode" and result.env.reference_scores:
         table.add_row("for comparison", reference_line(result.env.reference_scores))
     console.print(table)
 
@@ -87,7 +87,7 @@ class Line(NamedTuple):
 
     run: str
     config: TrainConfig  # that it was trained by
-    games: Evaluation | None
+    episodes: Evaluation | None
     lives: Evaluation | None
 
     @property
@@ -98,7 +98,7 @@ class Line(NamedTuple):
     @property
     def either(self) -> Evaluation:
         """Whichever there is."""
-        found = self.games or self.lives
+        found = self.episodes or self.lives
         assert found is not None, "an agent is scored by something"
         return found
 
@@ -108,16 +108,16 @@ def print_scoreboard(lines: Sequence[Line], console: Console) -> None:
     marked = len({line.either.protocol for line in lines}) > 1 or any(line.either.trained_protocol for line in lines)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("run", overflow="fold")
-    for heading in ("game", "core", *(["protocol"] if marked else [])):
+    for heading in ("environment", "core", *(["protocol"] if marked else [])):
         table.add_column(heading)
-    headings = {"games": ("full games", "median", "human"), "lives": (f"lives, {BATCHES} means",)}
+    headings = {"episodes": ("full episodes", "median", "human"), "lives": (f"lives, {BATCHES} means",)}
     kinds = [kind for kind in headings if any(getattr(line, kind) for line in lines)]
     for heading in ("steps", *(heading for kind in kinds for heading in headings[kind])):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         one = line.either
-        words = [line.run, one.game, line.core, *([_protocol_text(one)] if marked else [])]
-        scores = [cell for kind in kinds for cell in (_game_cells if kind == "games" else _life_cells)(line)]
+        words = [line.run, one.title, line.core, *([_protocol_text(one)] if marked else [])]
+        scores = [cell for kind in kinds for cell in (_episode_cells if kind == "episodes" else _life_cells)(line)]
         table.add_row(*words, f"{one.agent_steps:,}", *scores)
     console.print(table)
     _print_notes(lines, console)
@@ -128,9 +128,9 @@ def _protocol_text(result: Evaluation) -> str:
     return f"{result.protocol or 'none'}{trained}"
 
 
-def _game_cells(line: Line) -> list[str]:
-    assert line.games is not None, "all agents are scored alike"
-    facts = line.games.summary()
+def _episode_cells(line: Line) -> list[str]:
+    assert line.episodes is not None, "all agents are scored alike"
+    facts = line.episodes.summary()
     human = f"{facts['human_normalised']:,.1f} %" if facts["human_normalised"] is not None else "–"
     return [f"{facts['mean']:,.2f} ± {facts['standard_deviation']:,.2f}", f"{facts['median']:,.2f}", human]
 
@@ -143,11 +143,11 @@ def _life_cells(line: Line) -> list[str]:
 
 
 def _print_notes(lines: Sequence[Line], console: Console) -> None:
-    """What the table was made by, reference scores, and scores over games."""
-    notes = [_circumstances(line.games) for line in lines if line.games]
+    """What the table was made by, reference scores, and scores over environments."""
+    notes = [_circumstances(line.episodes) for line in lines if line.episodes]
     notes += [_circumstances(line.lives) for line in lines if line.lives]
-    games = [line.games for line in lines if line.games]
-    references = {", ".join(filter(None, (each.game, each.protocol))): each.env.reference_scores for each in games}
+    scored = [line.episodes for line in lines if line.episodes]
+    references = {", ".join(filter(None, (each.title, each.protocol))): each.env.reference_scores for each in scored}
     notes += [f"{place}: {reference_line(scores)}." for place, scores in sorted(references.items()) if scores]
     notes += aggregate_lines(lines)
     for note in dict.fromkeys(notes):
@@ -155,29 +155,29 @@ def _print_notes(lines: Sequence[Line], console: Console) -> None:
 
 
 def _circumstances(result: Evaluation) -> str:
-    if result.score == "game":
-        what = f"Full games: mean ± deviation of {len(result.games)} games"
+    if result.score == "episode":
+        what = f"Full episodes: mean ± deviation of {len(result.episodes)} episodes"
     else:
-        size = len(result.games) // BATCHES
-        what = f"Lives: mean ± deviation of the means of {BATCHES} batches of {size}; not comparable with full games"
+        size = len(result.episodes) // BATCHES
+        what = f"Lives: mean ± deviation of the means of {BATCHES} batches of {size}; not comparable with full episodes"
     return f"{what}; {result.policy} actions, raw scores, seed {result.seed}."
 
 
 def aggregate_lines(lines: Sequence[Line]) -> list[str]:
-    """For each core the mean, median and interquartile mean of its human-normalised scores over the games of a suite.
+    """For each core, mean, median and interquartile mean of its normalised scores over the environments of a suite.
 
-    Only where all games were played by one protocol, and only of runs that were trained for the same agent steps by the
+    Only where all were played by one protocol, and only of runs that were trained for the same agent steps by the
     same settings; it is said where there are others.
     """
     by_suite: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
-        if line.games and line.games.env.suite and line.games.normalised is not None:
-            by_suite[line.games.env.suite].append(line)
+        if line.episodes and line.episodes.env.suite and line.episodes.normalised is not None:
+            by_suite[line.episodes.env.suite].append(line)
     return [said for members in by_suite.values() for said in _aggregate_suite(members)]
 
 
 def _aggregate_suite(lines: Sequence[Line]) -> list[str]:
-    places = {(line.either.game, line.either.protocol) for line in lines}
+    places = {(line.either.title, line.either.protocol) for line in lines}
     if len({protocol for _, protocol in places}) > 1 or len(places) < 2:
         return []
     trained_alike: dict[tuple[str, int], list[Line]] = defaultdict(list)
@@ -185,27 +185,27 @@ def _aggregate_suite(lines: Sequence[Line]) -> list[str]:
         trained_alike[line.core, line.either.agent_steps].append(line)
     found = []
     for (core, steps), members in trained_alike.items():
-        by_game: dict[str, list[float]] = defaultdict(list)
+        by_title: dict[str, list[float]] = defaultdict(list)
         for line in members:
-            if line.games and line.games.normalised is not None:
-                by_game[line.games.game].append(100 * line.games.normalised)
-        if len(by_game) > 1 and not _unlike(members):
-            strata = [np.array(scores) for scores in by_game.values()]
+            if line.episodes and line.episodes.normalised is not None:
+                by_title[line.episodes.title].append(100 * line.episodes.normalised)
+        if len(by_title) > 1 and not _unlike(members):
+            strata = [np.array(scores) for scores in by_title.values()]
             values = ", ".join(
                 f"{statistics.AGGREGATES[name][0]} {float(statistics.AGGREGATES[name][1](strata)):,.1f} %"
                 for name in ("mean", "median", "iqm")
             )
             after = f"{core} after {steps:,} agent steps"
-            found.append(f"{after}, human-normalised over {len(strata)} games: {values}.")
+            found.append(f"{after}, human-normalised over {len(strata)} environments: {values}.")
     if len(found) < len(trained_alike):
         found.append(
-            "Scores of a core are taken together over games only for runs of the same agent steps and settings."
+            "Scores of a core are taken together over environments only for runs of the same agent steps and settings."
         )
     return found
 
 
 def _unlike(lines: Sequence[Line]) -> bool:
-    """Whether runs differ in more than the game, and what bears on how long, how fast or where they ran."""
+    """Whether runs differ in more than the title, and what bears on how long, how fast or where they ran."""
     names = (name for line in lines for name in differences(lines[0].config, line.config))
-    game = title_option(lines[0].config.env)
-    return any(name != game and not name.startswith(CIRCUMSTANCES) for name in names)
+    title = title_option(lines[0].config.env)
+    return any(name != title and not name.startswith(CIRCUMSTANCES) for name in names)

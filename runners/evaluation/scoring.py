@@ -1,4 +1,4 @@
-"""Scores an agent: a fixed number of games is started, and all of them are finished."""
+"""Scores an agent: a fixed number of episodes is started, and all of them are finished."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.evaluation.rollout import Policy, moments
 from rfwp.runners.machine.errors import UserError
 
-Score = Literal["game", "life"]
+Score = Literal["episode", "life"]
 
 MAX_ENVS = 32  # played at once
 BATCHES = 5  # of lives, over whose means the RFWP paper states mean and deviation
@@ -27,16 +27,16 @@ class Evaluation:
 
     env: EnvConfig  # what was played
     policy: Policy
-    score: Score  # full games, or single lives as the RFWP paper counts them
+    score: Score  # full episodes, or single lives as the RFWP paper counts them
     seed: int
     agent_steps: int  # that the agent was trained for
     frames: int  # of those steps
-    games: list[Episode]  # (or lives), in the order of the environments that played them
+    episodes: list[Episode]  # (or lives), in the order of the environments that played them
     trained_protocol: str | None = None  # where the agent has learned by another one
     dropped: int = 0  # negative lives that were played and not counted
 
     @property
-    def game(self) -> str:
+    def title(self) -> str:
         """Title of the environment."""
         return self.env.title
 
@@ -55,22 +55,22 @@ class Evaluation:
     @property
     def scores(self) -> list[float]:
         """Raw returns."""
-        return [game.score for game in self.games]
+        return [episode.score for episode in self.episodes]
 
     @property
     def batch_means(self) -> list[float]:
-        """Mean score of each batch of lives; full games are one batch."""
-        size = len(self.games) // (BATCHES if self.score == "life" else 1)
-        return [fmean(self.scores[start : start + size]) for start in range(0, len(self.games), size)]
+        """Mean score of each batch of lives; full episodes are one batch."""
+        size = len(self.episodes) // (BATCHES if self.score == "life" else 1)
+        return [fmean(self.scores[start : start + size]) for start in range(0, len(self.episodes), size)]
 
     def summary(self) -> dict[str, Any]:
         """Everything as plain values."""
         scores = self.scores
         means = {"batch_means": self.batch_means, "deviation_of_means": pstdev(self.batch_means)}
         return {
-            "game": self.game,
+            "env": self.title,
             "protocol": self.protocol,
-            **{name: value for name, value in vars(self).items() if name not in ("env", "games")},
+            **{name: value for name, value in vars(self).items() if name not in ("env", "episodes")},
             "episodes": len(scores),
             "mean": fmean(scores),
             "median": median(scores),
@@ -78,10 +78,10 @@ class Evaluation:
             "min": min(scores),
             "max": max(scores),
             **(means if self.score == "life" else {}),
-            "length_mean": fmean(game.length for game in self.games),
+            "length_mean": fmean(episode.length for episode in self.episodes),
             "human_normalised": None if self.normalised is None else 100 * self.normalised,
             "returns": scores,
-            "lengths": [game.length for game in self.games],
+            "lengths": [episode.length for episode in self.episodes],
         }
 
 
@@ -90,18 +90,18 @@ def evaluate(
     config: EnvConfig,
     episodes: int,
     policy: Policy = "sampled",
-    score: Score = "game",
+    score: Score = "episode",
     seed: int = 0,
     agent_steps: int = 0,
     num_threads: int = 1,
     on_progress: Callable[[int], None] = lambda finished: None,
     drop_negative: bool = False,
 ) -> Evaluation:
-    """Plays full games, or lives, many at once, with the core's state carried and reset as in training.
+    """Play full episodes, or lives, many at once, with the core's state carried and reset as in training.
 
-    `episodes` full games: every environment plays a number that is fixed beforehand, so that short ones are not counted
-    more often. Or, as the published code of the RFWP paper scores a checkpoint, five batches of `episodes` lives each:
-    those of a batch follow each other in one environment; `drop_negative` plays on until so many are not negative.
+    `episodes` full episodes: how many each environment plays is fixed beforehand, or short ones would be counted more
+    often. Or, as the published code of the RFWP paper scores a checkpoint, five batches of `episodes` lives each: the
+    lives of a batch follow each other in one environment; `drop_negative` plays on until so many are not negative.
     UserError where almost all of them are.
     """
     if score == "life":
@@ -120,7 +120,7 @@ def evaluate(
         seed=seed,
         agent_steps=agent_steps,
         frames=agent_steps * config.spec().frames_per_step,
-        games=[game for games in played for game in games],
+        episodes=[episode for episodes in played for episode in episodes],
         dropped=counts.dropped,
     )
 
@@ -157,20 +157,21 @@ def play(
     on_progress: Callable[[int], None] = lambda finished: None,
     counts: Callable[[float], bool] = lambda score: True,
 ) -> list[list[Episode]]:
-    """Plays until each environment e has ended quota[e] games (or lives) that count; returns those, by environment."""
+    """Play until each environment e has ended quota[e] episodes (or lives) that count; return those, by environment."""
     played: list[list[Episode]] = [[] for _ in quota]
     life_return, life_length = np.zeros(len(quota)), np.zeros(len(quota), dtype=np.int64)
     steps = (moment.step for moment in moments(agent, env, policy, seed))
-    while any(len(games) < wanted for games, wanted in zip(played, quota, strict=True)):
+    while any(len(ended) < wanted for ended, wanted in zip(played, quota, strict=True)):
         step = next(steps)
         life_return += step.reward
         life_length += 1
-        for index in (step.episode_over if score == "game" else step.first).nonzero()[0]:
+        for index in (step.episode_over if score == "episode" else step.first).nonzero()[0]:
             if len(played[index]) < quota[index]:
-                game = Episode(float(step.episode_return[index]), int(step.episode_length[index]))
-                game = game if score == "game" else Episode(float(life_return[index]), int(life_length[index]))
-                if counts(game.score):
-                    played[index].append(game)
+                episode = Episode(float(step.episode_return[index]), int(step.episode_length[index]))
+                life = Episode(float(life_return[index]), int(life_length[index]))
+                ended = episode if score == "episode" else life
+                if counts(ended.score):
+                    played[index].append(ended)
                     on_progress(sum(map(len, played)))
         life_return[step.first], life_length[step.first] = 0, 0
     return played

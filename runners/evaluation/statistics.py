@@ -1,6 +1,6 @@
-"""Statistics of scores over games and runs, as pure functions on arrays.
+"""Statistics of scores over environments and runs, as pure functions on arrays.
 
-Scores of one agent are `strata`: for each game an array [..., runs] with one score a run. Leading axes are those of
+Scores of one agent are `strata`: for each environment an array [..., runs], one score a run. Leading axes are those of
 bootstrap samples, so that the same function serves an estimate and its samples. Definitions, and the advice to report
 them with intervals: Agarwal et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice.
 """
@@ -27,19 +27,19 @@ class Estimate(NamedTuple):
 
 
 def iqm(strata: Strata) -> Array:
-    """Interquartile mean [...]: the mean of the middle half of all runs of all games."""
+    """Interquartile mean [...]: the mean of the middle half of all runs of all environments."""
     from scipy.stats import trim_mean  # here, because it takes half a second, and every training imports this module
 
     return np.asarray(trim_mean(np.concatenate(strata, axis=-1), 0.25, axis=-1))
 
 
 def mean(strata: Strata) -> Array:
-    """Mean over games [...] of each game's mean over runs."""
+    """Mean over environments [...] of each one's mean over runs."""
     return np.asarray(_game_means(strata).mean(axis=-1))
 
 
 def median(strata: Strata) -> Array:
-    """Median over games [...] of each game's mean over runs."""
+    """Median over environments [...] of each one's mean over runs."""
     return np.asarray(np.median(_game_means(strata), axis=-1))
 
 
@@ -49,7 +49,7 @@ def optimality_gap(strata: Strata, target: float = 1.0) -> Array:
 
 
 def probability_of_improvement(ours: Strata, theirs: Strata) -> Array:
-    """How likely one of our runs is to beat one of theirs on the same game [...], mean over games; a tie is a half."""
+    """How likely one of our runs is to beat one of theirs [...], mean over environments; a tie is a half."""
     chances = []
     for our, their in zip(ours, theirs, strict=True):
         difference = our[..., :, None] - their[..., None, :]  # [..., our runs, their runs]
@@ -76,9 +76,9 @@ def relative_improvement(ours: ArrayLike, baseline: ArrayLike, random: ArrayLike
 def bootstrap(
     statistic: Callable[..., Array], *agents: Strata, samples: int = SAMPLES, seed: int = 0
 ) -> tuple[Array, Array, Array]:
-    """A statistic of one or more agents with both ends of its percentile interval; runs are drawn within each game.
+    """A statistic of one or more agents with both ends of its percentile interval; runs are drawn by environment.
 
-    NaN at both ends where an agent has a single run of a game: it says nothing of others, and would pass for exact.
+    NaN at both ends where an agent has one run of an environment: it says nothing of others, and would pass for exact.
     """
     generator = np.random.default_rng(seed)
     value = statistic(*agents)
@@ -90,7 +90,7 @@ def bootstrap(
 
 
 def repeated(strata: Strata) -> bool:
-    """Whether there are several runs of every game."""
+    """Whether there are several runs of every environment."""
     return all(len(runs) > 1 for runs in strata)
 
 
@@ -124,7 +124,7 @@ def _draw(runs: Array, samples: int, generator: np.random.Generator) -> Array:
 
 
 def _game_means(strata: Strata) -> Array:
-    return np.stack([runs.mean(axis=-1) for runs in strata], axis=-1)  # [..., games]
+    return np.stack([runs.mean(axis=-1) for runs in strata], axis=-1)  # [..., environments]
 
 
 # Of human-normalised scores: name and function.

@@ -21,7 +21,7 @@ from rfwp.runners.machine import resources
 
 SELF_TEST_SECONDS = 2.0
 ENOUGH_FILES = 1024
-ENOUGH_SHARED_MEMORY = 64 * 10**6  # bytes; 48 games need 2 MB, a container has 64 MB by default
+ENOUGH_SHARED_MEMORY = 64 * 10**6  # bytes; 48 environments need 2 MB, a container has 64 MB by default
 ENOUGH_MEMORY = 2 * 10**9
 ENOUGH_DISK = 10**9
 TOLERANCE = 1e-3  # between kernel and loop, in float32
@@ -93,11 +93,13 @@ def _examine_limits(report: Report) -> None:
         f"{resources.SHARED_MEMORY} has little room",
         "give the container more (docker run --shm-size=1g)",
     )
-    report.warn_if_less(memory, ENOUGH_MEMORY, f"there is {resources.megabytes(memory)} of memory", "use fewer games")
+    report.warn_if_less(
+        memory, ENOUGH_MEMORY, f"there is {resources.megabytes(memory)} of memory", "use fewer environments"
+    )
     report.warn_if_less(
         disk, ENOUGH_DISK, f"the disk has {resources.megabytes(disk)} free", "free some, for checkpoints"
     )
-    report.warn_if_less(host.cores(), 2, "there is one CPU core", "expect games and learning to take turns")
+    report.warn_if_less(host.cores(), 2, "there is one CPU core", "expect acting and learning to take turns")
     if os.getloadavg()[0] > 2 * host.cores():
         report.problems.append(Problem("warning", "the machine is busy with other work", "expect slow training"))
 
@@ -133,14 +135,14 @@ def _self_test(report: Report, name: str, test: Callable[[], str], advice: str) 
 
 def _play() -> str:
     """Pong in two actor processes."""
-    games, steps = 8, 0
-    with ActorPool(ActorsConfig(games=games, processes=2, groups=1), atari.Config("pong"), 2, seed=(0,)) as pool:
+    envs, steps = 8, 0
+    with ActorPool(ActorsConfig(envs=envs, processes=2, groups=1), atari.Config("pong"), 2, seed=(0,)) as pool:
         pool.wait(0)
         started = time.monotonic()
         while (seconds := time.monotonic() - started) < SELF_TEST_SECONDS:
-            pool.act(0, np.zeros(games, np.int64))
+            pool.act(0, np.zeros(envs, np.int64))
             pool.wait(0)
-            steps += games
+            steps += envs
     return f"passed: {steps / seconds:,.0f} agent steps/s of Pong in 2 processes"
 
 

@@ -95,7 +95,7 @@ def check_shared_memory(needed: int, sizes: str) -> None:
     if free < needed:
         raise UserError(
             f"{sizes} need {megabytes(needed)} of shared memory, but {SHARED_MEMORY} has"
-            f" {megabytes(free)} free; use fewer games, or give it more (docker run --shm-size=1g)"
+            f" {megabytes(free)} free; use fewer environments, or give it more (docker run --shm-size=1g)"
         )
 
 

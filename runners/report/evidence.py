@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.runners.report.study import Study, differing, show_all
 from rfwp.runners.runfolder.records import Run
 from rfwp.runners.settings.config import CIRCUMSTANCES
@@ -20,7 +21,7 @@ def warnings(study: Study) -> list[str]:
         *_about_lengths(study),
         *_about_scores(study),
         *_about_settings(study),
-        *_about_games(study),
+        *_about_tasks(study),
         *(f"{study.name_of(run)}: {note}." for run in study.runs for note in run.notes),
     ]
 
@@ -29,15 +30,15 @@ def _about_seeds(study: Study) -> Iterator[str]:
     counts = Counter(len(result.runs) for result in study.results)
     fewest = min(counts)
     if fewest == 1:
-        yield f"{_some(study, 1)} 1 seed only: no interval can be given, nor over games, and a difference may be luck."
+        yield f"{_some(study, 1)} 1 seed only: no interval can be given, and a difference may be luck."
     if 1 < fewest < FEW_SEEDS or (fewest == 1 and 2 in counts):
         yield f"{_some(study, 2)} 2 seeds: intervals mean little."
     elif FEW_SEEDS <= fewest < ENOUGH_SEEDS:
         yield f"{_some(study, fewest)} {fewest} seeds: intervals are wide and themselves uncertain."
     if len(counts) > 1:
         yield (
-            f"Agents have between {fewest} and {max(counts)} seeds: aggregates weigh a game by its number of runs,"
-            " and intervals differ in width for that reason alone."
+            f"Agents have between {fewest} and {max(counts)} seeds: aggregates weigh an environment by its number of"
+            " runs, and intervals differ in width for that reason alone."
         )
     for result in study.results:
         repeated = [seed for seed, n in Counter(run.settings["seed"] for run in result.runs).items() if n > 1]
@@ -68,7 +69,7 @@ def _about_worlds(study: Study) -> Iterator[str]:
         differences = ", ".join(f"{name} ({show_all(values)})" for name, values in study.variants[env].items())
         yield (
             f"Runs on {env.capitalize()} differ in {differences}: their scores do not compare, so each is a task of"
-            " its own, and comparisons over games are left out."
+            " its own, and comparisons over environments are left out."
         )
 
 
@@ -92,16 +93,16 @@ def _about_scores(study: Study) -> Iterator[str]:
     for result in study.results:
         where = f"{result.agent} on {result.task}"
         if not result.finals:
-            yield f"{where}: no game has ended yet, so there is no score."
+            yield f"{where}: no episode has ended yet, so there is no score."
             continue
         if len(result.finals) < len(result.runs):
             missing = len(result.runs) - len(result.finals)
-            yield f"{where}: no game has ended in {missing} of {len(result.runs)} runs; the mean leaves them out."
+            yield f"{where}: no episode has ended in {missing} of {len(result.runs)} runs; the mean leaves them out."
         trained = sum(final.source == "training" for final in result.finals)
         if trained:
             yield (
                 f"{where}: {trained} of {len(result.runs)} runs have no evaluation by {study.policy} actions; the"
-                " return of the last 100 games in training (†) stands in, which lags behind the agent."
+                f" return of the last {RECENT_EPISODES} episodes in training (†) counts, which lags behind."
             )
     for run in study.runs:
         final = run.final(study.policy)
@@ -129,12 +130,12 @@ def _machine(run: Run) -> tuple[str | None, str | None]:
     return run.origin.get("platform"), run.origin.get("gpu")
 
 
-def _about_games(study: Study) -> Iterator[str]:
+def _about_tasks(study: Study) -> Iterator[str]:
     everywhere = study.shared_tasks(study.agents, normalised=False)
     missing = [result for result in study.results if result.task not in everywhere]
     if len(study.agents) > 1 and missing:
         tasks = sorted({result.task for result in missing})
-        yield f"Not every agent has scores on {', '.join(tasks)}: comparisons over games leave them out."
+        yield f"Not every agent has scores on {', '.join(tasks)}: comparisons over environments leave them out."
     others = [task for task in study.shared_tasks(study.agents, normalised=True) if task not in study.aggregated_tasks]
     if study.aggregated_tasks and others:
         yield f"Aggregates are over one suite of environments: they leave out {', '.join(others)}."

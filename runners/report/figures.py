@@ -89,7 +89,7 @@ def _end(axes: Axes, x: float, y: float, mark: Mark) -> None:
 
 
 def aggregates(study: Study, tasks: Sequence[str]) -> str:
-    """Aggregates of human-normalised scores over games: a row an agent, a column a statistic."""
+    """Aggregates of human-normalised scores over environments: a row an agent, a column a statistic."""
     look = marks(study.agents)
     with Drawing(0.34 * len(study.agents) + 0.9) as drawing:
         for axes, (title, statistic) in zip(
@@ -155,7 +155,7 @@ def improvement_chances(study: Study, tasks: Sequence[str], baseline: str) -> st
 
 
 def relative_improvements(study: Study, baseline: str) -> str | None:
-    """Relative improvement over the baseline, by game, as bars; None where no game has both."""
+    """Relative improvement over the baseline, by environment, as bars; None where no game has both."""
     found = {}
     for agent in study.agents:
         tasks = study.shared_tasks((agent, baseline), normalised=True) if agent != baseline else []
@@ -169,7 +169,7 @@ def relative_improvements(study: Study, baseline: str) -> str | None:
         for axes, (agent, gains) in zip(drawing.grid(rows, columns, len(found)), found.items(), strict=True):
             _draw_bars(axes, gains, look[agent])
             axes.set(title=f"{agent} over {baseline}")
-    return drawing.svg(f"relative improvement over {baseline} by game")
+    return drawing.svg(f"relative improvement over {baseline} by environment")
 
 
 def _gain(study: Study, agent: str, baseline: str, task: str) -> float:
@@ -185,7 +185,7 @@ def _draw_bars(axes: Axes, gains: Sequence[tuple[float, str]], mark: Mark) -> No
     axes.barh(range(len(gains)), values, height=0.62, color=[mark.light if v >= 0 else MUTED for v in values])
     axes.axvline(0, color=MUTED, linewidth=0.8)
     _rows(axes, [task for _, task in gains])
-    if max(map(abs, values)) > 5:  # one game would squeeze all others
+    if max(map(abs, values)) > 5:  # one environment would squeeze all others
         axes.set_xscale("symlog", linthresh=1.0)
         ticks = [tick for tick in (-100, -10, -1, 0, 1, 10, 100) if min(*values, -0.1) <= tick <= max(*values, 0.1)]
         axes.set_xticks(ticks)

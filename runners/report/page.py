@@ -36,7 +36,7 @@ def render(
     figures: dict[str, str],
     shared: Sequence[str],
 ) -> str:
-    """The whole page. `shared` are the tasks that the comparisons over games are made from."""
+    """The whole page. `shared` are the tasks that the comparisons over environments are made from."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     source = resources.files("rfwp.runners.report").joinpath("page.html").read_text(encoding="utf-8")
     clips, too_large = _clips(study)
@@ -76,7 +76,7 @@ def downloads(tables: dict[str, formats.Table]) -> dict[str, str]:
 
 def _title(study: Study) -> str:
     tasks = [task.replace("_", " ").capitalize() for task in study.tasks]
-    subject = ", ".join(tasks) if len(tasks) <= 3 else f"{len(tasks)} games"
+    subject = ", ".join(tasks) if len(tasks) <= 3 else f"{len(tasks)} environments"
     agents = list(study.agents)
     if len(agents) > 4:
         return f"{len(agents)} agents on {subject}"
@@ -92,8 +92,8 @@ def _summary(study: Study) -> str:
     protocol = f" under protocol {' and '.join(study.protocols)}" if study.protocols else ""
     runs = f"{len(study.runs)} run{'s' if len(study.runs) > 1 else ''}"
     return (
-        f"{runs}{protocol}. Scores are mean raw returns of full games, by {study.policy} actions; intervals hold 95 %"
-        " of the bootstrap over seeds."
+        f"{runs}{protocol}. Scores are mean raw returns of full episodes, by {study.policy} actions; intervals hold"
+        " 95 % of the bootstrap over seeds."
     )
 
 

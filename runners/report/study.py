@@ -26,8 +26,8 @@ class Result(NamedTuple):
     task: str
     agent: str
     runs: list[Run]
-    finals: list[Final]  # of those in which a game has ended
-    score: Estimate  # mean over runs; NaN where no game has ended
+    finals: list[Final]  # of those in which an episode has ended
+    score: Estimate  # mean over runs; NaN where no episode has ended
 
     @property
     def from_training(self) -> bool:
@@ -47,7 +47,7 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """All runs of a report. A task is a game in an environment of certain settings, such as the protocol."""
+    """All runs of a report. A task is an environment with certain settings, such as the protocol."""
 
     runs: list[Run]
     policy: str  # of the evaluations that count
@@ -89,16 +89,16 @@ class Study:
 
     @cached_property
     def mixed_envs(self) -> list[str]:
-        """Environments of several games whose runs differ in other environment settings than the game."""
+        """Environments of several titles whose runs differ in other settings of theirs."""
         return sorted({run.env_name for run in self.runs if run.env.title_setting and self.variants[run.env_name]})
 
     @property
     def comparable(self) -> bool:
-        """Whether scores of different games may be averaged."""
+        """Whether scores of different environments may be averaged."""
         return not self.mixed_envs
 
     def task_of(self, run: Run) -> str:
-        """The game, with the values of those settings by which the tasks of its environment differ."""
+        """The title, with the values of those settings by which the tasks of its environment differ."""
         return _distinguished(run.task, run, self.variants[run.env_name])
 
     @cached_property

@@ -12,8 +12,8 @@ from rfwp.runners.report.study import Result, Study, differing, show
 from rfwp.runners.runfolder.records import Run
 from rfwp.runners.settings.components import title_option
 
-NAMED_ELSEWHERE = ("core.name", "seed")  # in the table of runs, and so is the game
-BESIDE = ("random", "human")  # reference scores that get a column in the table by game
+NAMED_ELSEWHERE = ("core.name", "seed")  # in the table of runs, and so is the title
+BESIDE = ("random", "human")  # reference scores that get a column in the table by environment
 
 
 def scores(study: Study) -> Table:
@@ -33,13 +33,13 @@ def _score_row(result: Result, policy: str) -> list[Cell]:
 def source(result: Result, policy: str) -> str:
     """What a result is the mean of, in a few words."""
     if not result.finals:
-        return "no game has ended"
+        return "no episode has ended"
     episodes = sorted({final.episodes for final in result.finals})
     count = f"{episodes[0]}" if len(episodes) == 1 else f"{episodes[0]} to {episodes[-1]}"
     if not result.from_training:
-        return f"{count} games, {policy}"
+        return f"{count} episodes, {policy}"
     everywhere = all(final.source == "training" for final in result.finals)
-    return f"† {'' if everywhere else 'partly '}training, {count} games"
+    return f"† {'' if everywhere else 'partly '}training, {count} episodes"
 
 
 def _known(number: float) -> float | None:
@@ -78,13 +78,13 @@ def references(study: Study) -> Table:
 
 
 def aggregates(study: Study, tasks: Sequence[str]) -> Table:
-    """Aggregates of human-normalised scores over games, each with its interval: a row an agent."""
+    """Aggregates of human-normalised scores over environments, each with its interval: a row an agent."""
     rows: list[list[Cell]] = []
     for agent in study.agents:
         strata = study.strata(agent, tasks, normalised=True)
         row: list[Cell] = [agent, len(tasks), sum(map(len, strata))]
         rows.append([*row, *(_percent(statistics.estimate(statistic, strata)) for _, statistic in AGGREGATES.values())])
-    return Table(["agent", "games", "runs", *(title for title, _ in AGGREGATES.values())], rows)
+    return Table(["agent", "environments", "runs", *(title for title, _ in AGGREGATES.values())], rows)
 
 
 def chances(study: Study, tasks: Sequence[str]) -> Table:
@@ -122,7 +122,7 @@ def _without(table: Table, column: str) -> Table:
 def _run_row(study: Study, run: Run) -> list[Cell]:
     final = run.final(study.policy)
     state = "" if run.finished else f", {'under way' if run.under_way else 'unfinished'}"
-    source = f"{'† ' if final.source == 'training' else ''}{final.source}" if final else "no game has ended"
+    source = f"{'† ' if final.source == 'training' else ''}{final.source}" if final else "no episode has ended"
     seconds = run.metrics["wall_seconds"]
     return [
         study.name_of(run),

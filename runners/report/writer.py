@@ -36,8 +36,8 @@ def write_report(folders: Sequence[Path], out: Path, baseline: str | None = None
     chosen = study.baseline(baseline)
     warnings = [*(f"{line}." for line in left_out), *evidence.warnings(study)]
     shared = study.shared_tasks(study.agents, normalised=False) if study.comparable else []
-    games = study.aggregated_tasks
-    drawn, numbers = _figures(study, chosen, shared, games), _tables(study, shared, games)
+    tasks = study.aggregated_tasks
+    drawn, numbers = _figures(study, chosen, shared, tasks), _tables(study, shared, tasks)
     out.mkdir(parents=True, exist_ok=True)
     (out / "figures").mkdir(exist_ok=True)
     for name, svg in drawn.items():
@@ -48,16 +48,16 @@ def write_report(folders: Sequence[Path], out: Path, baseline: str | None = None
     return Report(out / INDEX, study, warnings)
 
 
-def _figures(study: Study, baseline: str, shared: Sequence[str], games: Sequence[str]) -> dict[str, str]:
+def _figures(study: Study, baseline: str, shared: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
     """All figures that the runs allow, as SVG."""
     drawn = {"throughput": figures.throughput(study)}
     if len(study.tasks) <= 4:
         drawn["curves"] = figures.learning_curves(study)
     else:
         drawn |= {f"curves_{unit}": figures.learning_curves(study, [unit]) for unit in figures.AGAINST}
-    if games:
-        drawn["aggregates"] = figures.aggregates(study, games)
-        drawn["profiles"] = figures.profiles(study, games)
+    if tasks:
+        drawn["aggregates"] = figures.aggregates(study, tasks)
+        drawn["profiles"] = figures.profiles(study, tasks)
     if shared and len(study.repeated) > 1 and baseline in study.repeated:
         drawn["improvement_chances"] = figures.improvement_chances(study, shared, baseline)
     if len(study.agents) > 1 and study.comparable and (bars := figures.relative_improvements(study, baseline)):
@@ -65,13 +65,13 @@ def _figures(study: Study, baseline: str, shared: Sequence[str], games: Sequence
     return drawn
 
 
-def _tables(study: Study, shared: Sequence[str], games: Sequence[str]) -> dict[str, Table]:
+def _tables(study: Study, shared: Sequence[str], tasks: Sequence[str]) -> dict[str, Table]:
     """All tables that the runs allow."""
     found = {name: make(study) for name, make in tables.ALWAYS.items()}
     if (references := tables.references(study)).rows:
         found["references"] = references
-    if games:
-        found["aggregates"] = tables.aggregates(study, games)
+    if tasks:
+        found["aggregates"] = tables.aggregates(study, tasks)
     if shared and len(study.repeated) > 1:
         found["chances"] = tables.chances(study, shared)
     return found

@@ -204,7 +204,7 @@ def _as_torch(values: dict[str, Any]) -> bytes:
 
 def _merit(checkpoint: Checkpoint) -> tuple[float, int]:
     score = checkpoint.manifest.return_mean
-    few = checkpoint.manifest.games < RECENT_EPISODES  # a lucky first game is no merit
+    few = checkpoint.manifest.episodes < RECENT_EPISODES  # a lucky first episode is no merit
     return (float("-inf") if score is None or few else score, checkpoint.manifest.agent_steps)
 
 

@@ -9,7 +9,7 @@ from rfwp.runners.runfolder.files import is_number, write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 
 _NUMBERS = ("mean", "agent_steps", "episodes", "seed")  # that every evaluation has
-_WORDS = ("game", "protocol", "score", "policy")
+_WORDS = ("env", "protocol", "score", "policy")
 
 
 def write_evaluation(path: Path, facts: Mapping[str, Any]) -> None:

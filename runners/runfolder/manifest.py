@@ -22,8 +22,8 @@ class Manifest:
 
     agent_steps: int
     updates: int
-    games: int  # full games ended since the start of the run
-    return_mean: float | None  # of the last 100 full games; None before the first
+    episodes: int  # full episodes ended since the start of the run
+    return_mean: float | None  # of the last 100 full episodes; None before the first
     metrics_bytes: int = 0  # of metrics.jsonl that belong to this checkpoint
     metrics_sha256: str = ""  # of those; "": not known
     format: int = FORMAT
@@ -72,7 +72,7 @@ def digest(facts: dict[str, Any]) -> str:
 
 def _checked(manifest: Manifest) -> Manifest:
     sums, score = manifest.sha256, manifest.return_mean
-    whole = all(isinstance(count, int) for count in (manifest.agent_steps, manifest.updates, manifest.games))
+    whole = all(isinstance(count, int) for count in (manifest.agent_steps, manifest.updates, manifest.episodes))
     if not whole or not isinstance(sums, dict) or not isinstance(score, int | float | None):
         raise ValueError("a field has a value of the wrong type")
     return manifest

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import read_evaluation
@@ -27,8 +28,8 @@ class Final(NamedTuple):
     """The score that a run is judged by."""
 
     score: float  # mean raw return
-    source: str  # "evaluation", or "training": the last 100 games while the agent learned
-    episodes: int  # full games that it is the mean of
+    source: str  # "evaluation", or "training": the last 100 episodes while the agent learned
+    episodes: int  # full episodes that it is the mean of
     agent_steps: int  # that the agent had been trained for
 
 
@@ -82,7 +83,7 @@ class Run:
         return self.agent_steps >= self.total_steps
 
     def curve(self, against: str) -> tuple[Array, Array]:
-        """A metric, as in "agent_steps", and the mean return of the last games at those points; from the first game."""
+        """A metric, as in "agent_steps", and the mean return of the last episodes at those points."""
         known = np.isfinite(self.metrics[against]) & np.isfinite(self.metrics["return_mean"])
         return self.metrics[against][known], self.metrics["return_mean"][known]
 
@@ -91,12 +92,12 @@ class Run:
         return self.env.score_range.normalise(score) if self.env.score_range else math.nan
 
     def final(self, policy: str) -> Final | None:
-        """The newest evaluation of full games by this policy, else the end of training; None if no game has ended."""
+        """The newest evaluation of full episodes by this policy, else the end of training; None without episodes."""
         fitting = [
             facts
             for facts in self.evaluations
-            if (facts["game"], facts["protocol"], facts["score"], facts["policy"])
-            == (self.task, self.protocol, "game", policy)
+            if (facts["env"], facts["protocol"], facts["score"], facts["policy"])
+            == (self.task, self.protocol, "episode", policy)
         ]
         if fitting:
             newest = max(fitting, key=lambda facts: (facts["agent_steps"], facts["episodes"], -facts["seed"]))
@@ -104,8 +105,8 @@ class Run:
         steps, returns = self.curve("agent_steps")
         if not returns.size:
             return None
-        games = int(np.nanmax(self.metrics["games"], initial=0))
-        return Final(float(returns[-1]), "training", min(games, 100), int(steps[-1]))
+        episodes = int(np.nanmax(self.metrics["episodes"], initial=0))
+        return Final(float(returns[-1]), "training", min(episodes, RECENT_EPISODES), int(steps[-1]))
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:

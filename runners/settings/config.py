@@ -31,15 +31,15 @@ class TrainConfig(ActorLearnerConfig):
     """A training run. Steps are agent steps; in Atari one agent step is four frames."""
 
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    final_games: int = 30
-    """Full games of the evaluation at the end of the run; 0: none."""
+    final_episodes: int = 30
+    """Full episodes of the evaluation at the end of the run; 0: none."""
     log_seconds: float = 5.0
     """Seconds between two lines of metrics."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.final_games < 0:
-            raise ValueError(f"final_games: got {self.final_games}; allowed: a whole number of at least 0")
+        if self.final_episodes < 0:
+            raise ValueError(f"final_episodes: got {self.final_episodes}; allowed: a whole number of at least 0")
         if not 0 < self.log_seconds < math.inf:
             raise ValueError(f"log_seconds: got {self.log_seconds}; allowed: a finite number above 0")
 
@@ -54,7 +54,7 @@ FINAL_SEED = 0
 FIXED = ("env", "encoder", "core", "seed", "initialisation")
 
 # What may differ between runs of one agent: it bears on how long, how fast or where they ran.
-CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_games", "checkpoint.", "actors.")
+CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_episodes", "checkpoint.", "actors.")
 
 DEFAULT_ENV = "atari"
 
@@ -66,7 +66,7 @@ _CPU = {
     "encoder": {"name": "shallow"},
     "core": {"name": "rdn"},
     "learner": {"unroll_length": 20, "batch_size": 16, "learning_rate": 3e-4},
-    "actors": {"games": 64},
+    "actors": {"envs": 64},
     "total_steps": 5_000_000,
     "initialisation": "orthogonal",
 }
@@ -77,7 +77,7 @@ _TOY = {
     "core": {"name": "rdn"},
     "objective": {"discount": 0.9},
     "learner": {"unroll_length": 16, "batch_size": 16, "learning_rate": 2e-3},
-    "actors": {"games": 32},
+    "actors": {"envs": 32},
     "total_steps": 500_000,
     "initialisation": "orthogonal",
 }

@@ -8,9 +8,9 @@ from rfwp.runners.settings.parsing import Parser
 
 
 def add_playing_options(parser: Parser) -> None:
-    """Which agent plays, which games, and what is drawn beside them."""
+    """Which agent plays, which episodes, and what is drawn beside them."""
     parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="which checkpoint")
-    parser.add_argument("--seed", type=int, default=0, help="of the games and of sampled actions")
+    parser.add_argument("--seed", type=int, default=0, help="of the episodes and of sampled actions")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
     parser.add_argument(
         "--overlay",

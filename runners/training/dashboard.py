@@ -75,11 +75,11 @@ class PlainLines:
         if line is None:
             return
         self._last = time.monotonic()
-        steps, games = int(line["agent_steps"] or 0), int(line["games"] or 0)
+        steps, episodes = int(line["agent_steps"] or 0), int(line["episodes"] or 0)
         self._console.print(
             f"{steps:,} steps ({min(1.0, steps / self._total_steps):.0%})  {number(line['frames'])} frames  "
             f"{number(line['steps_per_second'])} steps/s  return {number(line['return_mean'], 2)} "
-            f"(last {min(games, RECENT_EPISODES)} of {games:,} games)  lag {number(line['policy_lag'], 1)}  "
+            f"(last {min(episodes, RECENT_EPISODES)} of {episodes:,} episodes)  lag {number(line['policy_lag'], 1)}  "
             f"to go {remaining(line, self._total_steps)}",
             soft_wrap=True,
             highlight=False,
@@ -122,10 +122,10 @@ class Dashboard:
             table.add_column(ratio=1)
         get = self._line.get
         cells = [
-            (f"return (last {RECENT_EPISODES} games)", number(get("return_mean"), 2)),
+            (f"return (last {RECENT_EPISODES} episodes)", number(get("return_mean"), 2)),
             ("highest of those", number(get("return_max"), 0)),
-            ("games ended", number(get("games"))),
-            ("game length, steps", number(get("length_mean"))),
+            ("episodes ended", number(get("episodes"))),
+            ("episode length, steps", number(get("length_mean"))),
             ("agent steps/s", number(get("steps_per_second"))),
             ("frames", number(get("frames"))),
             ("to go", remaining(self._line, self._total_steps)),
@@ -141,7 +141,7 @@ class Dashboard:
         ]
         for start in range(0, len(cells), 4):
             table.add_row(*(f"[dim]{name}[/dim]\n[bold]{value}[/bold]" for name, value in cells[start : start + 4]))
-        shown = Group(self._progress, "", table) if self._line else "starting the games ..."
+        shown = Group(self._progress, "", table) if self._line else "starting the environments ..."
         return Panel(shown, title=escape(self._title), subtitle="Ctrl-C saves and stops")
 
     def __enter__(self) -> Self:

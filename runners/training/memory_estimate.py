@@ -20,17 +20,17 @@ def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, dev
     """Bytes on the device that a run needs; UserError if they, or the slabs in shared memory, do not fit."""
     spec = config.env.spec()
     shape, num_actions = spec.observation_shape, len(spec.action_names)
-    games, batch, length = config.actors.games, config.learner.batch_size, config.learner.unroll_length
-    shared = num_processes * slab.num_bytes(games // num_processes, shape)
-    frames = f"{games} games with frames of {'x'.join(map(str, shape))}"
-    resources.check_shared_memory(shared, f"actors.games: {frames}")
+    envs, batch, length = config.actors.envs, config.learner.batch_size, config.learner.unroll_length
+    shared = num_processes * slab.num_bytes(envs // num_processes, shape)
+    observations = f"{envs} environments with observations of {'x'.join(map(str, shape))}"
+    resources.check_shared_memory(shared, f"actors.envs: {observations}")
     # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
-    unrolls = games * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
+    unrolls = envs * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
     unroll = Trajectory.empty(length, 1, shape, num_actions, agent.initial_state(1, "meta"), "meta")
     needed = int(unrolls * num_bytes([*unroll[:-1], *unroll.state])) + batch * unroll_bytes(agent, shape, length + 1)
     needed += 5 * num_bytes(agent.parameters())  # weights, gradients, mean squares, those that act and those published
     sizes = (
-        f"actors.games, learner.batch_size, learner.unroll_length: {frames}, {batch} unrolls of {length} steps,"
+        f"actors.envs, learner.batch_size, learner.unroll_length: {observations}, {batch} unrolls of {length} steps,"
         f" core {name_of(config.core)}"
     )
     resources.check_memory(needed, sizes, device)
@@ -47,10 +47,10 @@ def unroll_bytes(agent: ActorCritic, observation_shape: tuple[int, int, int], le
     def encode(frames: int) -> None:
         agent.encode(torch.zeros(frames, *observation_shape, dtype=torch.uint8, device=device))
 
-    def remember(games: int) -> None:
-        features = torch.zeros(sample, games, agent.encoder.output_size + 1, device=device)
-        first = torch.zeros(sample, games, dtype=torch.bool, device=device)
-        agent.core(features, agent.initial_state(games, device), first)
+    def remember(batch: int) -> None:
+        features = torch.zeros(sample, batch, agent.encoder.output_size + 1, device=device)
+        first = torch.zeros(sample, batch, dtype=torch.bool, device=device)
+        agent.core(features, agent.initial_state(batch, device), first)
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout draws
         return length * further_bytes(encode) + length * further_bytes(remember) // sample
@@ -93,8 +93,8 @@ def sizes_named(config: TrainConfig) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        learner, games = config.learner, config.actors.games
+        learner, envs = config.learner, config.actors.envs
         raise UserError(
-            f"out of memory with actors.games {games}, learner.batch_size {learner.batch_size}, learner.unroll_length"
+            f"out of memory with actors.envs {envs}, learner.batch_size {learner.batch_size}, learner.unroll_length"
             f" {learner.unroll_length} and core {name_of(config.core)}: use smaller ones ({str(error).strip()[:200]})"
         ) from None

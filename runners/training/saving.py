@@ -51,14 +51,14 @@ class Saver:
 
 @torch.no_grad()
 def check_agent(agent: ActorCritic, batch: Trajectory) -> None:
-    """Raises Diverged if the agent computes infinities for the first game of a batch.
+    """Raises Diverged if the agent computes infinities for the first unroll of a batch.
 
     New weights may be useless before anything has acted with them.
     """
-    game = batch.columns(0, 1)
+    unroll = batch.columns(0, 1)
     agent.eval()  # dropout would draw from the generator
     try:
-        output, _ = agent(game.observation, game.reward, game.first, game.state)
+        output, _ = agent(unroll.observation, unroll.reward, unroll.first, unroll.state)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -125,7 +125,7 @@ class Trainer:
         manifest = Manifest(
             agent_steps=self.system.learner.agent_steps,
             updates=self.system.learner.version,
-            games=self._episodes.count,
+            episodes=self._episodes.count,
             return_mean=self._episodes.return_mean,
             metrics_bytes=size,
             metrics_sha256=sha256,
@@ -152,10 +152,10 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds beside the weights; tensors and plain values only."""
         episodes, seconds = self._episodes.state_dict(), self._wall_seconds
-        return {**self.system.state_dict(), "games": episodes, "wall_seconds": seconds}
+        return {**self.system.state_dict(), "episodes": episodes, "wall_seconds": seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state written by `state_dict`."""
         self.system.load_state_dict(state)
-        self._episodes.load_state_dict(state["games"])
+        self._episodes.load_state_dict(state["episodes"])
         self._wall_seconds = float(state["wall_seconds"])

@@ -20,7 +20,7 @@ CONFIG = ActorLearnerConfig(
     encoder=flat.Config(8),
     core=gru.Config(hidden_size=8),
     learner=LearnerConfig(unroll_length=5, batch_size=4),
-    actors=ActorsConfig(games=8, processes=2),
+    actors=ActorsConfig(envs=8, processes=2),
     total_steps=200,
     device="cpu",
 )

@@ -32,7 +32,7 @@ def make_collector(pool: ActorPool, agent: ActorCritic, length=5) -> Collector:
 
 @pytest.fixture
 def pool():
-    with ActorPool(ActorsConfig(games=8, processes=4, groups=2), ENV, 4, seed=(0,)) as pool:
+    with ActorPool(ActorsConfig(envs=8, processes=4, groups=2), ENV, 4, seed=(0,)) as pool:
         yield pool
 
 
@@ -86,7 +86,7 @@ def test_the_version_of_the_weights_travels_with_the_steps(pool):
 def test_collecting_is_repeatable():
     actions = []
     for _ in range(2):
-        with ActorPool(ActorsConfig(games=4, processes=2), counting.Config(), 2, seed=(5,)) as pool:
+        with ActorPool(ActorsConfig(envs=4, processes=2), counting.Config(), 2, seed=(5,)) as pool:
             collector = make_collector(pool, make_agent(counting.Config()))
             actions.append(torch.stack([collector.collect().trajectory.action for _ in range(6)]))
     assert torch.equal(*actions)
@@ -95,7 +95,7 @@ def test_collecting_is_repeatable():
 def test_a_staging_area_changes_nothing():
     collected = []
     for staged in (False, True):
-        with ActorPool(ActorsConfig(games=8, processes=4), counting.Config(), 4, seed=(5,)) as pool:
+        with ActorPool(ActorsConfig(envs=8, processes=4), counting.Config(), 4, seed=(5,)) as pool:
             collector = make_collector(pool, make_agent(counting.Config()))
             if staged:  # as on a GPU, but for the pinned memory, which needs one
                 shape = pool.spec.observation_shape
@@ -122,7 +122,7 @@ def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):
 
 
 def test_a_stuck_actor_is_replaced_after_the_timeout():
-    config = ActorsConfig(games=2, processes=2, timeout=3.0)
+    config = ActorsConfig(envs=2, processes=2, timeout=3.0)
     with ActorPool(config, ENV, 2, seed=(0,)) as pool:
         collector = make_collector(pool, make_agent())
         collector.collect()
@@ -133,7 +133,7 @@ def test_a_stuck_actor_is_replaced_after_the_timeout():
 
 
 def test_waiting_can_be_cut_short():
-    with ActorPool(ActorsConfig(games=2, processes=2), ENV, 2, seed=(0,)) as pool:
+    with ActorPool(ActorsConfig(envs=2, processes=2), ENV, 2, seed=(0,)) as pool:
         pool.wait(0)  # nothing was asked for since, so another wait would last until the time-out
         pool.cancel()
         with pytest.raises(Cancelled):
@@ -143,14 +143,14 @@ def test_waiting_can_be_cut_short():
 def test_a_crash_loop_ends_with_the_traceback():
     broken = delayed_cue.Config()
     object.__setattr__(broken, "delay", -5)  # past its own check: fails in the actor process, not here
-    config = ActorsConfig(games=2, processes=2, timeout=30.0)
+    config = ActorsConfig(envs=2, processes=2, timeout=30.0)
     with ActorPool(config, broken, 2, seed=(0,)) as pool, pytest.raises(ActorFailure, match="Traceback"):
         pool.wait(0)
 
 
 @pytest.mark.parametrize(("cores", "processes"), [(1, 2), (2, 2), (3, 2), (4, 4), (7, 6), (16, 16), (64, 48)])
 def test_processes_share_out_the_games_evenly(cores, processes):
-    assert ActorsConfig(games=48).num_processes(cores) == processes
+    assert ActorsConfig(envs=48).num_processes(cores) == processes
 
 
 def test_actions_are_drawn_as_torch_multinomial_draws_them():

@@ -65,6 +65,16 @@ def test_two_episodes_in_one_unroll_teach_what_two_unrolls_teach():
     torch.testing.assert_close(OBJECTIVE.loss(agent, whole, version=0)[0], sum(parts))
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_the_value_of_the_last_observation_counts_unless_it_is_of_another_episode(ended):
+    agent = make_agent()
+    batch = random_batch(agent)
+    batch.first[-1] = ended
+    other = batch._replace(observation=torch.cat([batch.observation[:-1], 255 - batch.observation[-1:]]))
+    losses = [OBJECTIVE.loss(agent, each, version=0)[0] for each in (batch, other)]
+    assert torch.equal(*losses) == ended
+
+
 def test_rewards_are_clipped_in_the_learner():
     agent = make_agent()
     batch = random_batch(agent)

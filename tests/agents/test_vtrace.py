@@ -10,11 +10,11 @@ from rfwp.agents.objectives.vtrace import vtrace
 
 def by_definition(log_rhos, discounts, rewards, values, bootstrap, lambda_, clip_rho, clip_c):
     """Equation 1 of the paper as it reads: a sum over k of products over i, game by game."""
-    length, games = values.shape
+    length, batch = values.shape
     rho, c = log_rhos.exp().clamp(max=clip_rho), lambda_ * log_rhos.exp().clamp(max=clip_c)
     following = torch.cat([values[1:], bootstrap[None]])
     vs = values.clone()
-    for b in range(games):
+    for b in range(batch):
         for s in range(length):
             for t in range(s, length):
                 weight = 1.0
@@ -24,10 +24,10 @@ def by_definition(log_rhos, discounts, rewards, values, bootstrap, lambda_, clip
     return vs
 
 
-def random_unroll(length=7, games=5, done_share=0.2):
-    rewards, values = torch.randn(2, length, games, dtype=torch.float64)
-    discounts = 0.9 * (torch.rand(length, games) >= done_share).double()
-    return torch.randn(length, games, dtype=torch.float64), discounts, rewards, values, torch.randn(games).double()
+def random_unroll(length=7, batch=5, done_share=0.2):
+    rewards, values = torch.randn(2, length, batch, dtype=torch.float64)
+    discounts = 0.9 * (torch.rand(length, batch) >= done_share).double()
+    return torch.randn(length, batch, dtype=torch.float64), discounts, rewards, values, torch.randn(batch).double()
 
 
 def test_two_steps_worked_out_by_hand():

@@ -15,8 +15,8 @@ from rfwp.runners.machine.resources import own_command
 
 # Small and quick: a checkpoint every three seconds, an actor that hangs is replaced after three.
 SMALL = (
-    "--env delayed_cue --core lstm --core.hidden_size 16 --encoder.size 16 --final_games 0 --log_seconds 0.2"
-    " --learner.batch_size 8 --learner.unroll_length 10 --actors.games 8 --actors.processes 2 --actors.timeout 3"
+    "--env delayed_cue --core lstm --core.hidden_size 16 --encoder.size 16 --final_episodes 0 --log_seconds 0.2"
+    " --learner.batch_size 8 --learner.unroll_length 10 --actors.envs 8 --actors.processes 2 --actors.timeout 3"
     " --checkpoint.minutes 0.05 --total_steps 2_000_000_000"
 ).split()
 

@@ -13,8 +13,8 @@ from rfwp.runners.runfolder.checkpoint import CheckpointStore
 from rfwp.runners.settings.options import CommandLine
 
 TRAIN = (
-    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
-    " --actors.games 8 --sync --total_steps 2_000"
+    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_episodes 0"
+    " --learner.batch_size 4 --actors.envs 8 --sync --total_steps 2_000"
 ).split()
 
 
@@ -41,14 +41,14 @@ def play(pool, steps):
     for _ in range(steps):
         for group in range(pool.config.groups):
             pool.wait(group)
-            pool.act(group, np.zeros(pool.games_per_group, np.int64))
+            pool.act(group, np.zeros(pool.envs_per_group, np.int64))
 
 
 @pytest.mark.parametrize("seconds", [1e9, 0.0])
 def test_only_crashes_within_the_window_are_a_loop(monkeypatch, seconds):
     monkeypatch.setattr(ActorPool, "CRASH_LOOP", 2)
     monkeypatch.setattr(ActorPool, "CRASH_LOOP_SECONDS", seconds)
-    config = ActorsConfig(games=1, processes=1, groups=1)
+    config = ActorsConfig(envs=1, processes=1, groups=1)
     with ActorPool(config, deadly.BreakingConfig(), 1, seed=(0,)) as pool:
         if seconds:
             with pytest.raises(ActorFailure, match="2 actors failed in quick succession"):

@@ -15,8 +15,8 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.folder import RunFolder
 
 TRAIN = (
-    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
-    " --actors.games 8 --log_seconds 0.01"
+    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_episodes 0"
+    " --learner.batch_size 4 --actors.envs 8 --log_seconds 0.01"
 ).split()
 
 

@@ -19,8 +19,8 @@ from rfwp.runners.training.outage import Outage
 from rfwp.runners.training.saving import Saver
 
 TRAIN = (
-    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
-    " --actors.games 8 --sync --total_steps 320"
+    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_episodes 0"
+    " --learner.batch_size 4 --actors.envs 8 --sync --total_steps 320"
 ).split()
 
 
@@ -63,7 +63,7 @@ def test_training_goes_on_with_a_warning_and_saves_again_when_there_is_space(dis
 
 @pytest.mark.slow
 def test_a_film_that_does_not_fit_is_refused_in_one_line_and_leaves_nothing(disk, capfd):
-    words = "--env.game pong --preset cpu --core feedforward --final_games 0 --actors.games 2 --learner.batch_size 2"
+    words = "--env.game pong --preset cpu --core feedforward --final_episodes 0 --actors.envs 2 --learner.batch_size 2"
     folder = disk / "run"
     assert main(["train", *words.split(), "--total_steps", "40", "--run", str(folder)]) == 0
     capfd.readouterr()
@@ -132,7 +132,7 @@ def after_three_updates(monkeypatch):
 def test_a_complete_run_waits_for_space_to_save_and_is_evaluated_then(tmp_path, capsys, full_disk):
     full_disk(attempts=3)
     run = tmp_path / "run"
-    assert main([*TRAIN, "--final_games", "2", "--run", str(run)]) == 0
+    assert main([*TRAIN, "--final_episodes", "2", "--run", str(run)]) == 0
     assert "checkpoints cannot be written: No space left" in capsys.readouterr().out
     assert CheckpointStore(run / "checkpoints").find("last").manifest.agent_steps >= 320
     assert len(list((run / "eval").iterdir())) == 1

@@ -21,10 +21,10 @@ NUMBERS = [
     for section in SECTIONS
     for name, value in GOOD[section].items()
     if isinstance(value, int | float) and not isinstance(value, bool)
-] + ["total_steps", "seed", "final_games", "log_seconds"]
+] + ["total_steps", "seed", "final_episodes", "log_seconds"]
 
 # So that what is not refused ends soon.
-SHORT = "--env recall --total_steps 1 --final_games 0".split()
+SHORT = "--env recall --total_steps 1 --final_episodes 0".split()
 
 WRONG_NUMBER = st.one_of(
     st.sampled_from(

@@ -15,8 +15,8 @@ from rfwp.runners.runfolder.checkpoint import CheckpointStore
 from rfwp.runners.training.memory_estimate import is_out_of_memory
 
 TRAIN = (
-    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_games 0 --learner.batch_size 4"
-    " --actors.games 8 --sync --total_steps 1_000_000"
+    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_episodes 0"
+    " --learner.batch_size 4 --actors.envs 8 --sync --total_steps 1_000_000"
 ).split()
 USELESS = (  # weights of 1e37 and more after the first update
     "--core linear_transformer --core.num_heads 2 --learner.learning_rate 1e37"
@@ -130,7 +130,7 @@ def test_memory_that_runs_out_later_names_the_sizes_and_keeps_a_checkpoint(tmp_p
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     cause = str(OUT_OF_MEMORY[kind]).partition("\n")[0]
-    for size in ("actors.games 8", "learner.batch_size 4", "learner.unroll_length 16", "core lstm", cause):
+    for size in ("actors.envs 8", "learner.batch_size 4", "learner.unroll_length 16", "core lstm", cause):
         assert size in error
     assert CheckpointStore(run / "checkpoints").find("last").manifest.updates == GOOD
 

@@ -97,7 +97,7 @@ def test_a_stop_during_the_start_is_quiet(run, moment):
 
 
 def test_a_stop_during_the_evaluation_at_the_end_loses_nothing(tmp_path):
-    words = [*SMALL, "--total_steps", "400", "--final_games", "10_000_000"]
+    words = [*SMALL, "--total_steps", "400", "--final_episodes", "10_000_000"]
     run = Run(tmp_path / "run", words)
     try:
         run.start()

@@ -26,7 +26,7 @@ class PoisonedCollector(Collector):
 
 @pytest.mark.slow
 def test_no_row_that_was_not_wholly_written_reaches_the_learner():
-    config, env = ActorsConfig(games=8, processes=4, groups=2), deadly.Config(delay=1)
+    config, env = ActorsConfig(envs=8, processes=4, groups=2), deadly.Config(delay=1)
     torch.manual_seed(0)
     spec = env.spec()
     agent = ActorCritic(flat.Config(4).build(spec.observation_shape), feedforward.Config(), len(spec.action_names))

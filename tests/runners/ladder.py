@@ -8,7 +8,7 @@ from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, VectorEnv
 
 
 class Ladder(VectorEnv):
-    """Environment e plays games of e + 1 steps, each of which scores e + 1: short games are low games."""
+    """Environment e plays episodes of e + 1 steps with a return of e + 1: short episodes have low returns."""
 
     spec = EnvSpec((1, 1, 3), ("A", "B"), 1)
 

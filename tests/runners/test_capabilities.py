@@ -18,7 +18,7 @@ def run(tmp_path_factory):
     (folder / "ladder.py").write_text('"""A test\'s environment."""\nfrom ladder import Config\n')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worlds, "__path__", [*worlds.__path__, str(folder)])
-        small = "--total_steps 100 --final_games 3 --encoder.size 8 --learner.batch_size 4 --actors.games 8"
+        small = "--total_steps 100 --final_episodes 3 --encoder.size 8 --learner.batch_size 4 --actors.envs 8"
         path = tmp_path_factory.mktemp("ladder") / "run"
         assert main(["train", "--env", "ladder", *small.split(), "--run", str(path)]) == 0
         yield path
@@ -28,18 +28,18 @@ def run(tmp_path_factory):
 def test_it_is_evaluated_and_reported_without_protocol_and_normalised_score(run, tmp_path, capsys):
     (evaluation,) = (run / "eval").iterdir()
     facts = json.loads(evaluation.read_text())
-    assert (facts["game"], facts["protocol"], facts["mean"], facts["human_normalised"]) == ("ladder", None, 2.0, None)
+    assert (facts["env"], facts["protocol"], facts["mean"], facts["human_normalised"]) == ("ladder", None, 2.0, None)
     assert main(["evaluate", str(run), "--episodes", "1"]) == 0
     assert "for comparison" not in capsys.readouterr().out
     (row,), _ = report(run, tmp_path / "report")
-    assert (row["task"], row["score"], row["from"]) == ("ladder", "2.0", "3 games, sampled")
+    assert (row["task"], row["score"], row["from"]) == ("ladder", "2.0", "3 episodes, sampled")
     assert "human, %" not in row
     assert not (tmp_path / "report" / "figures" / "aggregates.svg").exists()
 
 
 def test_it_is_compared_under_its_name_with_the_preset_of_small_tasks(run):
-    comparison = asked(games=["ladder", "ALE/Pong-v5"], cores=["gru"], seeds=1)
-    assert comparison.games == ("ladder", "pong")
+    comparison = asked(envs=["ladder", "ALE/Pong-v5"], cores=["gru"], seeds=1)
+    assert comparison.envs == ("ladder", "pong")
     assert comparison.presets[0] == "toy"
     assert [config.env.title for _, config in comparison.configs()] == ["ladder", "pong"]
 
@@ -50,7 +50,7 @@ def test_it_is_compared_under_its_name_with_the_preset_of_small_tasks(run):
         ("watch", "run: ladder has no renderer, so there is nothing to watch"),
         ("evaluate --video", "video: ladder has no renderer, so there is nothing to film"),
         ("evaluate --protocol dqn", "protocol: got 'dqn'; allowed: none, because ladder has no protocols"),
-        ("evaluate --score life", "score: got life; allowed: game, because ladder has no lives"),
+        ("evaluate --score life", "score: got life; allowed: episode, because ladder has no lives"),
     ],
 )
 def test_what_it_cannot_do_is_refused_in_one_line(run, capsys, words, message):

@@ -18,8 +18,8 @@ def store(tmp_path):
     return CheckpointStore(tmp_path / "checkpoints")
 
 
-def manifest(steps: int, score: float | None = None, games: int = 100) -> Manifest:
-    return Manifest(agent_steps=steps, updates=steps // 10, games=games, return_mean=score)
+def manifest(steps: int, score: float | None = None, episodes: int = 100) -> Manifest:
+    return Manifest(agent_steps=steps, updates=steps // 10, episodes=episodes, return_mean=score)
 
 
 def save(store: CheckpointStore, steps: int, score: float | None = None) -> nn.Module:
@@ -123,7 +123,7 @@ def test_a_damaged_file_is_refused_and_named(store, name, damage):
 
 def test_a_lucky_first_game_does_not_make_a_checkpoint_the_best(store):
     save(store, 200, 2.0)
-    store.save(nn.Linear(3, 2), {}, manifest(100, 9.0, games=1))
+    store.save(nn.Linear(3, 2), {}, manifest(100, 9.0, episodes=1))
     assert store.find("best").manifest.agent_steps == 200
 
 

@@ -21,7 +21,7 @@ from rfwp.runners.runfolder.metrics_log import METRICS
 from rfwp.runners.settings.options import config_from_words
 from rfwp.runners.training.dashboard import Dashboard, PlainLines, open_display
 
-TRAIN = "train --env delayed_cue --final_games 0 --encoder.size 8 --learner.batch_size 4 --actors.games 8".split()
+TRAIN = "train --env delayed_cue --final_episodes 0 --encoder.size 8 --learner.batch_size 4 --actors.envs 8".split()
 
 
 @pytest.fixture(scope="module")
@@ -210,14 +210,14 @@ def test_output_that_cannot_be_written_is_one_line_and_no_mistake_of_the_users(w
 
 def test_too_little_shared_memory_is_said_with_the_sizes(monkeypatch):
     monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(64, 0, 1_000_000))
-    with pytest.raises(UserError, match=r"48 games need 2 MB of shared memory, but /dev/shm has 1 MB free"):
-        resources.check_shared_memory(2_000_000, "48 games")
+    with pytest.raises(UserError, match=r"48 environments need 2 MB of shared memory, but /dev/shm has 1 MB free"):
+        resources.check_shared_memory(2_000_000, "48 environments")
 
 
 def test_too_little_memory_is_said_before_anything_starts(tmp_path, capsys):
-    words = [*TRAIN, "--actors.games", "8192", "--learner.unroll_length", "1_000_000", "--learner.batch_size", "8192"]
+    words = [*TRAIN, "--actors.envs", "8192", "--learner.unroll_length", "1_000_000", "--learner.batch_size", "8192"]
     assert main([*words, "--run", str(tmp_path / "run")]) == 2
-    assert "8192 games with frames of 1x1x" in capsys.readouterr().err
+    assert "8192 environments with observations of 1x1x" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -230,10 +230,10 @@ def test_an_agent_that_is_too_large_is_refused_before_its_weights_are_made(tmp_p
 
 def test_a_refused_start_leaves_nothing_behind_and_a_refused_resume_changes_nothing(run, tmp_path, capsys):
     other = tmp_path / "other"
-    assert main([*"train --env delayed_cue --encoder shallow --actors.games 8 --run".split(), str(other)]) == 2
+    assert main([*"train --env delayed_cue --encoder shallow --actors.envs 8 --run".split(), str(other)]) == 2
     assert not other.exists()
     before = contents(run)
-    assert main(["train", "--run", str(run), "--actors.games", "100_000_000_000"]) == 2
+    assert main(["train", "--run", str(run), "--actors.envs", "100_000_000_000"]) == 2
     assert contents(run) == before
 
 
@@ -257,10 +257,10 @@ LINE = dict.fromkeys(METRICS) | {"agent_steps": 500.0, "frames": 2000.0, "steps_
 @pytest.mark.parametrize(
     ("facts", "shown"),
     [
-        ({"games": 40}, "500 steps (50%)"),
-        ({"games": 40}, "(last 40 of 40 games)"),
-        ({"games": 4000}, "(last 100 of 4,000 games)"),
-        ({"games": 40}, "to go 0:00:05"),
+        ({"episodes": 40}, "500 steps (50%)"),
+        ({"episodes": 40}, "(last 40 of 40 episodes)"),
+        ({"episodes": 4000}, "(last 100 of 4,000 episodes)"),
+        ({"episodes": 40}, "to go 0:00:05"),
         ({"agent_steps": 1280.0}, "1,280 steps (100%)"),  # a run ends with the batch that reaches its last step
     ],
 )
@@ -279,5 +279,5 @@ def test_a_terminal_gets_a_dashboard(capsys):
         display.advance(500)
     shown = capsys.readouterr().out
     assert "runs/x" in shown
-    assert "return (last 100 games)" in shown
+    assert "return (last 100 episodes)" in shown
     assert "500 of 1,000 agent steps" in shown

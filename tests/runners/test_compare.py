@@ -16,12 +16,12 @@ from rfwp.runners.machine import resources
 from rfwp.runners.runfolder.folder import RunFolder
 
 SMALL = (
-    "--final_games 4 --encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5"
+    "--final_episodes 4 --encoder.size 16 --actors.envs 8 --learner.batch_size 4 --learner.unroll_length 5"
     " --log_seconds 0.2"
 ).split()
 
 
-GRID = ["compare", "--games", "delayed_cue", "--cores", "gru", "feedforward", *SMALL]
+GRID = ["compare", "--envs", "delayed_cue", "--cores", "gru", "feedforward", *SMALL]
 
 
 ENDLESS = 50_000_000  # steps
@@ -64,7 +64,7 @@ def test_a_run_that_fails_stops_no_other_and_the_same_folder_goes_on_with_what_i
         "delayed_cue-gru-1": (4, "sampled", 0),
     }
     assert f"{made['delayed_cue-gru-1']['mean']:.2f}" in shown
-    assert "4 full games, raw scores, sampled actions, seed 0" in shown
+    assert "4 full episodes, raw scores, sampled actions, seed 0" in shown
 
 
 def trained(out: Path) -> dict[str, float]:

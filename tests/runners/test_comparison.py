@@ -15,34 +15,34 @@ from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.folder import RunFolder
 
-FINAL = {"game": "pong", "protocol": "dqn", "score": "game", "policy": "sampled", "mean": -20.5}
+FINAL = {"env": "pong", "protocol": "dqn", "score": "episode", "policy": "sampled", "mean": -20.5}
 FINAL |= {"agent_steps": 9, "episodes": 30, "seed": 0}
 WRONG = [
-    ("--games pnog --cores gru --steps 9", "games: got 'pnog'; nearest: pong, up_n_down; or counting, "),
-    ("--games Recal --cores gru --steps 9", "games: got 'Recal'; .*did you mean recall"),
-    ("--games ALE/Pnog-v5 --cores gru --steps 9", "games: got 'ALE/Pnog-v5'; nearest: pong"),
-    ("--games pong --cores gru --steps 9 --env.game pong", "env.game: .*write --games"),
-    ("--games recall --cores grr --steps 9", "cores: got 'grr'; allowed: .*did you mean gru"),
-    ("--games recall --cores gru", "steps: missing"),
-    ("--cores gru --steps 9", "games: missing"),
-    ("--games --cores gru --steps 9", "games"),
-    ("--games recall --cores gru --steps many", "steps: got many; allowed: a whole number"),
-    ("--games recall --cores gru --steps 0", "steps: got 0"),
-    ("--games recall --cores gru --steps 9 --seeds 0", "seeds: got 0"),
-    ("--games recall --cores gru --steps 9 --seeds -1", "seeds"),
-    ("--games recall --cores gru --steps 9 --jobs 0", "jobs: got 0"),
-    ("--games recall --cores gru --steps 9 --preset gpu", "preset: got 'gpu'; allowed: paper, cpu, toy"),
-    ("--games recall --cores gru --steps 9 --seed 3", "seed: .*write --seeds"),
-    ("--games recall --cores gru --steps 9 --resume_from best", "resume_from: .*write rfwp train --run RUN"),
-    ("--games recall --cores gru --steps 9 --core=lstm", "core: .*write --cores"),
-    ("--games recall --cores gru --steps 9 --final_games 0", "final_games: got 0"),
-    ("--games recall --cores gru --steps 9 --learner.batch_size 0", "learner.batch_size: got 0"),
-    ("--games recall --cores rdn gru --steps 9 --core.feature_map elu", "core.feature_map: .*runs of gru on recall"),
-    ("--games recall pong --cores gru --steps 9 --env.num_values 2", "env.num_values: .*runs of gru on pong"),
-    ("--games recall --cores gru --steps 9 --encoder shallow", "encoder"),
-    ("--games recall --cores gru --steps 9 --device cuda:99", "device: got 'cuda:99'"),
-    ("--games recall --cores gru --steps 9 --actors.games 100_000_000_000", "actors.games"),
-    ("stray --games recall --cores gru --steps 9", "stray"),
+    ("--envs pnog --cores gru --steps 9", "envs: got 'pnog'; nearest: pong, up_n_down; or counting, "),
+    ("--envs Recal --cores gru --steps 9", "envs: got 'Recal'; .*did you mean recall"),
+    ("--envs ALE/Pnog-v5 --cores gru --steps 9", "envs: got 'ALE/Pnog-v5'; nearest: pong"),
+    ("--envs pong --cores gru --steps 9 --env.game pong", "env.game: .*write --envs"),
+    ("--envs recall --cores grr --steps 9", "cores: got 'grr'; allowed: .*did you mean gru"),
+    ("--envs recall --cores gru", "steps: missing"),
+    ("--cores gru --steps 9", "envs: missing"),
+    ("--envs --cores gru --steps 9", "envs"),
+    ("--envs recall --cores gru --steps many", "steps: got many; allowed: a whole number"),
+    ("--envs recall --cores gru --steps 0", "steps: got 0"),
+    ("--envs recall --cores gru --steps 9 --seeds 0", "seeds: got 0"),
+    ("--envs recall --cores gru --steps 9 --seeds -1", "seeds"),
+    ("--envs recall --cores gru --steps 9 --jobs 0", "jobs: got 0"),
+    ("--envs recall --cores gru --steps 9 --preset gpu", "preset: got 'gpu'; allowed: paper, cpu, toy"),
+    ("--envs recall --cores gru --steps 9 --seed 3", "seed: .*write --seeds"),
+    ("--envs recall --cores gru --steps 9 --resume_from best", "resume_from: .*write rfwp train --run RUN"),
+    ("--envs recall --cores gru --steps 9 --core=lstm", "core: .*write --cores"),
+    ("--envs recall --cores gru --steps 9 --final_episodes 0", "final_episodes: got 0"),
+    ("--envs recall --cores gru --steps 9 --learner.batch_size 0", "learner.batch_size: got 0"),
+    ("--envs recall --cores rdn gru --steps 9 --core.feature_map elu", "core.feature_map: .*runs of gru on recall"),
+    ("--envs recall pong --cores gru --steps 9 --env.num_values 2", "env.num_values: .*runs of gru on pong"),
+    ("--envs recall --cores gru --steps 9 --encoder shallow", "encoder"),
+    ("--envs recall --cores gru --steps 9 --device cuda:99", "device: got 'cuda:99'"),
+    ("--envs recall --cores gru --steps 9 --actors.envs 100_000_000_000", "actors.envs"),
+    ("stray --envs recall --cores gru --steps 9", "stray"),
 ]
 
 
@@ -57,7 +57,7 @@ def test_a_wrong_word_is_refused_in_one_line_before_anything_is_written(tmp_path
 
 def test_every_game_is_played_by_every_core_with_every_seed_and_gets_its_own_preset():
     comparison = asked()
-    assert comparison.games == ("recall", "pong")
+    assert comparison.envs == ("recall", "pong")
     assert comparison.presets[0] == "toy"
     assert comparison.presets[1] in ("cpu", "paper")
     assert len(set(comparison.cells)) == 8
@@ -66,7 +66,7 @@ def test_every_game_is_played_by_every_core_with_every_seed_and_gets_its_own_pre
     assert {config.total_steps for config in configs.values()} == {9}
     assert configs[Cell("pong", "rdn", 2)].seed == 2
     assert configs[Cell("pong", "rdn", 2)].env.title == "pong"
-    assert len({config.final_games for config in configs.values()}) == 1
+    assert len({config.final_episodes for config in configs.values()}) == 1
 
 
 def begin(out: Path, comparison) -> None:
@@ -83,12 +83,12 @@ def begin(out: Path, comparison) -> None:
     [
         ("--steps 10", "steps: got 10, but the run .* was begun with 9"),
         ("--core.num_layers 3", r"core.num_layers: got 3, but the run .*recall-lstm-1.* was begun with 1"),
-        ("--final_games 5", "final_games: got 5, but the run .* was begun with 30"),
+        ("--final_episodes 5", "final_episodes: got 5, but the run .* was begun with 30"),
         ("--preset cpu --encoder flat", "got .* but the run .* was begun with"),
     ],
 )
 def test_other_settings_than_those_of_the_runs_are_refused_with_both_values(tmp_path, capsys, words, message):
-    begin(tmp_path, asked(games=["recall"], cores=["lstm"], seeds=1))
+    begin(tmp_path, asked(envs=["recall"], cores=["lstm"], seeds=1))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert main(["compare", "--out", str(tmp_path), *words.split()]) == 2
     error = capsys.readouterr().err
@@ -98,11 +98,11 @@ def test_other_settings_than_those_of_the_runs_are_refused_with_both_values(tmp_
 
 
 def test_going_on_keeps_the_preset_of_a_game_however_it_is_spelt(tmp_path, capsys):
-    comparison = asked(games=["pong"], cores=["gru"], seeds=1, presets=["toy"], settings=["--encoder", "shallow"])
+    comparison = asked(envs=["pong"], cores=["gru"], seeds=1, presets=["toy"], settings=["--encoder", "shallow"])
     begin(tmp_path, comparison)
     (tmp_path / "pong-gru-1" / "eval").mkdir()
     (tmp_path / "pong-gru-1" / "eval" / "step-000000000009-final.json").write_text(json.dumps(FINAL))
-    assert main(["compare", "--out", str(tmp_path), "--games", "Pong-v5"]) == 0
+    assert main(["compare", "--out", str(tmp_path), "--envs", "Pong-v5"]) == 0
     assert "-20.50" in capsys.readouterr().out
     assert read_record(tmp_path) == comparison
 
@@ -113,7 +113,7 @@ def test_what_was_asked_for_is_read_back(tmp_path):
     assert read_record(tmp_path) == comparison
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"games": 3}', '{"games": ["pong"]', "\0"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"envs": 3}', '{"envs": ["pong"]', "\0"])
 def test_a_damaged_record_is_refused_in_one_line(tmp_path, capsys, text):
     (tmp_path / "comparison.json").write_text(text)
     assert main(["compare", "--out", str(tmp_path)]) == 2
@@ -124,7 +124,7 @@ def test_a_damaged_record_is_refused_in_one_line(tmp_path, capsys, text):
 
 def test_the_folder_of_a_run_and_a_file_are_no_place_for_a_comparison(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("seed: 1\n...\n")
-    words = "--games recall --cores gru --steps 9"
+    words = "--envs recall --cores gru --steps 9"
     for place in (tmp_path, tmp_path / "config.yaml"):
         assert main(["compare", *words.split(), "--out", str(place)]) == 2
         assert "choose another name" in capsys.readouterr().err
@@ -142,7 +142,7 @@ def test_a_run_ended_before_its_settings_were_written_can_be_begun_again_but_not
 
 def test_a_run_on_a_gpu_is_not_measured_by_the_memory_of_the_machine(monkeypatch):
     monkeypatch.setattr(resources, "free_memory", lambda: 100_000_000)
-    comparison = asked(games=["pong"], cores=["lstm"], settings=["--learner.batch_size", "512"], presets=["cpu"])
+    comparison = asked(envs=["pong"], cores=["lstm"], settings=["--learner.batch_size", "512"], presets=["cpu"])
     with pytest.raises(UserError, match="need .* of memory"):
         largest_run(comparison)
     monkeypatch.setattr(resources, "pick_device", lambda name: torch.device("cuda"))

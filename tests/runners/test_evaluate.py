@@ -32,12 +32,12 @@ def toy_agent(env) -> ActorCritic:
 def test_short_games_are_not_counted_more_often():
     result = evaluate(toy_agent(LadderConfig()), LadderConfig(), episodes=10)
     assert result.scores == list(range(1, 11))
-    assert [game.length for game in result.games] == list(range(1, 11))
+    assert [each.length for each in result.episodes] == list(range(1, 11))
 
 
 def test_more_episodes_than_environments_are_shared_out_beforehand():
     result = evaluate(toy_agent(LadderConfig()), LadderConfig(), episodes=70)
-    assert len(result.games) == 70
+    assert len(result.episodes) == 70
     assert [result.scores.count(score) for score in range(1, 33)] == [3] * 6 + [2] * 26
 
 
@@ -45,8 +45,8 @@ def test_the_same_seed_plays_the_same_games():
     env = counting.Config()
     agent = toy_agent(env)
     one, again, other = (evaluate(agent, env, 12, seed=seed) for seed in (1, 1, 2))
-    assert one.games == again.games
-    assert one.games != other.games
+    assert one.episodes == again.episodes
+    assert one.episodes != other.episodes
 
 
 def test_state_is_carried_and_reset_as_in_training():
@@ -55,7 +55,7 @@ def test_state_is_carried_and_reset_as_in_training():
     seen = []
     agent.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output[0].logits)))
     with env.build(3) as running:
-        play(agent, running, np.full(3, 4), "greedy", "game", seed=0)
+        play(agent, running, np.full(3, 4), "greedy", "episode", seed=0)
     observation, reward, first = (torch.cat([inputs[field] for inputs, _ in seen]) for field in range(3))
     with torch.no_grad():
         whole, _ = agent(observation, reward, first, agent.initial_state(3))
@@ -66,11 +66,11 @@ def test_lives_and_games_are_told_apart():
     config = atari.Config("breakout")
     torch.manual_seed(0)
     agent = ActorCritic(shallow.Config().build((4, 84, 84)), lstm.Config(hidden_size=8), 4)
-    lives, games = (evaluate(agent, config, episodes=5, score=score) for score in ("life", "game"))
+    lives, whole = (evaluate(agent, config, episodes=5, score=score) for score in ("life", "episode"))
     # A batch of five lives is one game of Breakout, which begins with five; there are five batches.
-    assert len(lives.games) == 25
-    assert [5 * batch_mean for batch_mean in lives.batch_means] == pytest.approx(games.scores)
-    assert sum(life.length for life in lives.games[:5]) == games.games[0].length
+    assert len(lives.episodes) == 25
+    assert [5 * batch_mean for batch_mean in lives.batch_means] == pytest.approx(whole.scores)
+    assert sum(life.length for life in lives.episodes[:5]) == whole.episodes[0].length
 
 
 def test_the_summary_is_worked_out_from_the_returns():
@@ -82,8 +82,8 @@ def test_the_summary_is_worked_out_from_the_returns():
 
 def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
     run = str(tmp_path / "run")
-    train = "train --env delayed_cue --total_steps 200 --final_games 3 --encoder.size 8".split()
-    assert main([*train, "--learner.batch_size", "4", "--actors.games", "8", "--run", run]) == 0
+    train = "train --env delayed_cue --total_steps 200 --final_episodes 3 --encoder.size 8".split()
+    assert main([*train, "--learner.batch_size", "4", "--actors.envs", "8", "--run", run]) == 0
     assert main(["evaluate", run, "--episodes", "6", "--policy", "greedy", "--json", str(tmp_path / "out.json")]) == 0
     shown = capsys.readouterr().out
     facts = json.loads((tmp_path / "out.json").read_text())
@@ -99,8 +99,8 @@ def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
         ("--episodes 0", "episodes: got 0; allowed: a whole number of at least 1"),
         ("--policy best", "policy: got best; allowed: sampled, greedy"),
         ("--checkpoint 77", "checkpoint: got '77'; allowed: best, last, "),
-        ("--score points", "score: got points; allowed: game, life, both"),
-        ("--score both", "score: got both; allowed: game, because delayed_cue has no lives"),
+        ("--score points", "score: got points; allowed: episode, life, both"),
+        ("--score both", "score: got both; allowed: episode, because delayed_cue has no lives"),
         ("--video", "video: delayed_cue has no renderer, so there is nothing to film"),
         ("--protocol dqn", "protocol: got 'dqn'; allowed: none, because delayed_cue has no protocols"),
         ("--drop_negative", "drop_negative: only lives are dropped; add --score life"),
@@ -110,8 +110,8 @@ def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
 def test_wrong_words_get_one_line(tmp_path_factory, capsys, words, message):
     run = tmp_path_factory.getbasetemp() / "a-run"
     if not run.exists():
-        train = "train --env delayed_cue --total_steps 100 --final_games 0 --encoder.size 8".split()
-        assert main([*train, "--learner.batch_size", "4", "--actors.games", "8", "--run", str(run)]) == 0
+        train = "train --env delayed_cue --total_steps 100 --final_episodes 0 --encoder.size 8".split()
+        assert main([*train, "--learner.batch_size", "4", "--actors.envs", "8", "--run", str(run)]) == 0
     assert main(["evaluate", str(run), *words.split()]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -161,7 +161,7 @@ def test_an_agent_with_few_lives_that_count_is_not_waited_for():
 def runs(tmp_path_factory):
     """Atari runs of no training at all: Pong and Breakout under dqn, Pong under machado."""
     parent = tmp_path_factory.mktemp("atari")
-    few = "--preset cpu --total_steps 1 --final_games 0 --actors.games 4 --learner.batch_size 2 --encoder.size 8"
+    few = "--preset cpu --total_steps 1 --final_episodes 0 --actors.envs 4 --learner.batch_size 2 --encoder.size 8"
     for name, words in {"pong": "pong", "breakout": "breakout", "sticky": "pong --env.protocol machado"}.items():
         words = f"train --env.game {words} --env.max_frames 400 --core feedforward {few} --run {parent / name}"
         assert main(words.split()) == 0
@@ -174,22 +174,22 @@ def test_several_runs_stand_in_one_table_with_reference_scores_and_aggregates(ru
     assert main([*words, "--json", str(file)]) == 0
     shown = capsys.readouterr().out
     facts = json.loads(file.read_text())
-    assert [(each["game"], each["score"], each["policy"]) for each in facts] == [
-        ("pong", "game", "sampled"),
+    assert [(each["env"], each["score"], each["policy"]) for each in facts] == [
+        ("pong", "episode", "sampled"),
         ("pong", "life", "greedy"),
-        ("breakout", "game", "sampled"),
+        ("breakout", "episode", "sampled"),
         ("breakout", "life", "greedy"),
     ]
     assert "pong, dqn: random -20.7; human 14.6; IMPALA shallow (50M) 20.4; IMPALA deep (50M) 21.0" in shown
-    human = [each["human_normalised"] for each in facts if each["score"] == "game"]
-    assert f"human-normalised over 2 games: mean {sum(human) / 2:,.1f} %" in shown
+    human = [each["human_normalised"] for each in facts if each["score"] == "episode"]
+    assert f"human-normalised over 2 environments: mean {sum(human) / 2:,.1f} %" in shown
 
 
 def line(game: str, steps: int, score: float, words: str = "") -> Line:
     env = "--env recall" if game == "recall" else f"--env.game {game}"
     config = config_from_words(f"--preset cpu {env} --core gru {words}".split())
-    games = Evaluation(config.env, "sampled", "game", 0, steps, 4 * steps, [Episode(score, 9)])
-    return Line(f"{game}-{steps}", config, games, None)
+    scored = Evaluation(config.env, "sampled", "episode", 0, steps, 4 * steps, [Episode(score, 9)])
+    return Line(f"{game}-{steps}", config, scored, None)
 
 
 def test_scores_are_taken_together_over_games_only_after_the_same_steps_by_the_same_settings():
@@ -199,12 +199,14 @@ def test_scores_are_taken_together_over_games_only_after_the_same_steps_by_the_s
     larger = [line("breakout", 9000, 30.5, "--core.hidden_size 9"), line("pong", 9000, 14.6, "--core.hidden_size 9")]
     none, all_of_it = (f"mean {x} %, median {x} %, interquartile mean {x} %." for x in ("0.0", "100.0"))
     assert aggregate_lines([*young, *trained]) == [
-        f"gru after 0 agent steps, human-normalised over 2 games: {none}",
-        f"gru after 9,000 agent steps, human-normalised over 2 games: {all_of_it}",
+        f"gru after 0 agent steps, human-normalised over 2 environments: {none}",
+        f"gru after 9,000 agent steps, human-normalised over 2 environments: {all_of_it}",
     ]
     for mixed in ([*trained, *larger], [young[0], trained[1]]):
         (said,) = aggregate_lines(mixed)
-        assert said.startswith("Scores of a core are taken together over games only for runs of the same agent steps")
+        assert said.startswith(
+            "Scores of a core are taken together over environments only for runs of the same agent steps"
+        )
 
 
 def test_mixed_protocols_are_refused_unless_asked_for_and_then_marked(runs, capsys):
@@ -256,7 +258,7 @@ def test_checkpoints_are_scored_one_by_one_or_all(runs, capsys):
     (checkpoint,) = (runs / "pong" / "checkpoints").iterdir()
     for place in (checkpoint, checkpoint.parent):
         assert main(["evaluate", str(place), "--episodes", "1"]) == 0
-        assert "pong: 1 full games" in capsys.readouterr().out
+        assert "pong: 1 full episodes" in capsys.readouterr().out
 
 
 def test_an_evaluation_of_fewer_games_takes_the_place_of_no_other(runs, tmp_path):
@@ -274,7 +276,7 @@ def test_a_damaged_run_among_several_is_left_out_and_named(runs, tmp_path, capsy
     next((tmp_path / "damaged").glob(f"checkpoints/*/{file}")).unlink()
     assert main(["evaluate", str(tmp_path), "--episodes", "1"]) == 1
     shown = capsys.readouterr()
-    assert "pong: 1 full games" in shown.out
+    assert "pong: 1 full episodes" in shown.out
     assert "rfwp evaluate: left out: checkpoint: " in shown.err
     assert shown.err.count("\n") == 1
 

@@ -14,8 +14,8 @@ from rfwp.runners.training.memory_estimate import check_sizes
 pytestmark = pytest.mark.gpu
 
 PONG = (
-    "--env.game pong --preset paper --device cuda --actors.games 8 --learner.batch_size 4 --log_seconds 0.5"
-    " --final_games 0"
+    "--env.game pong --preset paper --device cuda --actors.envs 8 --learner.batch_size 4 --log_seconds 0.5"
+    " --final_episodes 0"
 ).split()
 
 

@@ -9,8 +9,8 @@ from rfwp.runners.compare.display import GridDashboard, GridLines, open_launcher
 from rfwp.runners.compare.launcher import Launcher, find_runs
 
 
-def grid_of_scores(tmp_path, games, cores):
-    comparison = asked(games=games, cores=cores)
+def grid_of_scores(tmp_path, envs, cores):
+    comparison = asked(envs=envs, cores=cores)
     runs = find_runs(comparison, tmp_path)
     for run in runs:
         if run.cell != Cell("recall", "rdn", 2):
@@ -18,9 +18,9 @@ def grid_of_scores(tmp_path, games, cores):
     return comparison, runs
 
 
-@pytest.mark.parametrize(("games", "cores"), [(["recall"], ["gru", "rdn"]), (["recall", "n_back"], ["rdn"])])
-def test_the_table_says_mean_range_and_number_of_seeds(tmp_path, capsys, games, cores):
-    Console(width=100).print(score_table(*grid_of_scores(tmp_path, games, cores)))
+@pytest.mark.parametrize(("envs", "cores"), [(["recall"], ["gru", "rdn"]), (["recall", "n_back"], ["rdn"])])
+def test_the_table_says_mean_range_and_number_of_seeds(tmp_path, capsys, envs, cores):
+    Console(width=100).print(score_table(*grid_of_scores(tmp_path, envs, cores)))
     shown = capsys.readouterr().out
     assert "15.00" in shown
     assert "10.00 to 20.00 (2)" in shown

@@ -56,7 +56,7 @@ def test_the_paper_preset_holds_the_published_settings():
     made = config_from_words(["--preset", "paper"])
     assert isinstance(made.encoder, impala.Config)
     learner = made.learner
-    assert (learner.unroll_length, learner.batch_size, made.actors.games) == (50, 32, 48)
+    assert (learner.unroll_length, learner.batch_size, made.actors.envs) == (50, 32, 48)
     assert (learner.learning_rate, learner.rmsprop_decay, learner.rmsprop_epsilon) == (6e-4, 0.99, 0.01)
     assert learner.gradient_clip == 40.0
     objective = made.objective
@@ -111,7 +111,7 @@ WRONG = [
     ("--core.hidden_size 101", "core.hidden_size: got 101; allowed: a multiple of num_heads = 4"),
     ("--core.gradient_horizon 0", "core.gradient_horizon: got 0"),
     ("--core.feature_map relu", "core.feature_map: got relu; allowed: .*softmax"),
-    ("--actors.games 7", "actors.games: got 7; allowed: a multiple of groups"),
+    ("--actors.envs 7", "actors.envs: got 7; allowed: a multiple of groups"),
     (
         "--encoder.channels 16 --encoder impala",
         r"encoder.channels: got 16; allowed: a list as in \[2, 4\], each",

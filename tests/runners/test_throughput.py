@@ -17,7 +17,7 @@ from rfwp.runners.cli import main
 from rfwp.runners.machine import resources
 
 SMALL = (
-    "--env delayed_cue --encoder.size 8 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5"
+    "--env delayed_cue --encoder.size 8 --actors.envs 8 --learner.batch_size 4 --learner.unroll_length 5"
     " --core lstm --core.hidden_size 8"
 ).split()
 PHASES = {
@@ -128,17 +128,17 @@ def test_a_suite_writes_markdown_json_and_a_chart(tmp_path):
 
 @pytest.mark.slow
 def test_scaling_measures_the_points_that_fit_and_says_which_do_not(tmp_path, capsys):
-    words = ["--seconds", "0.2", "--games", "4", "8", "9", "--processes", "--unrolls", "5", "--out", str(tmp_path)]
+    words = ["--seconds", "0.2", "--envs", "4", "8", "9", "--processes", "--unrolls", "5", "--out", str(tmp_path)]
     assert main(["bench", "scaling", *SMALL, *words]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scaling.json", "scaling.md", "scaling.png"]
     results = json.loads((tmp_path / "scaling.json").read_text())
     assert [(result["field"], result["point"]) for result in results] == [
-        ("actors.games", 4),
-        ("actors.games", 8),
+        ("actors.envs", 4),
+        ("actors.envs", 8),
         ("learner.unroll_length", 5),
     ]
-    assert results[0]["config"]["actors"]["games"] == 4
-    assert "actors.games 9: actors.games: got 9; allowed: a multiple of groups" in capsys.readouterr().out
+    assert results[0]["config"]["actors"]["envs"] == 4
+    assert "actors.envs 9: actors.envs: got 9; allowed: a multiple of groups" in capsys.readouterr().out
 
 
 def test_the_limit_of_a_training_is_what_is_busiest(monkeypatch):

@@ -23,11 +23,11 @@ from rfwp.runners.settings.options import config_from_words
 from rfwp.runners.training.memory_estimate import kept_bytes, unroll_bytes
 from rfwp.runners.training.trainer import Trainer
 
-SMALL = "--encoder.size 16 --actors.games 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
-TOY = ["--env", "delayed_cue", "--final_games", "0", *SMALL]
+SMALL = "--encoder.size 16 --actors.envs 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
+TOY = ["--env", "delayed_cue", "--final_episodes", "0", *SMALL]
 PONG = (
-    "--env.game pong --preset cpu --core lstm --core.hidden_size 32 --final_games 0"
-    " --actors.games 8 --learner.batch_size 4 --log_seconds 0.5"
+    "--env.game pong --preset cpu --core lstm --core.hidden_size 32 --final_episodes 0"
+    " --actors.envs 8 --learner.batch_size 4 --log_seconds 0.5"
 ).split()
 
 
@@ -86,7 +86,7 @@ def test_a_resumed_run_goes_on_where_it_was(tmp_path):
     after = trainer_state(tmp_path / "run")
     assert (before["learner"]["agent_steps"], after["learner"]["agent_steps"]) == (400, 800)
     assert after["learner"]["version"] == 2 * before["learner"]["version"]
-    assert after["games"]["count"] > before["games"]["count"]
+    assert after["episodes"]["count"] > before["episodes"]["count"]
     assert after["wall_seconds"] > before["wall_seconds"]
     steps = [line["agent_steps"] for line in lines(tmp_path / "run")]
     assert steps == sorted(set(steps))
@@ -156,7 +156,7 @@ def test_a_complete_run_is_left_as_it_is(tmp_path, capsys):
 
 def test_a_complete_run_is_evaluated_once(tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
-    assert main(["train", *TOY, "--total_steps", "200", "--final_games", "2", "--run", str(run)]) == 0
+    assert main(["train", *TOY, "--total_steps", "200", "--final_episodes", "2", "--run", str(run)]) == 0
     monkeypatch.setattr("rfwp.runners.commands.train.run_evaluation", None)
     assert main(["train", "--run", str(run)]) == 0
     assert "score it again" in capsys.readouterr().out
@@ -195,9 +195,9 @@ def test_a_signal_saves_and_ends_every_process(start, tmp_path, number, code):
 @pytest.mark.slow
 def test_pong_is_trained_to_its_end_and_scored_and_scored_again(tmp_path, capsys):
     run = tmp_path / "run"
-    assert main(["train", *PONG, "--total_steps", "2_000", "--final_games", "2", "--run", str(run)]) == 0
+    assert main(["train", *PONG, "--total_steps", "2_000", "--final_episodes", "2", "--run", str(run)]) == 0
     assert lines(run)[-1]["agent_steps"] >= 2000
-    assert "pong: 2 full games" in capsys.readouterr().out
+    assert "pong: 2 full episodes" in capsys.readouterr().out
     assert main(["evaluate", str(run), "--episodes", "2", "--json", "-"]) == 0
     again = json.loads(capsys.readouterr().out)
     (first,) = (json.loads(path.read_text()) for path in (run / "eval").iterdir())
@@ -303,7 +303,7 @@ RECURRENT = [name for name in components.names("core") if name != "feedforward"]
 
 def learned_return(tmp_path: Path, core: str) -> float:
     words = (
-        f"--env delayed_cue --env.delay 2 --core {core} --total_steps 60_000 --seed 1 --final_games 0 --sync"
+        f"--env delayed_cue --env.delay 2 --core {core} --total_steps 60_000 --seed 1 --final_episodes 0 --sync"
         " --actors.processes 2 --precision float32".split()
     )
     assert main(["train", *words, "--run", str(tmp_path / core)]) == 0

@@ -107,8 +107,10 @@ def test_quit_ends_a_pause():
 @pytest.fixture(scope="module")
 def toy_run(tmp_path_factory):
     path = tmp_path_factory.mktemp("toy") / "run"
-    words = "train --env delayed_cue --total_steps 100 --final_games 0 --encoder.size 8 --learner.batch_size 4".split()
-    assert main([*words, "--actors.games", "8", "--run", str(path)]) == 0
+    words = (
+        "train --env delayed_cue --total_steps 100 --final_episodes 0 --encoder.size 8 --learner.batch_size 4".split()
+    )
+    assert main([*words, "--actors.envs", "8", "--run", str(path)]) == 0
     return path
 
 

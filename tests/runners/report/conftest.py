@@ -37,7 +37,12 @@ def write_run(
     folder.write_config(dataclasses.replace(config, seed=seed, total_steps=total_steps))
     with folder.metrics_file.open("w") as file:
         for line, value in enumerate(returns, start=1):
-            facts = {"agent_steps": 1000 * line, "wall_seconds": 10.0 * line, "games": 40 * line, "return_mean": value}
+            facts = {
+                "agent_steps": 1000 * line,
+                "wall_seconds": 10.0 * line,
+                "episodes": 40 * line,
+                "return_mean": value,
+            }
             facts |= {"steps_per_second": 100.0, "policy_lag": 2.0, "importance_weight_clipped": 0.4}
             file.write(json.dumps(dict.fromkeys(METRICS) | facts) + "\n")
     if score is not None:
@@ -47,8 +52,8 @@ def write_run(
 
 def write_evaluation(folder: RunFolder, mean: float, **facts: object) -> None:
     env = folder.read_values()["env"]
-    facts = {"game": env.get("game", env["name"]), "protocol": env.get("protocol")} | facts
-    facts = {"policy": "sampled", "score": "game", "seed": 0, "episodes": 30} | facts
+    facts = {"env": env.get("game", env["name"]), "protocol": env.get("protocol")} | facts
+    facts = {"policy": "sampled", "score": "episode", "seed": 0, "episodes": 30} | facts
     folder.evaluations.mkdir(exist_ok=True)
     path = folder.evaluations / f"{len(list(folder.evaluations.iterdir()))}.json"
     path.write_text(json.dumps(facts | {"mean": mean}))

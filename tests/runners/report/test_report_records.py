@@ -21,7 +21,7 @@ def test_without_an_evaluation_the_end_of_training_stands_in_and_is_marked(make_
     make_run(tmp_path, "breakout", "lstm", 1, returns=(None, 1.0, 7.5))
     (row,) = scores(tmp_path)
     assert row["score"] == 7.5
-    assert row["from"] == "† training, 100 games"
+    assert row["from"] == "† training, 100 episodes"
     assert "1 of 1 runs have no evaluation by sampled actions" in said(tmp_path)
 
 
@@ -43,7 +43,7 @@ def test_a_run_in_which_no_game_has_ended_has_no_score(make_run, tmp_path):
     make_run(tmp_path, "breakout", "rdn", 1, score=1.0)
     rows, warned = report(tmp_path, tmp_path / "report")
     assert [row["score"] for row in rows] == ["", "1.0"]
-    assert "lstm on breakout: no game has ended yet, so there is no score." in warned
+    assert "lstm on breakout: no episode has ended yet, so there is no score." in warned
 
 
 def test_a_run_that_has_written_nothing_yet_is_named(make_run, tmp_path):
