@@ -10,7 +10,7 @@ import torch
 
 from rfwp.agents import host
 from rfwp.envs.vector_env import Renderer
-from rfwp.runners.evaluation.rollout import Moment, Policy, moments
+from rfwp.runners.evaluation.rollout import Policy, Transition, rollout
 from rfwp.runners.evaluation.saved_agents import open_agent
 from rfwp.runners.film.picture import Picture, picture_of
 from rfwp.runners.film.player import FASTEST, SLOWEST, Player, Quit
@@ -35,21 +35,21 @@ def run(argv: Sequence[str]) -> int:
     with open_renderer() as screen:
         screen.reset(values.seed)  # for the size of its screens
         with picture_for(screen) as picture, Window(f"rfwp watch {values.run}", picture.size, instead) as window:
-            steps = moments(agent, screen, values.policy, values.seed)
+            steps = rollout(agent, screen, values.policy, values.seed)
             with suppress(Quit):
                 player = Player(window, values.speed, screen.frames_per_second)
                 _watch(player, picture, steps, values.episodes)
     return 0
 
 
-def _watch(player: Player, picture: Picture, steps: Iterator[Moment], episodes: int | None) -> None:
+def _watch(player: Player, picture: Picture, steps: Iterator[Transition], episodes: int | None) -> None:
     """Play so many episodes, or until the user quits; print the score of each."""
     ended = 0
-    for moment in steps:
-        player.play(picture.frames(moment))
-        if moment.step.episode_over[0]:
+    for transition in steps:
+        player.play(picture.frames(transition))
+        if transition.step.episode_over[0]:
             ended += 1
-            score, length = moment.step.episode_return[0], moment.step.episode_length[0]
+            score, length = transition.step.episode_return[0], transition.step.episode_length[0]
             print(f"episode {ended}: return {score:g} in {length:,} agent steps", flush=True)
             if ended == episodes:
                 return

@@ -15,7 +15,7 @@ from rfwp.models.actor_critic import ActorCritic, AgentOutput
 Policy = Literal["sampled", "greedy"]
 
 
-class Moment(NamedTuple):
+class Transition(NamedTuple):
     """One agent step of E environments: what the network said of an observation, what was done, and what came of it."""
 
     output: AgentOutput  # logits [1, E, A] that the action was drawn from, value [1, E]
@@ -24,7 +24,7 @@ class Moment(NamedTuple):
 
 
 @torch.no_grad()
-def moments(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> Iterator[Moment]:
+def rollout(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> Iterator[Transition]:
     """Plays for as long as it is asked to, with the core's state carried and reset as in training."""
     device = next(agent.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
@@ -35,7 +35,7 @@ def moments(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> It
         output, state = agent(observation, reward, first, state)
         action = _choose(output.logits[0], policy, generator).cpu().numpy()
         step = env.step(action)
-        yield Moment(output, action, step)
+        yield Transition(output, action, step)
 
 
 def _choose(logits: Tensor, policy: Policy, generator: torch.Generator) -> Tensor:

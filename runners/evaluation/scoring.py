@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rfwp.agents.trajectory import Episode
 from rfwp.envs.vector_env import EnvConfig, VectorEnv
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.evaluation.rollout import Policy, moments
+from rfwp.runners.evaluation.rollout import Policy, rollout
 from rfwp.runners.machine.errors import UserError
 
 Score = Literal["episode", "life"]
@@ -160,7 +160,7 @@ def play(
     """Play until each environment e has ended quota[e] episodes (or lives) that count; return those, by environment."""
     played: list[list[Episode]] = [[] for _ in quota]
     life_return, life_length = np.zeros(len(quota)), np.zeros(len(quota), dtype=np.int64)
-    steps = (moment.step for moment in moments(agent, env, policy, seed))
+    steps = (transition.step for transition in rollout(agent, env, policy, seed))
     while any(len(ended) < wanted for ended, wanted in zip(played, quota, strict=True)):
         step = next(steps)
         life_return += step.reward

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from rfwp.envs.vector_env import Renderer
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.memory_view import MemoryView
-from rfwp.runners.evaluation.rollout import Moment, Policy
+from rfwp.runners.evaluation.rollout import Policy, Transition
 from rfwp.runners.film.canvas import Pixels, enlarged
 from rfwp.runners.film.overlay import Overlay, Thought
 from rfwp.runners.settings.components import name_of
@@ -28,7 +28,7 @@ class Picture(AbstractContextManager["Picture"]):
         _, height, width, _ = screen.screens().shape
         self.size = width * SCALE, height * SCALE
 
-    def frames(self, moment: Moment) -> Iterator[Pixels]:
+    def frames(self, transition: Transition) -> Iterator[Pixels]:
         """All frames of the agent step that the screen has just played, [height, width, 3]; each until the next."""
         for image in self.screen.screens():
             yield enlarged(image, SCALE)
@@ -48,21 +48,21 @@ class MemoryPicture(Picture):
         self._view = MemoryView(agent.core)
         self.size = self._overlay.size
 
-    def frames(self, moment: Moment) -> Iterator[Pixels]:
-        image = self._overlay.draw(self._thought(moment))
-        for game in super().frames(moment):
+    def frames(self, transition: Transition) -> Iterator[Pixels]:
+        image = self._overlay.draw(self._thought(transition))
+        for game in super().frames(transition):
             self._overlay.game.of(image)[:] = game
             yield image
 
-    def _thought(self, moment: Moment) -> Thought:
-        logits, value = moment.output.logits[0, 0], moment.output.value[0, 0]
+    def _thought(self, transition: Transition) -> Thought:
+        logits, value = transition.output.logits[0, 0], transition.output.value[0, 0]
         return Thought(
             policy=logits.softmax(-1).cpu().numpy(),
-            action=int(moment.action[0]),
+            action=int(transition.action[0]),
             value=float(value),
-            reward=float(moment.step.reward[0]),
-            opens=bool(moment.step.first[0]),
-            episode_over=bool(moment.step.episode_over[0]),
+            reward=float(transition.step.reward[0]),
+            opens=bool(transition.step.first[0]),
+            episode_over=bool(transition.step.episode_over[0]),
             memory=self._view.read(),
         )
 

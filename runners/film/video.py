@@ -7,7 +7,7 @@ from pathlib import Path
 from rfwp.agents.trajectory import Episode
 from rfwp.envs.vector_env import Renderer
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.evaluation.rollout import Policy, moments
+from rfwp.runners.evaluation.rollout import Policy, rollout
 from rfwp.runners.film.ffmpeg import Gif, Mp4
 from rfwp.runners.film.picture import Picture
 from rfwp.runners.machine.signals import cleaning_up
@@ -36,12 +36,12 @@ def film(
         films = [
             stack.enter_context(ENCODERS[path.suffix](path, picture.size, screen.frames_per_second)) for path in paths
         ]
-        for played, moment in enumerate(moments(agent, screen, policy, seed), start=1):
-            for image in picture.frames(moment):
+        for played, transition in enumerate(rollout(agent, screen, policy, seed), start=1):
+            for image in picture.frames(transition):
                 for each in films:
                     each.write(image)
-            if moment.step.episode_over[0]:
-                return Episode(float(moment.step.episode_return[0]), int(moment.step.episode_length[0]))
+            if transition.step.episode_over[0]:
+                return Episode(float(transition.step.episode_return[0]), int(transition.step.episode_length[0]))
             if seconds is not None and played * screen.spec.frames_per_step >= seconds * screen.frames_per_second:
                 return None
-    raise AssertionError("moments never end")
+    raise AssertionError("a rollout never ends")

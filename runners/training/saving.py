@@ -11,8 +11,8 @@ from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.collector import Diverged
 from rfwp.agents.trajectory import Trajectory
 from rfwp.models.actor_critic import ActorCritic
+from rfwp.runners.training.best_effort import BestEffort
 from rfwp.runners.training.memory_estimate import is_out_of_memory
-from rfwp.runners.training.outage import Outage
 from rfwp.runners.training.timer import Timer
 
 
@@ -26,7 +26,7 @@ class Saver:
         """`save` writes one checkpoint, every so many seconds."""
         self._save = save
         self._interval = Timer(seconds)
-        self._disk = Outage("checkpoints cannot be written", report)
+        self._disk = BestEffort("checkpoints cannot be written", report)
 
     def save_if_due(self) -> None:
         """Saves if the last time was long ago."""

@@ -16,9 +16,9 @@ from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.manifest import Manifest
 from rfwp.runners.runfolder.metrics_log import MetricsLog
 from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.training.best_effort import BestEffort
 from rfwp.runners.training.dashboard import Display
 from rfwp.runners.training.meter import Meter
-from rfwp.runners.training.outage import Outage
 from rfwp.runners.training.profiler import Profiler
 from rfwp.runners.training.saving import Saver, check_agent
 from rfwp.runners.training.timer import Timer
@@ -43,7 +43,7 @@ class Trainer:
         self._newest_batch: Trajectory | None = None
         self._reported: set[str] = set()  # damaged checkpoints that the user knows of
         self._profiler = Profiler(folder.profile, profiled_updates, display.note)
-        self._metrics_outage = Outage("metrics cannot be written", display.note)
+        self._write_metrics = BestEffort("metrics cannot be written", display.note)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same run; UserError if it holds something else."""
@@ -115,7 +115,7 @@ class Trainer:
             **speed,
             "gpu_memory_megabytes": None if gpu_bytes is None else gpu_bytes / 1e6,
         }
-        self._metrics_outage.attempt(partial(log.write, line))
+        self._write_metrics.attempt(partial(log.write, line))
         self.display.update(line)
 
     def _save(self, log: MetricsLog) -> None:

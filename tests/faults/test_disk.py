@@ -15,7 +15,7 @@ from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.learner import Learner
 from rfwp.runners.cli import main
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
-from rfwp.runners.training.outage import Outage
+from rfwp.runners.training.best_effort import BestEffort
 from rfwp.runners.training.saving import Saver
 
 TRAIN = (
@@ -78,17 +78,17 @@ def test_a_film_that_does_not_fit_is_refused_in_one_line_and_leaves_nothing(disk
 def test_reports_of_an_outage_become_rarer(monkeypatch):
     now, reports = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    outage = Outage("it cannot be written", lambda message: reports.append((now[0], message)))
+    best_effort = BestEffort("it cannot be written", lambda message: reports.append((now[0], message)))
 
     def fail():
         raise OSError(28, "No space left on device")
 
     while now[0] < 1000:
-        assert not outage.attempt(fail)
+        assert not best_effort.attempt(fail)
         now[0] += 1
     waits = [after[0] - before[0] for before, after in pairwise(reports)]
     assert waits == [10, 20, 40, 80, 160, 320]
-    assert outage.attempt(lambda: None)
+    assert best_effort.attempt(lambda: None)
     assert "over after 1000 failed" in reports[-1][1]
 
 

@@ -11,7 +11,7 @@ from rfwp.models.core import cleared
 from rfwp.models.encoders import shallow
 from rfwp.models.memory_view import Matrices, MemoryView, Vector
 from rfwp.runners.build import build_agent
-from rfwp.runners.evaluation.rollout import moments
+from rfwp.runners.evaluation.rollout import rollout
 from rfwp.runners.film import canvas, memory_panel
 from rfwp.runners.film.canvas import AMBER, BLUE, Box
 from rfwp.runners.film.overlay import HEIGHT, WIDTH, Overlay, Thought
@@ -43,16 +43,16 @@ def test_what_is_drawn_is_what_acted(atari_run, monkeypatch):
     with config.env.renderer() as screen:
         screen.reset(0)
         with MemoryPicture(screen, agent, "", "") as picture:
-            for moment in moments(agent, screen, "sampled", 0):
-                list(picture.frames(moment))
-                acted.append(moment)
+            for transition in rollout(agent, screen, "sampled", 0):
+                list(picture.frames(transition))
+                acted.append(transition)
                 if len(acted) == 60:
                     break
     assert any(each.opens for each in drawn)  # a life was lost: the state began anew
-    for shown, moment, (inputs, (output, after)) in zip(drawn, acted, passes, strict=True):
+    for shown, transition, (inputs, (output, after)) in zip(drawn, acted, passes, strict=True):
         np.testing.assert_array_equal(shown.policy, output.logits[0, 0].softmax(-1).numpy())
-        assert (shown.action, shown.value) == (moment.action[0], output.value.item())
-        assert (shown.reward, shown.opens) == (moment.step.reward[0], moment.step.first[0])
+        assert (shown.action, shown.value) == (transition.action[0], output.value.item())
+        assert (shown.reward, shown.opens) == (transition.step.reward[0], transition.step.first[0])
         before = cleared(inputs[3], inputs[2][0])
         for entry, old, new in zip(shown.memory, before, after, strict=True):
             held = entry.weights if isinstance(entry, Matrices) else entry.values

@@ -14,7 +14,7 @@ from PIL import Image
 
 from rfwp.runners.build import build_agent
 from rfwp.runners.cli import main
-from rfwp.runners.evaluation.rollout import moments
+from rfwp.runners.evaluation.rollout import rollout
 from rfwp.runners.film.ffmpeg import Mp4
 from rfwp.runners.film.video import film
 from rfwp.runners.machine.errors import UserError
@@ -34,7 +34,7 @@ def films(atari_run, tmp_path_factory):
     paths = [tmp_path_factory.mktemp("films") / name for name in ("game.mp4", "game.gif")]
     assert film(agent, config.env.renderer, paths, "sampled", 3, seconds=SECONDS) is None
     with config.env.renderer() as screen:
-        played = moments(agent, screen, "sampled", 3)
+        played = rollout(agent, screen, "sampled", 3)
         screens = [image for _ in range(SECONDS * 15) if next(played) for image in screen.screens().copy()]
     return *paths, screens
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-class Outage:
+class BestEffort:
     """Tries what may fail, and reports failures: the first one at once, others after waits that double."""
 
     FIRST_WAIT, LONGEST_WAIT = 10.0, 3600.0  # seconds between two reports
