@@ -18,7 +18,7 @@ class Protocol(NamedTuple):
     """The rules by which protocols differ."""
 
     sticky: float  # probability, at each frame, that the emulator repeats the last action
-    full_actions: bool  # all 18 actions, or the game's minimal set
+    full_actions: bool  # all actions of the console (18 in most games), or those that the game uses
     life_ends_episode: bool  # a lost life opens a learner episode; the game goes on
     noop_max: int  # frames of doing nothing at the start of a game: uniform over noop_max values from 0
     fire_reset: bool  # press FIRE once at the start of a game that has it among its actions

@@ -40,14 +40,15 @@ class Config(EnvConfig):
     """One of the 57 games, in any usual spelling; kept as snake_case."""
 
     protocol: Literal["dqn", "machado"] = "dqn"
-    """dqn: minimal actions, up to 29 no-ops, a lost life ends a learner episode. machado: all 18, sticky 0.25."""
+    """dqn: minimal actions, FIRE and no-ops at the start, a lost life ends a learner episode. machado: all actions,
+    sticky with probability 0.25."""
 
     max_frames: int = 108_000
     """Emulator frames after which a game is ended, which the learner takes for any other end; 108,000 are half an
     hour."""
 
     actions: Literal["minimal", "full"] | None = None
-    """Actions that the agent has: those that the game uses, or all 18; null: those of the protocol."""
+    """Actions that the agent has: those that the game uses, or all of the console; null: those of the protocol."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "game", resolve(self.game))

@@ -27,13 +27,14 @@ def config(words: str = "", base: dict | None = None):
     return read_command_line(words.split(), below=merge(PRESETS["cpu"], base)).config
 
 
-def commands_of_the_readme() -> list[str]:
-    """The complete words after `rfwp train`."""
-    return re.findall(r"`rfwp train (--[^`]*[^`.])`", (REPOSITORY / "README.md").read_text())
+def documented_commands() -> list[str]:
+    """The complete words after `rfwp train` in the README and in docs/."""
+    pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    return [words for page in pages for words in re.findall(r"(?:`|\n)rfwp train (--[^`\n]*[^`\n.])", page.read_text())]
 
 
-@pytest.mark.parametrize("words", commands_of_the_readme())
-def test_the_command_lines_of_the_readme_are_understood(words, tmp_path, monkeypatch):
+@pytest.mark.parametrize("words", documented_commands())
+def test_the_command_lines_of_the_docs_are_understood(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = RunFolder(tmp_path / "runs" / "pong")
     run.create()
