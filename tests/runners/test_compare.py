@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from waiting import wait_for, whole_lines
+from waiting import HANGS, wait_for, whole_lines
 
 from rfwp.runners.cli import main
 from rfwp.runners.machine import resources
@@ -80,10 +80,10 @@ def test_ctrl_c_saves_every_run_and_the_comparison_resumes_them(start, tmp_path,
     wait_for(lambda: len(trained(out)) == 2)
     started = children(process)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 130, output
     assert f"compare --out {out}" in output
-    assert not psutil.wait_procs(started, timeout=20)[1]
+    assert not psutil.wait_procs(started, timeout=HANGS)[1]
     assert set(os.listdir("/dev/shm")) <= shared
     saved = trained(out)
     assert all((out / name / "checkpoints" / f"step-{int(steps):012d}").is_dir() for name, steps in saved.items())
@@ -108,9 +108,9 @@ def test_runs_side_by_side_share_the_cores_and_their_folder_is_theirs_alone(star
     assert main(["compare", "--out", str(out)]) == 2
     assert f"out: {str(out)!r} is in use by process {process.pid}" in capsys.readouterr().err
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate(timeout=HANGS)
     assert process.returncode == 143
-    assert not psutil.wait_procs(runs, timeout=20)[1]
+    assert not psutil.wait_procs(runs, timeout=HANGS)[1]
 
 
 @pytest.mark.slow
@@ -124,5 +124,5 @@ def test_no_run_outlives_its_comparison(start, tmp_path, signals):
     for number in signals:
         process.send_signal(number)
         time.sleep(0.02)
-    process.communicate(timeout=120)
-    assert not psutil.wait_procs(started, timeout=20)[1]
+    process.communicate(timeout=HANGS)
+    assert not psutil.wait_procs(started, timeout=HANGS)[1]

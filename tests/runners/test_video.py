@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from waiting import HANGS
 
 from rfwp.runners.build import build_agent
 from rfwp.runners.cli import main
@@ -103,7 +104,7 @@ def test_a_film_that_is_broken_off_leaves_nothing(atari_run, tmp_path, number):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANGS)
     assert process.returncode == 128 + number
     assert list((run / "videos").iterdir()) == []
 

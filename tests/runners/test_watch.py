@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from PIL import ImageGrab
+from waiting import HANGS
 
 from rfwp.runners.cli import main
 from rfwp.runners.film.player import Player, Quit
@@ -176,7 +177,7 @@ def screen(monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     yield name
     server.terminate()
-    server.wait(timeout=30)
+    server.wait(timeout=HANGS)
 
 
 def xdotool(*words):
@@ -220,7 +221,7 @@ def test_the_window_shows_the_game_and_obeys_its_keys(atari_run, screen):
         red_paddle = (stepped == (200, 72, 72)).all(-1).sum()
         assert red_paddle > 1000  # Breakout's, and its bricks
         xdotool("key", "q")
-        output, error = process.communicate(timeout=60)
+        output, error = process.communicate(timeout=HANGS)
         assert (process.returncode, error) == (0, "")
         assert "Traceback" not in output
     finally:

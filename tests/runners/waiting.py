@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+HANGS = 300.0  # seconds that nothing takes, however busy the machine
 
-def wait_for(condition: Callable[[], object], seconds: float = 300.0) -> None:
-    """Waits until the condition holds; AssertionError after so many seconds."""
+
+def wait_for(condition: Callable[[], object], seconds: float = HANGS) -> None:
+    """Wait until the condition holds; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -14,5 +16,5 @@ def wait_for(condition: Callable[[], object], seconds: float = 300.0) -> None:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The lines of a text file; without the last one while that is being written."""
+    """Return the lines of a text file, without the last one while that is being written."""
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
