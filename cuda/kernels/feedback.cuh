@@ -4,16 +4,16 @@
 //   e = v - R_{t-1} k;    R_t = R_{t-1} + β e ⊗ k
 //   y_t = z_t + R_t s
 //
-// Backward. dy is the gradient of y_t: that of the output, plus `carry`, that of step t + 1 through s. G is the gradient
-// of R_t, including dy ⊗ s. Then
+// Backward. dy is the gradient of y_t: d_output, plus `carry` from step t + 1 through s. G is the gradient of R_t,
+// including dy ⊗ s. Then
 //
 //   dz = dy          ds = R_tᵀ dy        dc = G k     dk = Gᵀ c - R_{t-1}ᵀ dv     dv = β dc    dβ = dc · e
 //   G of step t - 1 = G - dv ⊗ k
 //   carry of step t - 1 = s (ds - s · ds)
 //
-// Step t - 1 needs ds, so R runs backward in time as well: subtracting c ⊗ k undoes the write. This is an addition, not a
-// division, so the only error is rounding. A reset cannot be undone, so the matrix before it is rebuilt from the start of
-// its segment.
+// Step t - 1 needs ds, so R runs backward in time as well: subtracting c ⊗ k undoes the write. This is an addition,
+// not a division, so the only error is rounding. A reset cannot be undone, so the matrix before it is rebuilt from the
+// start of its segment.
 #pragma once
 #include "common.cuh"
 

@@ -6,8 +6,8 @@
 //   e = v - W_{t-1} k;    W_t = W_{t-1} + β e ⊗ k
 //   y_t = W_t q
 //
-// Backward. dy is the gradient of y_t: that of the output, plus `carry`, that of step t + 1 through s. G is the gradient
-// of W_t, including dy ⊗ q. Then
+// Backward. dy is the gradient of y_t: d_read, plus `carry` from step t + 1 through s. G is the gradient of W_t,
+// including dy ⊗ q. Then
 //
 //   dq = W_tᵀ dy     dc = G k     dk = Gᵀ c - W_{t-1}ᵀ dv     dv = β dc     db = (dc · e) β (1 - β)
 //   dq' = q (dq - q · dq)         dk' = k (dk - k · dk)
