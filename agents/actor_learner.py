@@ -30,18 +30,18 @@ from rfwp.models.initialisation import initialise
 
 
 class Update(NamedTuple):
-    """One update of the learner, and what else happened since the one before."""
+    """One learner update, and what happened since the previous one."""
 
     version: int  # learner updates so far
-    agent_steps: int  # learned from so far
+    agent_steps: int  # agent steps learned from so far
     metrics: dict[str, Tensor]  # scalars on the learner's device; see METRICS of the objective and of Learner
-    batch: Trajectory  # that was learned from
-    episodes: tuple[Episode, ...]  # that ended
-    failures: tuple[ActorFailure, ...]  # of actor processes that were replaced
+    batch: Trajectory  # the batch of this update
+    episodes: tuple[Episode, ...]  # full episodes that ended since the previous update
+    failures: tuple[ActorFailure, ...]  # of actor processes replaced since the previous update
 
 
 class ActorLearner:
-    """Trains an agent. A context manager, whose actor processes live within it; iterate over it to train:
+    """An actor-learner system. Enter it to start the actor processes, then iterate over it to train:
 
     ```
     with ActorLearner(config) as system:
@@ -49,14 +49,14 @@ class ActorLearner:
             ...
     ```
 
-    Iteration ends after total_steps or after `stop`. It raises ActorFailure if environments fail over and over,
-    Diverged if the policy's logits are not finite, and Stuck if gradients are not finite any more.
+    Iteration ends after total_steps or after `stop`. It raises ActorFailure if actors keep failing, Diverged if the
+    policy's logits are not finite, and Stuck if the gradients stay non-finite.
 
-    The threads and the memory allocator of the whole process are set for training, and PyTorch's global seed too.
+    The constructor sets PyTorch's thread count, its global seed and the memory allocator for the whole process.
     """
 
     def __init__(self, config: ActorLearnerConfig) -> None:
-        """Build agent and learner, and start nothing. ValueError for a device or an encoder that does not fit."""
+        """Build the agent and the learner; start nothing. Raises ValueError for an unusable device or encoder."""
         end_if_this_is_an_actor()
         self.config = config
         self.device = pick_device(config.device)
@@ -89,12 +89,12 @@ class ActorLearner:
 
     def start_actors(self) -> ActorPool:
         """Start the processes that step the environments; the caller closes them."""
-        # The seed moves on with the run, so that a resumed run does not play the episodes of its start again.
+        # The seed changes with the version, so a resumed run does not replay the episodes it began with.
         seed = (self.config.seed, self.learner.version)
         return ActorPool(self.config.actors, self.config.env, self.num_processes, seed)
 
     def build_collector(self, pool: ActorPool) -> Collector:
-        """Make what acts in the pool's environments, with a copy of the agent that follows the learner's."""
+        """Build the collector, which acts in the pool's environments with an up-to-date copy of the agent."""
         self._weights.publish(self.agent, self.learner.version)
         acting = copy.deepcopy(self.agent)
         return Collector(acting, pool, self.config.learner.unroll_length, self._weights, self._generator)
@@ -116,7 +116,7 @@ class ActorLearner:
                     return
 
     def _next(self, source: Source) -> Collected | None:
-        """Wait for what is collected next; None once the system is told to stop."""
+        """Wait for the next trajectory; return None once `stop` was called."""
         with self.learner.phases(WAIT):
             while not self._stopping.is_set():
                 try:
@@ -127,7 +127,7 @@ class ActorLearner:
         return None
 
     def update(self, batch: Trajectory) -> dict[str, Tensor]:
-        """Learn from a batch and hand the new weights to the collector; return the learner's metrics."""
+        """Learn from a batch and publish the new weights to the collector; return the learner's metrics."""
         metrics = self.learner.learn(batch)
         with self.learner.phases("publish"):
             self._weights.publish(self.agent, self.learner.version)
@@ -135,27 +135,27 @@ class ActorLearner:
 
     @property
     def done(self) -> bool:
-        """Whether total_steps agent steps have been learned from."""
+        """True once the learner has learned from total_steps agent steps."""
         return self.learner.agent_steps >= self.config.total_steps
 
     @property
     def queue_fill(self) -> float:
-        """Share of the queue that is full, 0 to 1; at 1 acting waits for the learner."""
+        """Fraction of the queue that is full, 0 to 1. At 1, acting waits for the learner."""
         return 0.0 if self._source is None else self._source.fill
 
     def stop(self) -> None:
-        """End the iteration after the update under way; may be called from a signal handler or another thread."""
+        """End the iteration after the current update; safe to call from a signal handler or another thread."""
         self._stopping.set()
         if self._source is not None:
             self._source.cancel()
 
     @property
     def stopped(self) -> bool:
-        """Whether `stop` was called."""
+        """True once `stop` was called."""
         return self._stopping.is_set()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that training depends on but the agent's weights; tensors and plain values only."""
+        """Return all training state except the agent's weights, as tensors and plain values."""
         return {
             "learner": self.learner.state_dict(),
             "device": self.device.type,
@@ -164,7 +164,7 @@ class ActorLearner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state written by `state_dict`. Random generators of another kind of device begin anew."""
+        """Restore a state written by `state_dict`. On another type of device, random generators start afresh."""
         self.learner.load_state_dict(state["learner"])
         if state["device"] != self.device.type:
             self._generator.manual_seed(self.config.seed + self.learner.version)

@@ -1,4 +1,4 @@
-"""Actor processes as the main process sees them: started, asked, waited for, replaced, ended."""
+"""The main process's side of the actor processes: start, step, wait, replace, end."""
 
 import contextlib
 import multiprocessing
@@ -20,16 +20,16 @@ from rfwp.envs.vector_env import EnvConfig, EnvSpec
 
 @dataclass(frozen=True)
 class ActorsConfig:
-    """The environments that are stepped at once, and the processes that step them."""
+    """The environments that are stepped together, and the processes that step them."""
 
     envs: int = 48
-    """Environments stepped at once, over all processes."""
+    """Environments stepped together, over all processes."""
     processes: int | None = None
-    """Actor processes; by default as many as there are CPU cores, where environments can be shared out evenly."""
+    """Actor processes; by default the largest number, up to the CPU cores, that divides the environments evenly."""
     groups: int = 2
-    """Groups of processes that take turns: environments of one step while the policy answers another."""
+    """Groups of processes that take turns: one steps its environments while the policy acts for another."""
     timeout: float = 60.0
-    """Seconds after which an actor that does not answer is replaced."""
+    """Seconds to wait for an actor before replacing it."""
 
     def __post_init__(self) -> None:
         for field in ("envs", "groups"):
@@ -45,7 +45,7 @@ class ActorsConfig:
             raise ValueError(f"processes: got {self.processes}; allowed: a divisor of envs ({self.envs})")
 
     def num_processes(self, cores: int) -> int:
-        """Return the processes for so many cores: the most that share the environments evenly, at least one a group."""
+        """Return the largest number of processes, up to `cores`, that divides envs evenly; at least one per group."""
         if self.processes is not None:
             return self.processes
         most = min(cores, self.envs)
@@ -53,26 +53,26 @@ class ActorsConfig:
         return max(even, default=self.groups)
 
 
-POLL_SECONDS = 0.2  # how soon a wait notices that it was cancelled
+POLL_SECONDS = 0.2  # how often a wait checks for cancellation
 
 
 class Cancelled(Exception):
-    """The wait was cut short on purpose."""
+    """A wait was cancelled."""
 
 
 class ActorFailure(Exception):
-    """An actor process ended, failed or fell silent; the message says which, the last line of its traceback first."""
+    """An actor process ended, raised or timed out. If it raised, the message starts with the traceback's last line."""
 
     def __init__(self, message: str, crashed: bool = False) -> None:
-        """`crashed`: it failed by itself, and was not killed or held up by something else."""
+        """Set `crashed` if the actor failed by itself, rather than being killed or held up from outside."""
         super().__init__(message)
         self.crashed = crashed
 
 
 class Actor:
-    """One actor process and the slab that it shares with this one."""
+    """One actor process and the slab that it shares with the main process."""
 
-    START_SECONDS = 2.0  # for each environment, added to the time-out of the first step; a quarter second is usual
+    START_SECONDS = 2.0  # per environment, added to the timeout of the first step; 0.25 s is usual
 
     def __init__(self, env: EnvConfig, spec: EnvSpec, num_envs: int, seed: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -89,23 +89,22 @@ class Actor:
         )
         with _signals_blocked():
             self._process.start()
-        theirs.close()  # so that the actor's end of the pipe closes with the actor
+        theirs.close()  # now only the actor holds this end, so the pipe closes when the actor ends
 
     @property
     def pid(self) -> int | None:
         return self._process.pid
 
     def request(self) -> None:
-        """Asks for the next step; its actions are in the slab. A dead actor is noticed by `wait`."""
+        """Ask for the next step; the slab already holds the actions. If the actor is dead, `wait` raises."""
         with contextlib.suppress(OSError):
             self._connection.send_bytes(actor_process.STEP)
 
     def wait(self, timeout: float, cancelled: threading.Event, waited: float = 0.0) -> None:
-        """Returns when the slab holds the next step; ActorFailure if none comes within `timeout` seconds.
+        """Wait until the slab holds the next step; raise ActorFailure after `timeout` seconds.
 
-        `waited` seconds of them have gone by already.
-
-        The first step may take longer, for the emulator loads its game once for each environment.
+        `waited` of those seconds have already passed. The first step gets extra time, because the emulator loads the
+        ROM once per environment.
         """
         if not self._started:
             timeout += self.START_SECONDS * len(self.slab.action)
@@ -115,14 +114,14 @@ class Actor:
                 if cancelled.is_set():
                     raise Cancelled
                 if time.monotonic() >= deadline:
-                    raise ActorFailure(f"gave no answer within {timeout:g} s (actors.timeout)")
+                    raise ActorFailure(f"did not answer within {timeout:g} s (actors.timeout)")
             message = self._connection.recv_bytes()
         except (EOFError, OSError):
             self._process.join(timeout=1)
             code = self._process.exitcode
             if code == actor_process.UNGUARDED:
                 raise RuntimeError(
-                    "actor processes import the script that starts them: put what trains under"
+                    "actor processes import the main script: put the code that starts training under"
                     ' `if __name__ == "__main__":`'
                 ) from None
             raise ActorFailure(f"ended with exit code {code}", crashed=code != -signal.SIGKILL) from None
@@ -132,11 +131,11 @@ class Actor:
         self._started = True
 
     def hang_up(self) -> None:
-        """Tells the process to end; does not wait for it."""
+        """Tell the process to end, without waiting for it."""
         self._connection.close()
 
     def close(self, grace: float) -> None:
-        """Ends the process, by force if it is not gone within `grace` seconds."""
+        """End the process; kill it if it is still running after `grace` seconds."""
         self._connection.close()
         self._process.join(grace)
         if self._process.is_alive():
@@ -146,14 +145,14 @@ class Actor:
 
 
 class ActorPool:
-    """All actor processes, in groups; replaces those that fail. A context manager: leaving it ends them all."""
+    """All actor processes, in groups. Replaces those that fail. A context manager that ends them all on exit."""
 
-    CRASH_LOOP = 5  # crashes within CRASH_LOOP_SECONDS, or failures of one actor before its first step, end the run
+    CRASH_LOOP = 5  # crashes within CRASH_LOOP_SECONDS, or failed restarts of one actor, that end the run
     CRASH_LOOP_SECONDS = 60.0
-    GRACE_SECONDS = 2.0  # for all actors together, to end by themselves
+    GRACE_SECONDS = 2.0  # for all actors together to end by themselves
 
     def __init__(self, config: ActorsConfig, env: EnvConfig, num_processes: int, seed: Sequence[int]) -> None:
-        """`seed` may be several numbers: pools with different ones play episodes that have nothing in common."""
+        """Start the processes. `seed` is one or more integers; pools with different seeds play unrelated episodes."""
         actor_process.end_if_this_is_an_actor()
         self.config = config
         self.env = env
@@ -171,7 +170,7 @@ class ActorPool:
 
     @property
     def envs_per_group(self) -> int:
-        """Environments that one group steps."""
+        """Number of environments in one group."""
         return self.config.envs // self.config.groups
 
     @property
@@ -180,12 +179,12 @@ class ActorPool:
         return self._retired_busy_seconds + sum(float(a.slab.busy_seconds[0]) for group in self.groups for a in group)
 
     def wait(self, group: int) -> list[ActorFailure]:
-        """Waits until every actor of a group has its next step in its slab.
+        """Wait until every actor of a group has its next step in its slab.
 
-        Failed actors are replaced, and the new one's first step is waited for; their failures are returned.
+        Replace actors that failed, wait for the first steps of the new ones, and return the failures.
 
         Raises:
-            ActorFailure: a crash loop; the message carries the last traceback.
+            ActorFailure: actors fail in quick succession; the message includes the last traceback.
             Cancelled: `cancel` was called.
         """
         if self._cancelled.is_set():
@@ -201,18 +200,18 @@ class ActorPool:
         return failures
 
     def slabs(self, group: int) -> Iterator[tuple[slice, slab.Slab]]:
-        """Yield, after `wait`, each actor's slab with the rows of the group's environments that it holds."""
+        """Yield each actor's slab with the rows of the group that it fills. Call after `wait`."""
         for index, actor in enumerate(self.groups[group]):
             yield slice(index * self.envs_per_actor, (index + 1) * self.envs_per_actor), actor.slab
 
     def act(self, group: int, action: NDArray[np.int64]) -> None:
-        """Step every environment of a group with one action each [B]. A dead actor is noticed by `wait`."""
+        """Step the environments of a group: action [B], one each. If an actor is dead, `wait` raises."""
         for actor, (rows, shared) in zip(self.groups[group], self.slabs(group), strict=True):
             shared.action[:] = action[rows]
             actor.request()
 
     def cancel(self) -> None:
-        """Makes `wait`, in another thread, return soon, with Cancelled."""
+        """Make a `wait` in another thread raise Cancelled soon."""
         self._cancelled.set()
 
     def _replace(self, group: int, index: int, failure: ActorFailure) -> None:
@@ -233,7 +232,7 @@ class ActorPool:
         raise ActorFailure(f"{self.CRASH_LOOP} actors failed in quick succession; the last one: {failure}")
 
     def _crashes_in_a_loop(self) -> bool:
-        """Counts a crash."""
+        """Record a crash; return True if the last CRASH_LOOP crashes came within CRASH_LOOP_SECONDS."""
         self._recent.append(time.monotonic())
         return len(self._recent) == self.CRASH_LOOP and self._recent[-1] - self._recent[0] < self.CRASH_LOOP_SECONDS
 
@@ -243,7 +242,7 @@ class ActorPool:
         return Actor(self.env, self.spec, self.envs_per_actor, int(seed))
 
     def close(self) -> None:
-        """Ends all processes; those that do not end by themselves are killed."""
+        """End all processes; kill those that do not end by themselves."""
         for group in self.groups:
             for one in group:
                 one.hang_up()
@@ -262,9 +261,9 @@ class ActorPool:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Within it, processes are started that never see SIGINT and SIGTERM.
+    """Block SIGINT and SIGTERM, so that processes started meanwhile never see them.
 
-    A Ctrl-C or a scheduler's SIGTERM reaches the whole process group; the main process decides when actors end.
+    Ctrl-C and a scheduler's SIGTERM reach the whole process group, but the main process decides when actors end.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:

@@ -1,4 +1,4 @@
-"""What runs in an actor process: it steps environments, without torch, so it is small and starts quickly."""
+"""The actor process, which steps environments. It imports no torch, so it is small and starts quickly."""
 
 import multiprocessing
 import os
@@ -15,23 +15,23 @@ from rfwp.envs.vector_env import EnvConfig, Step
 STEP = b"step"  # main process -> actor: the actions are in the slab
 READY = b"ready"  # actor -> main process: the slab holds the next step
 FAILED = b"failed"  # actor -> main process: followed by a traceback
-NAME = "rfwp actor"  # of the process, as multiprocessing knows it
-UNGUARDED = 77  # exit code of an actor that would start actors itself
+NAME = "rfwp actor"  # of the process in multiprocessing
+UNGUARDED = 77  # exit code of an actor that tried to start actors
 
 
 def end_if_this_is_an_actor() -> None:
-    """End the process if it is an actor that is still importing the main script, which starts a training.
+    """End the process if it is an actor. Called before actors are started.
 
-    Without an `if __name__ == "__main__":` around it, every actor would begin that training again.
+    An actor gets here while it imports a main script without `if __name__ == "__main__":`, and would train again.
     """
     if multiprocessing.current_process().name == NAME:
         os._exit(UNGUARDED)
 
 
 def run_actor(connection: Connection, memory: Any, env_config: EnvConfig, num_envs: int, seed: int) -> None:
-    """Reset E environments, then answers each STEP with READY, until the other end closes.
+    """Reset E environments, then answer each STEP with READY until the other end closes.
 
-    No actor outlives the main process, however that ends: the connection closes, and an actor that hangs is killed.
+    No actor outlives the main process: the closed connection ends it, and the kernel kills an actor that hangs.
     """
     _die_with_parent()
     try:
@@ -43,10 +43,10 @@ def run_actor(connection: Connection, memory: Any, env_config: EnvConfig, num_en
 
 
 def _die_with_parent() -> None:
-    """Have the kernel kill this process, even one that hangs or is stopped, when its parent is gone."""
+    """Have the kernel kill this process when its parent ends, even if it hangs or is stopped."""
     signal_at_end_of_parent(signal.SIGKILL)()
     parent = multiprocessing.parent_process()
-    if parent is not None and os.getppid() != parent.pid:  # it was gone already
+    if parent is not None and os.getppid() != parent.pid:  # the parent ended before the call above
         os.kill(os.getpid(), signal.SIGKILL)
 
 

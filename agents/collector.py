@@ -1,4 +1,4 @@
-"""Acting: steps in, trajectories out. Runs the policy for one group of actors while the others step."""
+"""Acting: steps in, trajectories out. The policy acts for one group of actors while the others step."""
 
 import time
 from typing import NamedTuple
@@ -15,29 +15,29 @@ from rfwp.models.core import State
 
 
 class Diverged(Exception):
-    """The agent computes infinities: its weights have become useless."""
+    """The policy's logits are not finite: the weights are useless."""
 
 
 class CollectorStatistics(NamedTuple):
-    """What collecting has cost since it began."""
+    """Time spent and actors replaced since collecting began."""
 
-    seconds: float  # of wall clock
+    seconds: float  # wall-clock time
     phases: dict[str, float]  # seconds of the collector's thread, by phase
-    emulator_seconds: float  # spent stepping environments, by all actor processes together
-    restarts: int  # actor processes that were replaced
+    emulator_seconds: float  # spent stepping environments, summed over actor processes
+    restarts: int  # actor processes replaced
 
 
 class Collected(NamedTuple):
-    """What `collect` hands over."""
+    """The result of one `collect`."""
 
     trajectory: Trajectory
-    episodes: tuple[Episode, ...]  # that ended since the last time
-    failures: tuple[ActorFailure, ...]  # of actors that were replaced since the last time
+    episodes: tuple[Episode, ...]  # full episodes that ended since the last `collect`
+    failures: tuple[ActorFailure, ...]  # of actors replaced since the last `collect`
     statistics: CollectorStatistics
 
 
 class _Arrivals(NamedTuple):
-    """What the environments of a group have sent: one row of a trajectory."""
+    """What a group's environments sent: one row of a trajectory."""
 
     observation: Tensor  # uint8 [B, C, H, W]
     reward: Tensor  # float32 [B]
@@ -45,7 +45,7 @@ class _Arrivals(NamedTuple):
 
     @classmethod
     def pinned(cls, num_envs: int, observation_shape: tuple[int, int, int]) -> "_Arrivals":
-        """Page-locked memory of the host: a copy from there to a GPU does not hold up the host."""
+        """Allocate page-locked host memory, from which copies to a GPU do not block the host."""
         return cls(
             observation=torch.empty(num_envs, *observation_shape, dtype=torch.uint8, pin_memory=True),
             reward=torch.empty(num_envs, pin_memory=True),
@@ -54,16 +54,16 @@ class _Arrivals(NamedTuple):
 
 
 class _Unroll:
-    """A trajectory in the making, of one group of actors."""
+    """A trajectory that is being filled, for one group of actors."""
 
     def __init__(self, fields: Trajectory) -> None:
         self.fields = fields
-        self.row = 0  # that the next observation goes to
+        self.row = 0  # of the next observation
         self.state = fields.state  # before that observation
 
     @property
     def arrivals(self) -> _Arrivals:
-        """Where the next observation goes to."""
+        """The row for the next observation."""
         return _Arrivals(*(getattr(self.fields, name)[self.row] for name in _Arrivals._fields))
 
     @property
@@ -72,10 +72,10 @@ class _Unroll:
 
 
 class Collector:
-    """Acts in all environments with one copy of the agent and cuts what happens into trajectories.
+    """Acts in all environments with one copy of the agent and cuts the steps into trajectories.
 
     Recurrent state and observations stay on the agent's device. Groups of actors take turns in a fixed order, so the
-    result depends on the seed and the weights alone.
+    result depends only on the seed and the weights.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Collector:
         weights: WeightBoard,
         generator: torch.Generator,
     ) -> None:
-        """Begin an unroll in every environment. `generator`, on the agent's device, draws the actions."""
+        """Start an unroll in every environment. `generator` samples the actions, on the agent's device."""
         self.agent = agent.eval()
         self.pool = pool
         self.unroll_length = unroll_length
@@ -99,18 +99,18 @@ class Collector:
         self._version = -1
         self._generator = generator
         self._turn = 0
-        # One copy of each field to a GPU instead of one for every process; on the CPU slabs are copied straight.
+        # For a GPU, gather the slabs first: one upload per field instead of one per process. A CPU needs no staging.
         on_gpu = self.device.type == "cuda"
         self._staging = _Arrivals.pinned(pool.envs_per_group, pool.spec.observation_shape) if on_gpu else None
         self._unrolls = [self._begin(agent.initial_state(pool.envs_per_group, self.device)) for _ in pool.groups]
 
     def collect(self) -> Collected:
-        """Play on until a group's unroll is complete.
+        """Act until one group's unroll is complete, and return it.
 
         Raises:
-            ActorFailure: actors fail over and over.
-            Cancelled: by the pool's `cancel`, from another thread or a signal.
-            Diverged: the policy's logits are not finite any more.
+            ActorFailure: actors keep failing.
+            Cancelled: `cancel` was called, from another thread or a signal handler.
+            Diverged: the policy's logits are not finite.
         """
         while True:
             group, self._turn = self._turn, (self._turn + 1) % len(self._unrolls)
@@ -119,7 +119,7 @@ class Collector:
                 return self._hand_over(trajectory)
 
     def cancel(self) -> None:
-        """End a `collect` under way in another thread, or interrupted by a signal, soon: it raises Cancelled."""
+        """Make a running `collect` raise Cancelled soon; safe to call from another thread or a signal handler."""
         self.pool.cancel()
 
     def _hand_over(self, trajectory: Trajectory) -> Collected:
@@ -138,7 +138,7 @@ class Collector:
         with self.phases(WAIT):
             failures = self.pool.wait(group)
         if failures:
-            # Rows of this unroll belong to episodes that are lost: begin it anew from here.
+            # This unroll has rows of episodes that were lost with the actor: start it again.
             self._unrolls[group] = self._begin(self._unrolls[group].state)
             self._failures += failures
         trajectory = None
@@ -153,7 +153,7 @@ class Collector:
         return trajectory
 
     def _observe(self, group: int) -> None:
-        """Copy the slabs of a group into the next row of its unroll, and note the episodes that ended."""
+        """Copy a group's slabs into the next row of its unroll, and record the episodes that ended."""
         row = self._unrolls[group].arrivals
         inbox = self._staging or row
         for rows, slab in self.pool.slabs(group):
@@ -162,12 +162,12 @@ class Collector:
             for index in slab.episode_over.nonzero()[0]:
                 self._episodes.append(Episode(float(slab.episode_return[index]), int(slab.episode_length[index])))
         if self._staging is not None:
-            # The staging area is free again when the actions, which depend on it, are on the host: see `_act`.
+            # `_act` waits for actions that depend on this copy, so the staging memory is free before its next use.
             for staged, target in zip(self._staging, row, strict=True):
                 target.copy_(staged, non_blocking=True)
 
     def _act(self, group: int) -> None:
-        """Answer the newest row of a group's unroll with actions, and let its actors go on."""
+        """Sample actions for the newest row of a group's unroll, and send them to its actors."""
         self._version = self._weights.update(self.agent, self._version)
         unroll = self._unrolls[group]
         fields, row = unroll.fields, unroll.row
@@ -178,7 +178,7 @@ class Collector:
         fields.behaviour[row] = output.logits[0]
         fields.version[row] = self._version
         unroll.row += 1
-        # Here, and in `_check_finite` once an unroll, the host waits for a GPU.
+        # The host waits for a GPU only here, and once per unroll in `_check_finite`.
         self.pool.act(group, action.cpu().numpy())
 
     def _begin(self, state: State) -> _Unroll:
@@ -189,7 +189,7 @@ class Collector:
         )
 
     def _follow(self, previous: _Unroll) -> _Unroll:
-        """The unroll that opens with the last row of the previous one."""
+        """Start an unroll whose first row is the last row of the previous one."""
         unroll = self._begin(previous.state)
         for first, last in zip(unroll.arrivals, previous.arrivals, strict=True):
             first.copy_(last)
@@ -197,16 +197,15 @@ class Collector:
 
 
 def _check_finite(trajectory: Trajectory) -> None:
-    """Raises Diverged. Once an unroll, for the host has to wait for the answer."""
+    """Raise Diverged if a logit is not finite. Called once per unroll, because the host waits for the answer."""
     if not trajectory.behaviour.isfinite().all():
-        raise Diverged("the policy's logits are not finite any more")
+        raise Diverged("the policy's logits are no longer finite")
 
 
 def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw an action for each environment: logits [B, A] -> int64 [B]; any valid action where the logits are NaN.
+    """Sample an action per environment: logits [B, A] -> int64 [B]. Logits of NaN give an arbitrary valid action.
 
-    What torch.multinomial draws, by the same race of exponential variables, without its checks, for which the host
-    would have to wait.
+    Uses the exponential race of torch.multinomial, with the same draws, but skips its checks, which make the host wait.
     """
     policy = logits.softmax(dim=-1)
     return (policy / torch.empty_like(policy).exponential_(generator=generator)).argmax(dim=-1)

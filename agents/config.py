@@ -1,4 +1,4 @@
-"""The settings of an actor-learner system, and the agent that they describe."""
+"""Settings of an actor-learner system, and the agent they describe."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,7 +17,7 @@ from rfwp.models.encoder import EncoderConfig
 
 @dataclass(frozen=True)
 class ActorLearnerConfig:
-    """An actor-learner system. Steps are agent steps; in Atari one agent step is four frames."""
+    """Settings of an actor-learner system. Steps are agent steps; on Atari one agent step is four frames."""
 
     env: EnvConfig
     encoder: EncoderConfig
@@ -26,16 +26,16 @@ class ActorLearnerConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     actors: ActorsConfig = field(default_factory=ActorsConfig)
     total_steps: int = 200_000_000
-    """Agent steps of the whole run; the learning rate reaches 0 there."""
+    """Length of the run in agent steps; the learning rate reaches 0 at the end."""
     seed: int = 1
-    """Seed of the weights, the environments and the sampling of actions."""
+    """Seed of the weights, the environments and the action sampling."""
     initialisation: Literal["default", "orthogonal"] = "default"
-    """Weights at the start: PyTorch's default, or orthogonal (learns sooner on Atari)."""
+    """Initial weights: PyTorch's default, or orthogonal (learns sooner on Atari)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the encoder; all else is float32. auto: bfloat16 where the hardware gains from it. On a GPU, float32
-    lets convolutions round their inputs to TF32, as PyTorch does by default."""
+    """Precision of the encoder; everything else is float32. auto: bfloat16 where the hardware is faster with it. On a
+    GPU, float32 convolutions round their inputs to TF32 if PyTorch allows it, as it does by default."""
     device: str = "auto"
-    """Where the agent acts and learns: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    """Device to act and learn on: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     sync: bool = False
     """Act and learn in turn, in one thread: on the CPU the same seed gives the same run, bit for bit."""
 
@@ -46,7 +46,7 @@ class ActorLearnerConfig:
             raise ValueError(f"seed: got {self.seed}; allowed: a whole number from 0 to {2**31 - 1}")
 
     def build_agent(self, device: torch.device | str) -> ActorCritic:
-        """Make the agent on a device, its weights as PyTorch initialises them; ValueError if encoder and env clash."""
+        """Build the agent with PyTorch's initial weights. Raises ValueError if the encoder does not fit the env."""
         spec, device = self.env.spec(), torch.device(device)
         encoder = self.encoder.build(spec.observation_shape)
         precision = pick_precision(self.precision, device)

@@ -1,10 +1,10 @@
-"""Devices and number formats by name."""
+"""Devices and data types by name."""
 
 import torch
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called `name`; `auto` is the GPU where there is one. ValueError if there is no such device."""
+    """Return the device called `name`; `auto` is a GPU if there is one. Raises ValueError for an unknown device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -19,7 +19,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the encoder's data type; `auto` is bfloat16 where the hardware computes in it, else float32."""
+    """Return the encoder's data type; `auto` is bfloat16 where the hardware supports it, else float32."""
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
     if device.type == "cuda":

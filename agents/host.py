@@ -1,4 +1,4 @@
-"""The machine that training runs on: its cores, its allocator, and the end of a parent process. Imports no torch."""
+"""The machine that training runs on: CPU cores, memory allocator, signals from the kernel. Imports no torch."""
 
 import ctypes
 import math
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")  # in a container, the root of its own group
+CGROUP = Path("/sys/fs/cgroup")  # inside a container, the container's own group
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _PR_SET_PDEATHSIG = 1  # sys/prctl.h
 
@@ -34,7 +34,7 @@ def cpu_limit(cgroup: Path = CGROUP) -> float | None:
 
 
 def operator_threads() -> int:
-    """Return how many threads PyTorch's operators should use: half the cores. The environments need the others."""
+    """Return the number of threads for PyTorch's operators: half the cores. The environments need the others."""
     return max(1, cores() // 2)
 
 

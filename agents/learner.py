@@ -15,38 +15,38 @@ from rfwp.models.actor_critic import ActorCritic
 
 
 class Objective(ABC):
-    """What a learner minimises: a frozen value that holds its own settings; see `agents/objectives`."""
+    """A loss for the learner to minimise, with its settings; see `agents/objectives`."""
 
     METRICS: ClassVar[Mapping[str, Metric]]
-    """What `loss` measures, by name."""
+    """The metrics that `loss` returns, by name."""
 
     @abstractmethod
     def loss(self, agent: ActorCritic, batch: Trajectory, version: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss, summed over the T x B agent steps of a batch, and the values of METRICS.
 
-        The metrics are float32 scalars on the agent's device, so that nothing waits for them. `version` counts the
-        learner's updates so far.
+        The metrics are float32 scalars on the agent's device, so the host does not wait for them. `version` is the
+        number of learner updates so far.
         """
 
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """Batches and RMSProp; by default with the published hyperparameters."""
+    """Batches and RMSProp. The defaults are the published hyperparameters."""
 
     unroll_length: int = 50
-    """T: agent steps of an unroll, all of them back-propagated through."""
+    """T: agent steps per unroll; the learner back-propagates through all of them."""
     batch_size: int = 32
-    """B: unrolls in an update, which thus uses T x B agent steps."""
+    """B: unrolls per update, so T x B agent steps."""
     learning_rate: float = 6e-4
-    """Falls linearly from here to 0 over total_steps."""
+    """Initial learning rate; falls linearly to 0 over total_steps."""
     rmsprop_decay: float = 0.99
-    """Decay of RMSProp's mean square (torch calls it alpha)."""
+    """Decay of RMSProp's mean square (alpha in PyTorch)."""
     rmsprop_epsilon: float = 0.01
-    """Added to the root of RMSProp's mean square."""
+    """Added to the square root of RMSProp's mean square."""
     gradient_clip: float = 40.0
-    """Largest global norm of the gradient."""
+    """Maximum global norm of the gradient."""
     queue_size: int = 2
-    """Unrolls of whole groups of environments that may wait for the learner; acting pauses when the queue is full."""
+    """Unrolls, each of a group of environments, that may wait for the learner; acting pauses when the queue is full."""
 
     def __post_init__(self) -> None:
         for field in ("unroll_length", "batch_size", "queue_size"):
@@ -60,7 +60,7 @@ class LearnerConfig:
 
 
 class Stuck(Exception):
-    """Update after update was skipped because its gradient was not finite; `batch` is the newest one."""
+    """Too many updates in a row were skipped because the gradient was not finite; `batch` is the latest one."""
 
     def __init__(self, message: str, batch: Trajectory) -> None:
         super().__init__(message)
@@ -68,9 +68,9 @@ class Stuck(Exception):
 
 
 class Learner:
-    """Owns the weights that are trained, the optimiser, and the two counters that place a run on its schedule."""
+    """Trains the agent. Holds its weights, the optimiser, and the counters of updates and agent steps."""
 
-    PATIENCE = 10  # skipped updates in a row after which there is no point in going on
+    PATIENCE = 10  # skipped updates in a row before `learn` gives up
     METRICS: ClassVar[Mapping[str, Metric]] = {
         "gradient_norm": Metric("optimiser", "global gradient norm of the summed loss, before the clip"),
         "update_skipped": Metric("optimiser", "share of updates skipped because the gradient was not finite"),
@@ -81,8 +81,8 @@ class Learner:
         self.objective = objective
         self.config = config
         self.total_steps = total_steps
-        self.agent_steps = 0  # learned from, so far
-        self.version = 0  # updates done, so far
+        self.agent_steps = 0  # learned from so far
+        self.version = 0  # updates so far
         self.phases = Phases()
         self._skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=next(agent.parameters()).device)
         self.optimiser = torch.optim.RMSprop(
@@ -91,13 +91,14 @@ class Learner:
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next update: linear in agent steps, 0 from total_steps on."""
+        """Learning rate of the next update: linear in agent steps, 0 from total_steps on."""
         return self.config.learning_rate * max(0.0, 1.0 - self.agent_steps / self.total_steps)
 
     def learn(self, batch: Trajectory) -> dict[str, Tensor]:
         """Take one gradient step on a batch; return the metrics of the objective and METRICS, as scalar tensors.
 
-        Raises Stuck after PATIENCE skipped updates in a row; on a GPU up to twice as many, for each look costs a wait.
+        Raises Stuck after PATIENCE skipped updates in a row. On a GPU it may take twice as many, because reading the
+        count makes the host wait.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate
@@ -116,23 +117,23 @@ class Learner:
         return metrics | {"gradient_norm": norm.detach(), "update_skipped": 1.0 - norm.isfinite().float()}
 
     def _step_if(self, finite: Tensor) -> None:
-        """One step of the optimiser, or none: one infinity would make every weight and mean square NaN for good."""
-        if finite.device.type == "cpu":  # where a look costs nothing
+        """Step the optimiser if the gradient is finite. An infinity would make all weights and mean squares NaN."""
+        if finite.device.type == "cpu":  # reading the flag costs nothing
             if finite:
                 self.optimiser.step()
         else:
             self._step_and_undo_unless(finite)
 
     def _step_and_undo_unless(self, finite: Tensor) -> None:
-        """The same, decided on the device: nothing waits for the answer. Only the optimiser's count of steps goes on.
+        """Do the same on the device, so that the host does not wait. The optimiser's step count advances anyway.
 
-        A gradient of zeros changes no weight, but RMSProp's mean squares decay with it: they are put back.
+        A zero gradient changes no weights, but it makes RMSProp's mean squares decay, so those are restored.
         """
         for parameter in self.agent.parameters():
             if parameter.grad is not None:
                 parameter.grad = torch.where(finite, parameter.grad, 0.0)
         squares = [state["square_avg"] for state in self.optimiser.state.values()]
-        if not squares:  # the first step: they begin at 0
+        if not squares:  # the first step: mean squares start at 0
             self.optimiser.step()
             return
         kept = torch._foreach_mul(squares, 1.0 - finite.float())
@@ -142,13 +143,13 @@ class Learner:
 
     def _check_progress(self, batch: Trajectory) -> None:
         on_cpu = self._skipped_in_a_row.device.type == "cpu"
-        if on_cpu or self.version % self.PATIENCE == 0:  # a look at a GPU waits for it
+        if on_cpu or self.version % self.PATIENCE == 0:  # reading from a GPU makes the host wait
             skipped = int(self._skipped_in_a_row)
             if skipped >= self.PATIENCE:
                 raise Stuck(f"the gradients of {skipped} updates in a row were not finite", batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that an update depends on but the agent's weights; tensors and plain values only."""
+        """Return all state of an update except the agent's weights, as tensors and plain values."""
         return {
             "optimiser": self.optimiser.state_dict(),
             "agent_steps": self.agent_steps,
@@ -156,9 +157,9 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up a state written by `state_dict`; the agent's weights are loaded apart."""
+        """Restore a state written by `state_dict`; the agent's weights are loaded separately."""
         self.optimiser.load_state_dict(state["optimiser"])
-        for group in self.optimiser.param_groups:  # as configured now, not as it was when the state was written
+        for group in self.optimiser.param_groups:  # use the current settings, not the saved ones
             group |= {"alpha": self.config.rmsprop_decay, "eps": self.config.rmsprop_epsilon}
         self.agent_steps = int(state["agent_steps"])
         self.version = int(state["version"])

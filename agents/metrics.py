@@ -1,4 +1,4 @@
-"""Metrics of training: what they are called and mean, and how they are averaged between two lines of a record."""
+"""Training metrics: their names, meanings and groups, and their averages between two log lines."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -12,17 +12,17 @@ from rfwp.agents.trajectory import Episode
 
 
 class Metric(NamedTuple):
-    """What a metric is."""
+    """Description of a metric."""
 
-    group: str  # the heading it stands under in TensorBoard
+    group: str  # its heading in TensorBoard
     meaning: str
 
 
-RECENT_EPISODES = 100  # that returns and lengths are averaged over
+RECENT_EPISODES = 100  # window of the mean return and length
 
 
 class EpisodeStatistics:
-    """Returns and lengths of full episodes: how many have ended, and the most recent ones."""
+    """Number of full episodes that ended, with the returns and lengths of the most recent ones."""
 
     METRICS: ClassVar[Mapping[str, Metric]] = {
         "episodes": Metric("episodes", "full episodes ended since the start of the run"),
@@ -56,17 +56,17 @@ class EpisodeStatistics:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain values from which `load_state_dict` goes on."""
+        """Return the statistics as plain values, for `load_state_dict`."""
         return {"count": self.count, "recent": [tuple(episode) for episode in self.recent]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state written by `state_dict`."""
+        """Restore a state written by `state_dict`."""
         self.count = int(state["count"])
         self.recent = deque((Episode(*episode) for episode in state["recent"]), maxlen=RECENT_EPISODES)
 
 
 class Averages:
-    """Averages of an update's metrics since they were last taken, kept on their device so that nothing waits for it."""
+    """Averages of the update metrics since the last `take`, kept on their device so that the host does not wait."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -81,7 +81,7 @@ class Averages:
         self._count += 1
 
     def take(self) -> dict[str, float]:
-        """Return the averages and begin anew; {} if nothing was added."""
+        """Return the averages and start again; {} if nothing was added."""
         if self._sum is None:
             return {}
         means: list[float] = (self._sum / self._count).tolist()

@@ -1,4 +1,4 @@
-"""Where the time of a loop goes, by phase."""
+"""Time that a loop spends in each phase."""
 
 import time
 from collections import defaultdict
@@ -13,7 +13,7 @@ WAIT = "wait"  # the phase in which a thread waits for others
 class Phases:
     """Seconds spent in each named phase of one thread; the names also label a profile.
 
-    They are seconds of the host: on a GPU, work that was only queued counts where something waits for it.
+    These are host seconds: queued GPU work counts in the phase that waits for it.
     """
 
     def __init__(self) -> None:
@@ -34,5 +34,5 @@ class Phases:
 
 
 def busy_seconds(phases: Mapping[str, float]) -> float:
-    """Return the seconds spent in all phases but WAIT."""
+    """Return the seconds spent in all phases except WAIT."""
     return sum(seconds for name, seconds in phases.items() if name != WAIT)

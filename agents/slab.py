@@ -1,4 +1,4 @@
-"""Shared memory between an actor process and the main process: one row of the environments' newest step."""
+"""Shared memory between an actor process and the main process; it holds the environments' latest step."""
 
 import multiprocessing
 from ctypes import c_uint8
@@ -11,7 +11,7 @@ ALIGNMENT = 64  # bytes; a cache line
 
 
 class Slab(NamedTuple):
-    """Views into an actor's shared memory. Main process writes `action`, the actor all the rest, strictly in turn."""
+    """Views into an actor's shared memory. The main process writes `action`, the actor the rest; they take turns."""
 
     action: NDArray[np.int64]  # [E]
     observation: NDArray[np.uint8]  # [E, C, H, W]
@@ -20,25 +20,25 @@ class Slab(NamedTuple):
     episode_over: NDArray[np.bool_]  # [E]
     episode_return: NDArray[np.float32]  # [E]
     episode_length: NDArray[np.int32]  # [E]   agent steps
-    busy_seconds: NDArray[np.float64]  # [1]   time spent in the emulator since the actor's start
+    busy_seconds: NDArray[np.float64]  # [1]   time spent in the emulator since the actor started
 
 
 def allocate(num_envs: int, observation_shape: tuple[int, int, int]) -> Any:
-    """Anonymous shared memory for E environments, to be passed to a spawned process as an argument.
+    """Return anonymous shared memory for E environments, to pass to a spawned process as an argument.
 
-    It has no name in the file system, so it is gone with its last user, however that user ends.
+    It has no name in the file system, so the kernel frees it when its last user ends, even after a crash.
     """
     size, _ = _layout(num_envs, observation_shape)
     return multiprocessing.get_context("spawn").RawArray(c_uint8, size)
 
 
 def num_bytes(num_envs: int, observation_shape: tuple[int, int, int]) -> int:
-    """Bytes of shared memory that E environments need."""
+    """Return the bytes of shared memory that E environments need."""
     return _layout(num_envs, observation_shape)[0]
 
 
 def view(memory: Any, num_envs: int, observation_shape: tuple[int, int, int]) -> Slab:
-    """The fields inside memory from `allocate`, called with the same sizes."""
+    """Return the fields of memory from `allocate`. The sizes must be the same."""
     _, fields = _layout(num_envs, observation_shape)
     return Slab(*(np.ndarray(shape, dtype, memory, offset) for shape, dtype, offset in fields))
 
@@ -46,7 +46,7 @@ def view(memory: Any, num_envs: int, observation_shape: tuple[int, int, int]) ->
 def _layout(
     num_envs: int, observation_shape: tuple[int, int, int]
 ) -> tuple[int, list[tuple[tuple[int, ...], np.dtype[Any], int]]]:
-    """Total bytes, and (shape, dtype, offset) of each field of Slab."""
+    """Return the total bytes, and (shape, dtype, offset) of each field of Slab."""
     kinds = (np.int64, np.uint8, np.float32, np.bool_, np.bool_, np.float32, np.int32, np.float64)
     shapes: list[tuple[int, ...]] = [(num_envs,)] * len(Slab._fields)
     shapes[Slab._fields.index("observation")] = (num_envs, *observation_shape)

@@ -1,4 +1,4 @@
-"""Where the learner gets its data from: a collector that runs in turn with it, or in a thread of its own."""
+"""The learner's data source: a collector that runs in the learner's thread, or in a thread of its own."""
 
 import queue
 import threading
@@ -9,7 +9,7 @@ from rfwp.agents.collector import Collected, Collector
 
 
 class Source(ABC):
-    """Hands out what a collector collects. A context manager: collecting begins and ends with it."""
+    """Provides a collector's results. A context manager: collecting starts and stops with it."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -17,17 +17,17 @@ class Source(ABC):
     @property
     @abstractmethod
     def fill(self) -> float:
-        """Share of the queue that is full, 0 to 1."""
+        """Fraction of the queue that is full, 0 to 1."""
 
     @abstractmethod
     def get(self) -> Collected | None:
-        """Return what was collected next; None if there is nothing yet.
+        """Return the next result; None if there is none yet.
 
         Raises what collecting raised: ActorFailure, Diverged, or Cancelled after `cancel`.
         """
 
     def cancel(self) -> None:
-        """End a `get` or a collection that is under way soon, with Cancelled; from a signal handler or any thread."""
+        """Make a running `get` or `collect` raise Cancelled soon; safe from a signal handler or any thread."""
         self._collector.cancel()
 
     def __enter__(self) -> Self:
@@ -38,7 +38,7 @@ class Source(ABC):
 
 
 class InTurn(Source):
-    """Collects when it is asked to, in the thread that asks: nothing depends on who is faster."""
+    """Collects during `get`, in the caller's thread, so that nothing depends on timing."""
 
     @property
     def fill(self) -> float:
@@ -52,9 +52,9 @@ class InTurn(Source):
 
 
 class Background(Source):
-    """Collects in a thread; `get` hands out the results in order.
+    """Collects in a thread of its own; `get` returns the results in order.
 
-    When `queue_size` of them wait, collecting waits too, so memory stays what it was at the start.
+    Collecting pauses while `queue_size` results are waiting, which bounds memory.
     """
 
     POLL_SECONDS = 0.2  # how soon a stop is noticed
@@ -71,7 +71,7 @@ class Background(Source):
         return self._queue.qsize() / self._queue.maxsize
 
     def get(self) -> Collected | None:
-        """As Source.get; None after POLL_SECONDS with an empty queue."""
+        """Return the next result; None if the queue stays empty for POLL_SECONDS. Raises what Source.get raises."""
         try:
             return self._queue.get(timeout=self.POLL_SECONDS)
         except queue.Empty:
@@ -83,7 +83,7 @@ class Background(Source):
         try:
             while not self._stopping.is_set():
                 self._put(self._collector.collect())
-        except BaseException as error:  # handed to whoever calls `get`
+        except BaseException as error:  # `get` raises it
             self._error = error
 
     def _put(self, collected: Collected) -> None:

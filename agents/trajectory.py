@@ -1,4 +1,4 @@
-"""What acting hands to learning: unrolls of T steps in B environments, and the episodes that ended on the way."""
+"""The data that acting passes to learning: unrolls of T steps in B environments, and episodes that ended."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from rfwp.models.core import State
 
 
 class Episode(NamedTuple):
-    """A full episode that has ended; on Atari a whole game, whatever the learner takes for the end of an episode."""
+    """A full episode that ended; on Atari a whole game, even if a lost life ends the learner's episode."""
 
     score: float  # raw return, unclipped
     length: int  # agent steps
@@ -18,12 +18,12 @@ class Episode(NamedTuple):
 class Trajectory(NamedTuple):
     """T agent steps in each of B environments, time first.
 
-    What happened at an observation has length T + 1, what the agent did there has length T: the last observation is
-    there for its value only, and is the first observation of the next unroll.
+    What arrives from the environment has length T + 1, what the agent did has length T. The last observation only
+    provides the bootstrap value; it is also the first observation of the next unroll.
     """
 
     observation: Tensor  # uint8   [T+1, B, C, H, W]
-    reward: Tensor  # float32 [T+1, B]    received on the way into observation_t, unclipped
+    reward: Tensor  # float32 [T+1, B]    arrives with observation_t, unclipped
     first: Tensor  # bool    [T+1, B]    observation_t is the first of an episode
     action: Tensor  # int64   [T, B]      taken at observation_t
     behaviour: Tensor  # float32 [T, B, A]   logits that the action was drawn from
@@ -40,7 +40,7 @@ class Trajectory(NamedTuple):
         state: State,
         device: torch.device | str,
     ) -> "Trajectory":
-        """Return an unroll of `length` agent steps that is yet to be written, but for its starting state."""
+        """Allocate an unroll of `length` agent steps; only its starting state is set."""
         return cls(
             observation=torch.empty(length + 1, num_envs, *observation_shape, dtype=torch.uint8, device=device),
             reward=torch.empty(length + 1, num_envs, device=device),
@@ -62,13 +62,13 @@ class Trajectory(NamedTuple):
         return self.action.shape[1]
 
     def columns(self, start: int, stop: int) -> "Trajectory":
-        """Return the environments start ≤ b < stop, as views."""
+        """Return environments start ≤ b < stop, as views."""
         steps = [field[:, start:stop] for field in self[:-1]]
         return Trajectory._make([*steps, tuple(leaf[start:stop] for leaf in self.state)])
 
 
 def concatenate(parts: list[Trajectory]) -> Trajectory:
-    """Puts unrolls of equal length side by side; a single one is handed back as it is, uncopied."""
+    """Join unrolls of equal length along the batch axis; a single one is returned without a copy."""
     if len(parts) == 1:
         return parts[0]
     steps = [torch.cat(field, dim=1) for field in zip(*(part[:-1] for part in parts), strict=True)]
@@ -77,14 +77,14 @@ def concatenate(parts: list[Trajectory]) -> Trajectory:
 
 
 class Batcher:
-    """Cuts trajectories of any width into batches of exactly `batch_size` unrolls, in the order of their arrival."""
+    """Cuts trajectories of any width into batches of exactly `batch_size` unrolls, in order of arrival."""
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self._waiting: list[Trajectory] = []
 
     def add(self, trajectory: Trajectory) -> list[Trajectory]:
-        """Takes one trajectory in; returns the batches that are now full, often none."""
+        """Add one trajectory; return the batches that are now full, often none."""
         self._waiting.append(trajectory)
         batches = []
         while sum(part.batch_size for part in self._waiting) >= self.batch_size:

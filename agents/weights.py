@@ -1,4 +1,4 @@
-"""Hands the learner's weights to whoever acts."""
+"""Passes the learner's weights to the collector."""
 
 import threading
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class WeightBoard:
     """The newest published weights and their version: written by the learner's thread, read by the collector's.
 
-    A publication is a copy, so that a reader never sees half of an update; the learner goes on at once.
+    Publishing makes a copy, so a reader never sees half an update and the learner can go on at once.
     """
 
     def __init__(self) -> None:
@@ -19,13 +19,13 @@ class WeightBoard:
         self._version = -1
 
     def publish(self, module: nn.Module, version: int) -> None:
-        """Copies the module's weights; `version` counts learner updates."""
+        """Copy the module's weights; `version` counts learner updates."""
         weights = [tensor.detach().clone() for tensor in module.state_dict().values()]
         with self._lock:
             self._weights, self._version = weights, version
 
     def update(self, module: nn.Module, version: int) -> int:
-        """Brings a module of the same shape that holds `version` up to date; returns the version that it now holds."""
+        """Load the newest weights into a module that holds `version`; return the version it now holds."""
         with self._lock:
             weights, newest = self._weights, self._version
         if newest != version:

@@ -1,4 +1,4 @@
-"""Whether the fused kernels can take a computation; where they cannot, the plain PyTorch loop does."""
+"""Decides whether the fused kernels can run a computation; if not, a plain PyTorch loop does."""
 
 import os
 import warnings
@@ -11,10 +11,9 @@ from rfwp.cuda.launchers import runs_on
 
 
 def available(device_type: str, dtype: torch.dtype, head_size: int | None = None) -> bool:
-    """Whether kernels run on that type of device, for states of that data type and head size (None: size is no matter).
+    """Return True if kernels run on this device type, state data type and head size (None if any size will do).
 
-    RFWP_KERNELS=off forbids them. A GPU that could run them, but for something missing, gets one warning that says
-    what.
+    RFWP_KERNELS=off disables them. If a GPU cannot use them because something is missing, warns once and says what.
     """
     if os.environ.get("RFWP_KERNELS") == "off" or head_size not in (None, *HEAD_SIZES):
         return False
@@ -23,13 +22,13 @@ def available(device_type: str, dtype: torch.dtype, head_size: int | None = None
     return runs_on(device_type) and dtype in (torch.float32, torch.float64)
 
 
-# What torch.compiler.assume_constant_result does, without its import of the whole compiler: seconds at every start.
+# Same as torch.compiler.assume_constant_result, but without importing the whole compiler, which takes seconds.
 available._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache
 def _problem() -> str | None:
-    """What keeps CUDA kernels from running here; warns of it, once."""
+    """Return what keeps CUDA kernels from running here, or None; warn about it once."""
     problem = _find_problem()
     if problem is not None:
         warnings.warn(f"fused kernels are not used, training will be slower: {problem}", stacklevel=2)
@@ -38,7 +37,7 @@ def _problem() -> str | None:
 
 def _find_problem() -> str | None:
     if torch.version.hip is not None:
-        return "they are for NVIDIA's GPUs"
+        return "they run only on NVIDIA's GPUs"
     try:
         from rfwp.cuda import compiler, driver
     except ImportError as error:
@@ -46,22 +45,22 @@ def _find_problem() -> str | None:
     try:
         nvrtc = compiler.nvrtc_version()
         supported = compiler.supported_architectures()
-    except Exception as error:  # what a missing library raises differs between releases
+    except Exception as error:  # the exception for a missing library differs between releases
         return f"NVRTC cannot be loaded ({_first_line(error)}); pip install 'nvidia-cuda-nvrtc>=13,<14'"
     try:
         served = driver.driver_version()
     except Exception as error:  # as above
-        return f"the GPU driver cannot be loaded ({_first_line(error)}); install NVIDIA's driver, for CUDA {nvrtc[0]}"
+        return f"the GPU driver cannot be loaded ({_first_line(error)}); install NVIDIA's driver for CUDA {nvrtc[0]}"
     if served[0] < nvrtc[0]:
         return (
-            f"the GPU driver serves CUDA {_dotted(served)}, and NVRTC is of CUDA {_dotted(nvrtc)}:"
-            " install a newer driver, or nvidia-cuda-nvrtc-cu12 in the place of nvidia-cuda-nvrtc"
+            f"the GPU driver supports CUDA {_dotted(served)}, but NVRTC is from CUDA {_dotted(nvrtc)}:"
+            " install a newer driver, or nvidia-cuda-nvrtc-cu12 instead of nvidia-cuda-nvrtc"
         )
     capability = driver.compute_capability(torch.cuda.current_device())
     if compiler.pick_architecture(capability, supported) is None:
         return (
-            f"this GPU's compute capability is {capability / 10}, and NVRTC {_dotted(nvrtc)} starts at"
-            f" {min(supported) / 10}: install nvidia-cuda-nvrtc-cu12 in the place of nvidia-cuda-nvrtc"
+            f"this GPU's compute capability is {capability / 10}, but NVRTC {_dotted(nvrtc)} starts at"
+            f" {min(supported) / 10}: install nvidia-cuda-nvrtc-cu12 instead of nvidia-cuda-nvrtc"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""Compiles the kernels with NVRTC, which needs neither a GPU nor a compiler on the machine, and keeps what it made."""
+"""Compiles the kernels with NVRTC, which needs neither a GPU nor a host compiler, and caches the results."""
 
 import hashlib
 import os
@@ -20,14 +20,14 @@ class Compiled(NamedTuple):
     """A kernel that the driver can load."""
 
     symbol: str  # its name in the image
-    image: bytes  # cubin, or PTX that the driver will compile
-    log: str  # of the compiler, registers and spills included; empty if the image was kept from before
+    image: bytes  # cubin, or PTX for the driver to compile
+    log: str  # of the compiler, with registers and spills; empty if the image came from the cache
 
 
 def compile_kernel(source: str, kernel: str, architecture: str) -> Compiled:
     """Compile one kernel: source "rdn.cuh", kernel "rdn_forward<float, float, 32>", architecture "sm_90".
 
-    RuntimeError with the compiler's log if it does not compile.
+    Raises RuntimeError with the compiler's log if it does not compile.
     """
     program = _check(
         nvrtc.nvrtcCreateProgram(
@@ -56,22 +56,22 @@ def compile_kernel(source: str, kernel: str, architecture: str) -> Compiled:
 
 
 def cached_kernel(source: str, kernel: str, architecture: str) -> Compiled:
-    """Like `compile_kernel`, but take the image from the disk if it is there and whole.
+    """Return a kernel from the disk cache if it is there and intact; else compile and store it.
 
-    The file's name is a hash of all that decides what is in it. Where the folder cannot be written, nothing is kept.
+    The file name is a hash of everything that the image depends on. If the folder is not writable, nothing is stored.
     """
     name = f"{_key(source, kernel, architecture)}.bin"
     try:
         return _load(name)
     except (OSError, ValueError):
         compiled = compile_kernel(source, kernel, architecture)
-    with suppress(OSError):  # a full or read-only disk costs time at the next start, nothing else
+    with suppress(OSError):  # a full or read-only disk only costs time at the next start
         _keep(name, compiled)
     return compiled
 
 
 def pick_architecture(compute_capability: int, supported: Sequence[int]) -> str | None:
-    """What to compile for: 90 -> "sm_90"; PTX for a GPU newer than NVRTC; None for one that NVRTC no longer knows."""
+    """Return the target: 90 -> "sm_90"; PTX for a GPU newer than NVRTC; None for one that NVRTC dropped."""
     if compute_capability in supported:
         return f"sm_{compute_capability}"
     older = [each for each in supported if each < compute_capability]
@@ -79,18 +79,18 @@ def pick_architecture(compute_capability: int, supported: Sequence[int]) -> str 
 
 
 def supported_architectures() -> list[int]:
-    """Compute capabilities that the installed NVRTC compiles for: 75, 80, ..."""
+    """Return the compute capabilities that the installed NVRTC compiles for: 75, 80, ..."""
     return list(_check(nvrtc.nvrtcGetSupportedArchs()))
 
 
 def nvrtc_version() -> tuple[int, int]:
-    """Version of the installed NVRTC; an exception of many possible kinds if it cannot be loaded."""
+    """Return the version of the installed NVRTC. Raises one of many exceptions if it cannot be loaded."""
     major, minor = _check(nvrtc.nvrtcVersion())
     return major, minor
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept; OSError for a user without a home."""
+    """Return the folder of the compiled kernels. Raises OSError for a user without a home."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not os.path.isabs(base):
         raise FileNotFoundError(base)
@@ -108,17 +108,17 @@ def _key(source: str, kernel: str, architecture: str) -> str:
 
 
 def _load(name: str) -> Compiled:
-    """Read what was kept; OSError if there is nothing, ValueError if it is damaged."""
+    """Read a kernel from the cache. Raises OSError if it is not there, ValueError if it is damaged."""
     content = (cache_folder() / name).read_bytes()
     digest, body = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
-        raise ValueError(f"{name}: its content does not have the hash that it begins with")
+        raise ValueError(f"{name}: the content does not match its hash")
     symbol, _, image = body.partition(b"\0")
     return Compiled(symbol.decode(), image, log="")
 
 
 def _keep(name: str, compiled: Compiled) -> None:
-    """Write a file that appears whole or not at all, so that processes may start at the same time."""
+    """Write a kernel to the cache atomically, so that several processes may start at once."""
     folder, body = cache_folder(), compiled.symbol.encode() + b"\0" + compiled.image
     folder.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=folder)
@@ -132,13 +132,13 @@ def _keep(name: str, compiled: Compiled) -> None:
 
 
 def _read(program: Any, size: Any, read: Any) -> bytes:
-    content = bytearray(_check(size(program)))  # not bytes: those of length 1 are shared by the whole process
+    content = bytearray(_check(size(program)))  # not bytes: Python shares bytes objects of length 1
     _check(read(program, content))
     return bytes(content)
 
 
 def _check(result: tuple[Any, ...]) -> Any:
-    """Raise RuntimeError for a call that failed, else give what it returned beside its status."""
+    """Return the values of a call without its status; raise RuntimeError if it failed."""
     status, *values = result
     if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         raise RuntimeError(f"NVRTC: {nvrtc.nvrtcGetErrorString(status)[1].decode()}")

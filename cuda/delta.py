@@ -21,12 +21,12 @@ def delta(
     *,
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Write value at key and read at query, step after step.
+    """Write value at key, then read at query, at every step.
 
     query_key: q and k [T, N, 2, D]; value: v [T, N, D]; rate: β [T, N], or None to add without correcting; log_decay:
-    log α [T, N], or None for none (needs a rate); fast: W [N, D, D], a row for each value; reset: bool [T, B], memory n
-    is that of sequence n % B -> y [T, N, D], W after the last step. D is 16, 32 or 64. Inputs are float32 or bfloat16,
-    fast is float32.
+    log α [T, N], or None for no decay (needs a rate); fast: W [N, D, D], one row per value; reset: bool [T, B], memory
+    n belongs to sequence n % B -> y [T, N, D], W after the last step. D is 16, 32 or 64. Inputs are float32 or
+    bfloat16, fast is float32.
     """
     dtype = input_type(fast, query_key, value, rate, log_decay)
     query_key, value = query_key.to(dtype), value.to(dtype)
@@ -50,7 +50,7 @@ def _delta(
     reset: Tensor,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """-> y [T, N, D], W after the last step [N, D, D], e [T, N, D] (empty without a rate)."""
+    """Return y [T, N, D], W after the last step [N, D, D], e [T, N, D] (empty without a rate)."""
     read, after, error = outputs = _delta_outputs(query_key, value, rate, log_decay, fast, reset, horizon)
     steps, memories, size = value.shape
     kernel = _kernel("forward", value, fast, rate, log_decay)
@@ -91,7 +91,7 @@ def _delta_backward(
     d_after: Tensor,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """-> gradients of query_key, value, rate, log_decay (empty where there is none) and fast, all in fast's type."""
+    """Return gradients of query_key, value, rate, log_decay (empty if absent) and fast, all in fast's type."""
     outputs = _gradients(query_key, value, rate, log_decay, fast, after, reset, read, error, d_read, d_after, horizon)
     steps, memories, size = value.shape
     kernel = _kernel("backward", value, fast, rate, log_decay)
@@ -161,9 +161,9 @@ def delta_act(
     slots: Tensor,
     reset: Tensor,
 ) -> Tensor:
-    """One step of memories that are kept elsewhere: those at `slots` in state [slots, D, D] change in place.
+    """Advance the memories at `slots` in state [slots, D, D] by one step, in place.
 
-    slots: int64 [N], no number twice; reset: bool [B]; the rest as in `delta`, without the time axis -> y [N, D].
+    slots: int64 [N], all different; reset: bool [B]; the rest as in `delta`, without the time axis -> y [N, D].
     """
     check_state(state)
     memories, size = value.shape

@@ -1,4 +1,4 @@
-"""Loads compiled kernels into the CUDA driver and starts them on PyTorch's current stream."""
+"""Loads compiled kernels into the CUDA driver and launches them on PyTorch's current stream."""
 
 import threading
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from torch import Tensor
 from rfwp.cuda.compiler import cached_kernel, pick_architecture, supported_architectures
 from rfwp.cuda.launch import Argument, Packed
 
-STATIC_LIMIT = 48 << 10  # bytes of shared memory that a kernel may have without asking
+STATIC_LIMIT = 48 << 10  # bytes of shared memory that a kernel may use without opting in
 
 
 class DriverLauncher:
-    """A `Launcher` for CUDA devices; it loads a kernel at its first launch on each device.
+    """A `Launcher` for CUDA devices. It loads a kernel at its first launch on each device.
 
-    RuntimeError where a kernel cannot be started, and where the first launch is in the capture of a CUDA graph.
+    Raises RuntimeError if a kernel cannot be launched, or if its first launch is inside a CUDA graph capture.
     """
 
     def __init__(self) -> None:
@@ -37,8 +37,8 @@ class DriverLauncher:
             return
         device = next(each.device for each in arguments if isinstance(each, Tensor))
         with torch.cuda.device(device):
-            # Copies that it makes may be freed as soon as the kernel is queued: PyTorch's allocator gives their memory
-            # only to what comes later on the same stream.
+            # Its copies may be freed as soon as the kernel is queued: PyTorch's allocator reuses their memory only for
+            # later work on the same stream.
             packed = Packed(arguments)
             self._bind(device)
             function = self._function(source, kernel, device.index, shared_bytes)
@@ -47,7 +47,7 @@ class DriverLauncher:
             _check(kernel, driver.cuLaunchKernel(function, *grid, *block, shared_bytes, stream, packed.address, 0))
 
     def _bind(self, device: torch.device) -> None:
-        """Have the device's context bound to this thread: the runtime does it at PyTorch's own first work there."""
+        """Bind the device's context to this thread: the CUDA runtime does so at PyTorch's first work on the device."""
         bound = self._thread.__dict__.setdefault("devices", set())
         if device not in bound:
             torch.zeros(1, device=device)
@@ -57,13 +57,13 @@ class DriverLauncher:
         key = (kernel, device, shared_bytes)
         if key not in self._functions:
             if torch.cuda.is_current_stream_capturing():
-                raise RuntimeError(f"{kernel}: it cannot be loaded into a CUDA graph's capture; run it once before")
+                raise RuntimeError(f"{kernel}: cannot be loaded during a CUDA graph capture; run it once before")
             self._functions[key] = _load(source, kernel, device, shared_bytes)
         return self._functions[key]
 
 
 def _load(source: str, kernel: str, device: int, shared_bytes: int) -> Any:
-    """Load a kernel into the current context, which is that of the device."""
+    """Load a kernel into the current context, which must be that of the device."""
     architecture = pick_architecture(compute_capability(device), supported_architectures())
     if architecture is None:
         raise RuntimeError(f"{kernel}: the installed NVRTC no longer compiles for GPU {device}")
@@ -78,20 +78,20 @@ def _load(source: str, kernel: str, device: int, shared_bytes: int) -> Any:
 
 
 def compute_capability(device: int) -> int:
-    """90 for compute capability 9.0."""
+    """Return the compute capability of a GPU, as 90 for 9.0."""
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
 
 
 def driver_version() -> tuple[int, int]:
-    """The newest CUDA version that the installed driver serves."""
+    """Return the newest CUDA version that the installed driver supports."""
     version = _check("version", driver.cuDriverGetVersion())
     return version // 1000, version % 1000 // 10
 
 
 def _check(what: str, result: tuple[Any, ...]) -> Any:
-    """Raise RuntimeError for a call that failed, else give what it returned beside its status."""
+    """Return the value of a call without its status; raise RuntimeError if it failed."""
     status, *values = result
     if status != driver.CUresult.CUDA_SUCCESS:
-        raise RuntimeError(f"{what}: the CUDA driver answers {status.name}")
+        raise RuntimeError(f"{what}: the CUDA driver returned {status.name}")
     return values[0] if values else None

@@ -1,4 +1,4 @@
-"""The fast recurrent half of the Delta RNN over a whole unroll in one kernel; equations in kernels/feedback.cuh."""
+"""The recurrent half of the Delta RNN over a whole unroll in one kernel; equations in kernels/feedback.cuh."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ def feedback(
     *,
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Add to each read what a second fast weight matrix makes of the output before it.
+    """Add to each read the product of a second fast weight matrix with the softmax of the previous output.
 
-    read: z [T, N, D]; key: k [T, N, D]; value: v [T, N, D]; rate: β [T, N]; back: R [N, D, D], a row for each value;
-    last_output: y [N, D]; reset: bool [T, B], memory n is that of sequence n % B -> y [T, N, D], R and y after the last
+    read: z [T, N, D]; key: k [T, N, D]; value: v [T, N, D]; rate: β [T, N]; back: R [N, D, D], one row per value;
+    last_output: y [N, D]; reset: bool [T, B], memory n belongs to sequence n % B -> y [T, N, D], R and y after the last
     step. D is 16, 32 or 64. Inputs are float32 or bfloat16, back and last_output are float32.
     """
     dtype = input_type(back, read, key, value, rate)
@@ -49,7 +49,7 @@ def _feedback(
     reset: Tensor,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """-> y [T, N, D], R [N, D, D] and y [N, D] after the last step; s and e [T, N, D]."""
+    """Return y [T, N, D], R [N, D, D] and y [N, D] after the last step; s and e [T, N, D]."""
     output, *after_and_saved = outputs = _feedback_outputs(read, key, value, rate, back, last_output, reset, horizon)
     after, output_after, *saved = after_and_saved
     steps, memories, size = read.shape
@@ -97,7 +97,7 @@ def _feedback_backward(
     d_output_after: Tensor,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """-> gradients of read, key, value, rate, back and last_output, all in back's type."""
+    """Return gradients of read, key, value, rate, back and last_output, all in back's type."""
     outputs = _gradients(key, rate, back, after, reset, query, error, d_output, d_after, d_output_after, horizon)
     steps, memories, size = key.shape
     saved = (key, rate, back, after, reset, query, error)
@@ -164,9 +164,9 @@ def feedback_act(
     slots: Tensor,
     reset: Tensor,
 ) -> Tensor:
-    """One step of memories that are kept elsewhere: those at `slots` in state and last_output change in place.
+    """Advance the memories at `slots` in state and last_output by one step, in place.
 
-    state: R [slots, D, D]; last_output: y [slots, D]; slots: int64 [N], no number twice; reset: bool [B]; the rest as
+    state: R [slots, D, D]; last_output: y [slots, D]; slots: int64 [N], all different; reset: bool [B]; the rest as
     in `feedback`, without the time axis -> y [N, D].
     """
     check_state(state, last_output)

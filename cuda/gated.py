@@ -1,6 +1,6 @@
-"""LSTM and GRU over a whole unroll without a look at the resets from the host; equations in kernels/gated.cuh.
+"""LSTM and GRU over a whole unroll, without reading the resets on the host; equations in kernels/gated.cuh.
 
-A step is a matrix product and one kernel for everything else; the recurrent weights' gradient is one product at the
+Each step is one matrix product and one kernel for the rest. The gradient of the recurrent weights is one product at the
 end.
 """
 
@@ -21,7 +21,7 @@ def lstm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the recurrence of an LSTM.
 
-    from_input: the input's share of the gates i f u o, biases included [T, B, 4 * size]; weight: R [4 * size, size];
+    from_input: the input's part of the gates i f u o, with biases [T, B, 4 * size]; weight: R [4 * size, size];
     h, c: [B, size]; reset: bool [T, B] -> h [T, B, size], h and c after the last step. All float32.
     """
     from_input, weight = from_input.to(h.dtype), weight.to(h.dtype)
@@ -34,7 +34,7 @@ def gru(
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence of a GRU.
 
-    from_input: the input's share of the gates r z u, its bias included [T, B, 3 * size]; weight: R [3 * size, size];
+    from_input: the input's part of the gates r z u, with its bias [T, B, 3 * size]; weight: R [3 * size, size];
     bias: b' [3 * size]; h: [B, size]; reset: bool [T, B] -> h [T, B, size], h after the last step. All float32.
     """
     from_input, weight, bias = (each.to(h.dtype) for each in (from_input, weight, bias))
@@ -43,7 +43,7 @@ def gru(
 
 
 def _run(kernel: str, like: Tensor, arguments: tuple[Argument, ...]) -> None:
-    """Run a kernel with a thread for each number of like [B, size]."""
+    """Run a kernel with one thread per element of like [B, size]."""
     batch, size = like.shape
     blocks = -(-batch * size // THREADS)
     name = f"{kernel}<{TYPE_NAMES[like.dtype]}>"
@@ -51,7 +51,7 @@ def _run(kernel: str, like: Tensor, arguments: tuple[Argument, ...]) -> None:
 
 
 def _blocked(reset: Tensor, horizon: int) -> Tensor:
-    """Where no gradient crosses from a step to the one before: resets, and every `horizon` steps. bool [T, B]."""
+    """Return bool [T, B], True where no gradient crosses to the step before: at resets and every `horizon` steps."""
     if horizon == 0:
         return reset
     boundary = torch.arange(reset.shape[0], device=reset.device) % horizon == 0
@@ -59,7 +59,7 @@ def _blocked(reset: Tensor, horizon: int) -> Tensor:
 
 
 def _next(flags: Tensor, t: int) -> Tensor | None:
-    """The row after t; None for the last step, whose state leaves the unroll as it is."""
+    """Return row t + 1; None for the last step, whose state leaves the unroll unchanged."""
     return flags[t + 1] if t + 1 < flags.shape[0] else None
 
 
@@ -67,7 +67,7 @@ def _next(flags: Tensor, t: int) -> Tensor | None:
 def _lstm(
     from_input: Tensor, weight: Tensor, h: Tensor, c: Tensor, reset: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """-> h [T, B, size] and c [B, size] after; activations of the gates, c, and h as the products read it, by step."""
+    """Return h [T, B, size], the last c [B, size]; and by step, gate activations, c, and h as the products read it."""
     output, after, gates, cells, past = outputs = _lstm_outputs(from_input, weight, h, c, reset, horizon)
     past[0].copy_(h.masked_fill(reset[0].unsqueeze(1), 0.0))
     cells[0].copy_(c)
@@ -99,7 +99,7 @@ _lstm.register_fake(_lstm_outputs)
 def _lstm_backward(
     weight: Tensor, reset: Tensor, gates: Tensor, cells: Tensor, d_output: Tensor, d_after: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """-> gradients of from_input, h and c."""
+    """Return gradients of from_input, h and c."""
     d_gates, d_h, d_c = outputs = _lstm_gradients(weight, reset, gates, cells, d_output, d_after, horizon)
     blocked = _blocked(reset, horizon)
     d_c.copy_(d_after)
@@ -145,7 +145,7 @@ _lstm.register_autograd(_lstm_grad, setup_context=_lstm_save)
 def _gru(
     from_input: Tensor, weight: Tensor, bias: Tensor, h: Tensor, reset: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """-> h [T, B, size]; activations of the gates, and h as the products read it, by step."""
+    """Return h [T, B, size]; and by step, gate activations, and h as the products read it."""
     output, gates, past = outputs = _gru_outputs(from_input, weight, bias, h, reset, horizon)
     past[0].copy_(h.masked_fill(reset[0].unsqueeze(1), 0.0))
     from_past = torch.empty_like(from_input[0])
@@ -173,7 +173,7 @@ _gru.register_fake(_gru_outputs)
 def _gru_backward(
     weight: Tensor, reset: Tensor, gates: Tensor, past: Tensor, d_output: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """-> gradients of from_input, of the past's share of the gates, and of h."""
+    """Return gradients of from_input, of the past's part of the gates, and of h."""
     d_input, d_past, d_h = outputs = _gru_gradients(weight, reset, gates, past, d_output, horizon)
     blocked = _blocked(reset, horizon)
     d_next, d_before = torch.zeros_like(d_h), torch.empty_like(d_h)

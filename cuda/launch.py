@@ -1,4 +1,4 @@
-"""Starting kernels: what a launcher is, what kernels are called, and how their arguments are packed."""
+"""Launching kernels: the launcher interface, and how kernels are named and their arguments packed."""
 
 import ctypes
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ class Launcher(Protocol):
     ) -> None:
         """Queue a kernel: source "rdn.cuh", kernel "rdn_forward<float, float, 32>".
 
-        Tensors go in as pointers, what is written to must be contiguous; ints are 32 bits wide; None is a null pointer.
+        Tensors are passed as pointers; those that are written to must be contiguous. Ints have 32 bits; None is null.
         """
 
 
 class Packed:
-    """Arguments as cuLaunchKernel takes them: an array of pointers to the values. Keep it until the launch returns."""
+    """Arguments for cuLaunchKernel: an array of pointers to the values. Keep it alive until the launch returns."""
 
     def __init__(self, arguments: Sequence[Argument]) -> None:
         self._tensors = [each.contiguous() if isinstance(each, Tensor) else each for each in arguments]
@@ -41,7 +41,7 @@ class Packed:
 
     @property
     def address(self) -> int:
-        """Where the array of pointers lies."""
+        """Address of the array of pointers."""
         return ctypes.addressof(self.pointers)
 
 
@@ -52,16 +52,16 @@ def _value(argument: Argument) -> ctypes.c_void_p | ctypes.c_int:
 
 
 def input_type(state: Tensor, *inputs: Tensor | None) -> torch.dtype:
-    """Choose the one data type that a kernel reads all its inputs in: bfloat16 if they have it, else the state's.
+    """Return the data type for all inputs of a kernel: bfloat16 if all have it, else the state's.
 
-    Under autocast they come in several.
+    Under autocast, inputs may differ in type.
     """
     in_bfloat16 = all(each is None or each.dtype == torch.bfloat16 for each in inputs)
     return torch.bfloat16 if in_bfloat16 else state.dtype
 
 
 def check_state(*states: Tensor) -> None:
-    """ValueError for a state that a kernel cannot change in place."""
+    """Raise ValueError if a kernel cannot change a state in place."""
     for state in states:
         if not state.is_contiguous():
             raise ValueError(f"state: got strides {state.stride()}; allowed: a contiguous tensor")

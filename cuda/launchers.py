@@ -1,4 +1,4 @@
-"""Which launcher runs the kernels on which type of device."""
+"""The launcher of each device type."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ _launchers: dict[str, Launcher] = {}
 
 
 def launcher(device: torch.device) -> Launcher:
-    """Give what runs kernels on a device; NotImplementedError where nothing does."""
+    """Return the launcher for a device. Raises NotImplementedError if there is none."""
     if device.type == "cuda" and "cuda" not in _launchers:
-        from rfwp.cuda.driver import DriverLauncher  # needs packages that only GPU machines have
+        from rfwp.cuda.driver import DriverLauncher  # imports packages that only GPU machines have
 
         _launchers["cuda"] = DriverLauncher()
     try:
@@ -24,7 +24,7 @@ def launcher(device: torch.device) -> Launcher:
 
 @contextmanager
 def running(device_type: str, launcher: Launcher) -> Iterator[None]:
-    """Let `launcher` run the kernels on devices of a type for a while: how tests run them on the CPU."""
+    """Use `launcher` for a device type within the context. Tests use this to run kernels on the CPU."""
     before = _launchers.get(device_type)
     _launchers[device_type] = launcher
     try:
@@ -36,5 +36,5 @@ def running(device_type: str, launcher: Launcher) -> Iterator[None]:
 
 
 def runs_on(device_type: str) -> bool:
-    """Whether a launcher for that type of device has been set up."""
+    """Return True if a launcher for this device type has been set up."""
     return device_type in _launchers

@@ -22,9 +22,9 @@ def rdn(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the recurrence with softmax as the feature map.
 
-    slow: q, k, v and the rate before R [T, N, 3D + 1]; recurrent: R [num_heads, D, 3D + 1]; fast: W [N, D, D], a row
-    for each value; last_read: y [N, D]; reset: bool [T, B] -> y [T, N, D], W and y after the last step. The memories
-    N = num_heads * B have the heads first. D is 16, 32 or 64. slow is float32 or bfloat16, the rest float32.
+    slow: q, k, v and the rate before R is added [T, N, 3D + 1]; recurrent: R [num_heads, D, 3D + 1]; fast: W [N, D, D],
+    one row per value; last_read: y [N, D]; reset: bool [T, B] -> y [T, N, D], W and y after the last step. The memories
+    N = num_heads * B are ordered heads first. D is 16, 32 or 64. slow is float32 or bfloat16, the rest float32.
     """
     slow, recurrent = slow.to(input_type(fast, slow)), recurrent.to(fast.dtype)
     read, after, read_after, *_ = _rdn(slow, recurrent, fast, last_read, reset, gradient_horizon or 0)
@@ -36,7 +36,7 @@ def _kernel(slow: Tensor, fast: Tensor) -> str:
 
 
 def _slow_weights_bytes(fast: Tensor) -> int:
-    """Size of a head's R in shared memory: three parts of D lines with the pitch of rdn.cuh."""
+    """Return the bytes of a head's R in shared memory: three parts of D lines, with the pitch of rdn.cuh."""
     size = fast.shape[-1]
     return 3 * size * (size + 4) * fast.element_size()
 
@@ -49,7 +49,7 @@ def _forward_bytes(fast: Tensor) -> int:
 def _rdn(
     slow: Tensor, recurrent: Tensor, fast: Tensor, last_read: Tensor, reset: Tensor, horizon: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """-> y [T, N, D], W [N, D, D] and y [N, D] after the last step; q and k [T, N, 2, D], e [T, N, D], β [T, N], s."""
+    """Return y [T, N, D]; the last W [N, D, D] and y [N, D]; q and k [T, N, 2, D], e [T, N, D], β [T, N], s."""
     read, after, read_after, *saved = outputs = _rdn_outputs(slow, recurrent, fast, last_read, reset, horizon)
     steps, memories, size = read.shape
     inputs = (slow, recurrent, fast, after, last_read, read_after, reset, None)
@@ -93,7 +93,7 @@ def _rdn_backward(
     d_read_after: Tensor,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """-> gradients of slow, fast and last_read, all in fast's type."""
+    """Return gradients of slow, fast and last_read, all in fast's type."""
     outputs = _gradients(
         recurrent, fast, after, reset, query_key, error, rate, feedback, d_read, d_after, d_read_after, horizon
     )
@@ -160,9 +160,9 @@ _rdn.register_autograd(_backward, setup_context=_save)
 
 @torch.library.custom_op("rfwp::rdn_act", mutates_args=("state", "last_read"))
 def rdn_act(slow: Tensor, recurrent: Tensor, state: Tensor, last_read: Tensor, slots: Tensor, reset: Tensor) -> Tensor:
-    """One step of memories that are kept elsewhere: those at `slots` in state and last_read change in place.
+    """Advance the memories at `slots` in state and last_read by one step, in place.
 
-    state: W [slots, D, D]; last_read: y [slots, D]; slots: int64 [N], no number twice; reset: bool [B]; the rest as in
+    state: W [slots, D, D]; last_read: y [slots, D]; slots: int64 [N], all different; reset: bool [B]; the rest as in
     `rdn`, without the time axis -> y [N, D].
     """
     check_state(state, last_read)

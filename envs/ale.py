@@ -1,4 +1,4 @@
-"""Atari 2600 games by the emulator: protocols, the size of frames, ROMs, seeds."""
+"""Atari 2600 games in the emulator: protocols, frame size, ROMs, seeds."""
 
 from functools import cache
 from pathlib import Path
@@ -15,13 +15,13 @@ FRAME_SHAPE = (4, 84, 84)
 
 
 class Protocol(NamedTuple):
-    """The rules by which protocols differ."""
+    """The rules in which protocols differ."""
 
-    sticky: float  # probability, at each frame, that the emulator repeats the last action
-    full_actions: bool  # all actions of the console (18 in most games), or those that the game uses
-    life_ends_episode: bool  # a lost life opens a learner episode; the game goes on
-    noop_max: int  # frames of doing nothing at the start of a game: uniform over noop_max values from 0
-    fire_reset: bool  # press FIRE once at the start of a game that has it among its actions
+    sticky: float  # probability per frame that the emulator repeats the last action
+    full_actions: bool  # all actions of the console (18 in most games), or only those that the game uses
+    life_ends_episode: bool  # a lost life starts a new learner episode; the game goes on
+    noop_max: int  # no-op frames at the start of a game: uniform from 0 to noop_max - 1
+    fire_reset: bool  # press FIRE once at the start of a game, if the game has that action
 
 
 PROTOCOLS = {
@@ -31,26 +31,26 @@ PROTOCOLS = {
 
 
 def game_spec(game: str, rules: Protocol) -> EnvSpec:
-    """Describe a game to an agent, without starting it but for a look at its actions."""
+    """Return what an agent must know about a game. Loads the ROM to list its actions."""
     return EnvSpec(FRAME_SHAPE, _action_names(game, rules.full_actions), FRAMES_PER_STEP)
 
 
 def game_seeds(seed: int, num_envs: int) -> NDArray[np.int64]:
-    """Give each environment a seed of its own [E], unrelated to those of environments with neighbouring seeds."""
+    """Return one seed per environment, [E]. Neighbouring values of `seed` give unrelated seeds."""
     return np.random.SeedSequence(seed).generate_state(num_envs).astype(np.int64) >> 1  # 31 bits: a C int
 
 
 def rom_path(game: str) -> Path:
-    """Give the file of a game; FileNotFoundError where ale-py came without it."""
+    """Return the path of a game's ROM. Raises FileNotFoundError if ale-py does not include it."""
     path = roms.get_rom_path(game)
     if path is None:
-        raise FileNotFoundError(f"the installed ale-py has no ROM of {game}: install ale-py 0.12.1 or later again")
+        raise FileNotFoundError(f"the installed ale-py has no ROM of {game}: reinstall ale-py 0.12.1 or later")
     return path
 
 
 @cache
 def _action_names(game: str, full: bool) -> tuple[str, ...]:
-    ALEInterface.setLoggerMode(LoggerMode.Error)  # its banner
+    ALEInterface.setLoggerMode(LoggerMode.Error)  # hides its banner
     emulator = ALEInterface()
     emulator.loadROM(rom_path(game))
     actions = emulator.getLegalActionSet() if full else emulator.getMinimalActionSet()

@@ -1,4 +1,4 @@
-"""The 57 Atari games of the usual benchmark: their names, and the scores that others are normalised by."""
+"""The 57 Atari games of the standard benchmark: their names, and the reference scores for normalisation."""
 
 import difflib
 import re
@@ -13,10 +13,10 @@ class Reference(NamedTuple):
 
 
 def resolve(name: str) -> str:
-    """Give the ROM id, as in `space_invaders`, of a game in any usual spelling.
+    """Return the ROM id of a game, such as `space_invaders`, from any common spelling.
 
     `SpaceInvaders`, `space-invaders`, `ALE/SpaceInvaders-v5` and `SpaceInvadersNoFrameskip-v4` are all accepted, in any
-    case. ValueError with the nearest names for anything else.
+    case. For anything else, raises ValueError with the nearest names.
     """
     bare = re.sub(r"^ale/|(noframeskip|deterministic)?(-v\d+)?$", "", name.strip().lower())
     key = _letters(bare)

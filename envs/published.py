@@ -1,4 +1,4 @@
-"""Published scores of IMPALA agents on the 57 games, to hold one's own against."""
+"""Published scores of IMPALA agents on the 57 games, for comparison."""
 
 import csv
 from functools import cache
@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class Publication(NamedTuple):
-    """Mean raw scores of full games after 200 million frames, and how they came about."""
+    """A source of mean raw scores of full games after 200 million frames."""
 
     title: str
     protocol: str  # a key of `rfwp.envs.ale.PROTOCOLS`
     source: str
 
 
-# By their columns in published_scores.csv.
+# The keys are columns of published_scores.csv.
 PUBLICATIONS = {
     "impala_shallow": Publication(
         "IMPALA shallow", "dqn", "Espeholt et al. 2018, shallow network, one agent a game, up to 30 no-ops"
@@ -30,11 +30,11 @@ PUBLICATIONS = {
 
 @cache
 def scores(publication: str) -> dict[str, float]:
-    """The score of each of the 57 games in a publication, a key of PUBLICATIONS."""
+    """Return the score of each of the 57 games in a publication, a key of PUBLICATIONS."""
     lines = resources.files("rfwp.envs").joinpath("published_scores.csv").read_text(encoding="utf-8").splitlines()
     return {row["game"]: float(row[publication]) for row in csv.DictReader(lines)}
 
 
 def under(protocol: str) -> dict[str, Publication]:
-    """The publications whose agents played by this protocol."""
+    """Return the publications whose agents played under this protocol."""
     return {name: publication for name, publication in PUBLICATIONS.items() if publication.protocol == protocol}

@@ -1,4 +1,4 @@
-"""One Atari game with its RGB screens: for video and for watching, with the pixels that agents are trained on."""
+"""One Atari game with its RGB screens, for video and watching. The observations are those of training."""
 
 from collections.abc import Iterator
 
@@ -12,16 +12,16 @@ from rfwp.envs.vector_env import EpisodeTracker, Renderer, Step, check_actions
 
 
 class Screen(Renderer):
-    """The renderer of Atari: it plays what the first environment of `config.build(...)` plays.
+    """The Atari renderer: plays the same game as the first environment of `config.build(...)`.
 
-    Same seed, same actions: the same steps, bit for bit. The batched emulator can neither show colours nor be asked for
-    the frames that it skips, hence this plain twin of it.
+    The same seed and actions give the same steps, bit for bit. The batched emulator can show neither colours nor the
+    frames that it skips, so this class reimplements it for one game.
     """
 
-    frames_per_second = 60  # of an NTSC console, rounded
+    frames_per_second = 60  # NTSC console, rounded
 
     def __init__(self, game: str, rules: Protocol, max_frames: int) -> None:
-        ALEInterface.setLoggerMode(LoggerMode.Error)  # its banner
+        ALEInterface.setLoggerMode(LoggerMode.Error)  # hides its banner
         self.spec = game_spec(game, rules)
         self._game, self._rules, self._max_frames = game, rules, max_frames
         self._actions = [Action.__members__[name] for name in self.spec.action_names]
@@ -53,7 +53,7 @@ class Screen(Renderer):
         if episode_over:
             self._begin_game()
         else:
-            # Sprites that flicker are drawn in every other frame only.
+            # Flickering sprites are drawn only in every other frame.
             newest = _resized(np.maximum(*grey[-2:]))
             self._stack = np.concatenate([self._stack[1:], newest[None]])
         return self._tracker.advance(
@@ -64,17 +64,17 @@ class Screen(Renderer):
         )
 
     def screens(self) -> NDArray[np.uint8]:
-        """Give the RGB screens of the frames of the last agent step, [4, H, W, 3].
+        """Return the RGB screens of the last agent step's frames, [4, H, W, 3].
 
-        Where a game ended in the step they show its end, the last one repeated; after reset(), the opening screen.
+        If the game ended during the step, its last screen is repeated. After reset(), all show the opening screen.
         """
         return self._screens
 
     def close(self) -> None:
-        vars(self).pop("_emulator", None)  # it has no close of its own
+        vars(self).pop("_emulator", None)  # it has no close method
 
     def _frames(self, action: Action) -> Iterator[int]:
-        """Advance the frames of an agent step, or fewer where the game ends; gives the points of each."""
+        """Yield the reward of each frame of an agent step; stop early if the game ends."""
         for _ in range(FRAMES_PER_STEP):
             yield self._emulator.act(action)
             if self._game_over:
@@ -99,12 +99,12 @@ class Screen(Renderer):
         self._stack = np.stack([first] * FRAME_SHAPE[0])
 
     def _draw_noops(self) -> int:
-        # As the batched emulator draws: C++'s mt19937, one 32-bit word, scaled. One seed then gives one game in both.
+        # Like the batched emulator: C++'s mt19937, one 32-bit word, scaled. A seed then gives the same game in both.
         word = int(self._random.randint(2**32, dtype=np.uint32))
         return word * self._rules.noop_max >> 32
 
 
 def _resized(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give a grey screen [210, 160] in the size of the agent's frames."""
+    """Resize a grey screen [210, 160] to the size of an observation."""
     _, height, width = FRAME_SHAPE
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,4 +1,4 @@
-"""What toy memory tasks share: episodes drawn ahead, a question now and then, a point for the right answer."""
+"""Base of the toy memory tasks: episodes are drawn in advance, and a correct answer to a question earns 1."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ from numpy.typing import NDArray
 
 from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv, check, check_actions
 
-NO_QUESTION = -1  # as an answer: whatever is done there gives nothing
+NO_QUESTION = -1  # as an answer: no action earns a reward at this step
 
 
 class Episodes(NamedTuple):
-    """N episodes of up to L agent steps. What is shown does not depend on what the agent does."""
+    """N episodes of up to L agent steps. The observations do not depend on the actions."""
 
     observation: NDArray[np.uint8]  # [N, L, K] pixels
-    answer: NDArray[np.int64]  # [N, L] the action that earns 1 point, or NO_QUESTION
+    answer: NDArray[np.int64]  # [N, L] the action that earns a reward of 1, or NO_QUESTION
     length: NDArray[np.int64]  # [N] agent steps
 
 
 @dataclass(frozen=True)
 class ToyConfig(EnvConfig):
-    """A task in K pixels, each 0 or 255. An episode is a game; the file's name is the task's."""
+    """A task whose observation is K pixels, each 0 or 255. The file name is the task's name."""
 
     suite: ClassVar[str] = "toy"
 
     @property
     @abstractmethod
     def num_pixels(self) -> int:
-        """K."""
+        """K, the size of an observation."""
 
     @property
     @abstractmethod
@@ -38,7 +38,7 @@ class ToyConfig(EnvConfig):
 
     @abstractmethod
     def draw(self, random: np.random.Generator, count: int) -> Episodes:
-        """Make `count` episodes in new arrays."""
+        """Draw `count` episodes, in new arrays."""
 
     @property
     def title(self) -> str:
@@ -48,7 +48,7 @@ class ToyConfig(EnvConfig):
         return EnvSpec((1, 1, self.num_pixels), self.action_names, frames_per_step=1)
 
     def build(self, num_envs: int, num_threads: int = 1) -> "Toy":
-        return Toy(self, num_envs)  # numpy steps all environments at once: threads would not help
+        return Toy(self, num_envs)  # NumPy steps all environments at once, so threads would not help
 
 
 class Toy(VectorEnv):
@@ -92,5 +92,5 @@ class Toy(VectorEnv):
 
 
 def one_hot(symbol: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """Turn symbols [...] into pixels [..., size]: 255 at the symbol's place, else 0; all 0 for a negative symbol."""
+    """Encode symbols [...] as pixels [..., size]: 255 at the symbol's index, 0 elsewhere and for negative symbols."""
     return np.where(symbol[..., None] == np.arange(size), 255, 0).astype(np.uint8)

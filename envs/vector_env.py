@@ -1,4 +1,4 @@
-"""What a vector environment is: E environments stepped together, arrays in and arrays out."""
+"""The vector environment interface: E environments stepped together, arrays in and arrays out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 
 class Step(NamedTuple):
-    """What E environments return at one agent step. A *game* is played to its end; a *learner episode* may be less."""
+    """One agent step of E environments. A *learner episode* may be part of a full episode, such as one life."""
 
     observation: NDArray[np.uint8]  # [E, C, H, W]
-    reward: NDArray[np.float32]  # [E] raw, received on the way into observation
-    first: NDArray[np.bool_]  # [E] observation opens a learner episode; all True after reset()
-    episode_over: NDArray[np.bool_]  # [E] a game ended on the way into observation; all False after reset()
-    episode_return: NDArray[np.float32]  # [E] raw return of the game that ended, 0 where none did
-    episode_length: NDArray[np.int32]  # [E] its length in agent steps, 0 where none ended
+    reward: NDArray[np.float32]  # [E] raw, arrives with observation
+    first: NDArray[np.bool_]  # [E] observation is the first of a learner episode; all True after reset()
+    episode_over: NDArray[np.bool_]  # [E] a full episode ended at this step; all False after reset()
+    episode_return: NDArray[np.float32]  # [E] raw return of the full episode that ended, else 0
+    episode_length: NDArray[np.int32]  # [E] its length in agent steps, else 0
 
 
 class EnvSpec(NamedTuple):
-    """What an agent has to know about an environment before there is one."""
+    """What an agent must know about an environment, available before it is built."""
 
     observation_shape: tuple[int, int, int]  # C, H, W
     action_names: tuple[str, ...]  # one per action
@@ -30,10 +30,10 @@ class EnvSpec(NamedTuple):
 
 
 class VectorEnv(ABC):
-    """E environments stepped together; a context manager that closes itself.
+    """E environments stepped together; a context manager that closes them on exit.
 
-    An environment whose game ends starts the next one in the same step: the new game's first frame comes with the old
-    game's last reward.
+    When an episode ends, the next one starts in the same step: its first observation comes with the last reward of the
+    old episode.
     """
 
     spec: EnvSpec
@@ -41,15 +41,15 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def reset(self, seed: int) -> Step:
-        """Start a game in every environment; the same seed and actions give the same steps."""
+        """Start an episode in every environment. The same seed and actions give the same steps."""
 
     @abstractmethod
     def step(self, action: NDArray[np.int64]) -> Step:
-        """Advance one agent step with the action indices [E]; ValueError, and nothing stepped, if one is invalid."""
+        """Advance one agent step: action indices [E]. If one is invalid, raise ValueError and step nothing."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the environments hold; it cannot be used afterwards."""
+        """Free the environments' resources. They cannot be used afterwards."""
 
     def __enter__(self) -> Self:
         return self
@@ -61,24 +61,24 @@ class VectorEnv(ABC):
 
 
 class Renderer(VectorEnv):
-    """A vector environment of one that has pictures; it plays what the first environment of `build(...)` plays."""
+    """A single environment with RGB screens. It plays what the first environment of `build(...)` plays."""
 
     num_envs = 1
-    frames_per_second: int  # screens a second at the real speed of the game
+    frames_per_second: int  # screens per second at normal speed
 
     @abstractmethod
     def screens(self) -> NDArray[np.uint8]:
-        """Give the RGB screens of the last agent step, [frames_per_step, H, W, 3]; after reset(), the opening one."""
+        """Return the last agent step's RGB screens, [frames_per_step, H, W, 3]; after reset(), the opening screen."""
 
 
 class ScoreRange(NamedTuple):
-    """Two mean raw scores of full games that put the scores of different games on one scale."""
+    """Two mean raw scores of full episodes that put different environments on one scale."""
 
-    low: float  # 0 on that scale
-    high: float  # 1 on that scale
+    low: float  # normalises to 0
+    high: float  # normalises to 1
 
     def normalise(self, score: float) -> float:
-        """Map a raw score linearly, `low` to 0 and `high` to 1."""
+        """Map a raw score linearly, so that `low` becomes 0 and `high` becomes 1."""
         return (score - self.low) / (self.high - self.low)
 
 
@@ -86,20 +86,20 @@ class ScoreRange(NamedTuple):
 class EnvConfig(ABC):
     """Settings of one environment; each module of `envs/worlds` holds a subclass named `Config`.
 
-    A subclass must define `title`, `spec` and `build`. Everything else describes what the environment can do and has a
-    default: callers ask for a capability, never which environment it is.
+    A subclass must define `title`, `spec` and `build`. Everything else is a capability with a default. Callers ask what
+    an environment can do, never which one it is.
     """
 
     suite: ClassVar[str | None] = None
-    """Group of environments that share presets and whose normalised scores may be averaged; None: in no group."""
+    """Group of environments that share presets and whose normalised scores may be averaged; None for no group."""
 
     title_setting: ClassVar[str | None] = None
-    """Name of the setting that selects the title, in any spelling; None if the environment is a single game."""
+    """Name of the setting that selects the title, in any spelling; None if there is only one title."""
 
     @property
     @abstractmethod
     def title(self) -> str:
-        """Short name for run folders and tables, as in "breakout"."""
+        """Short name for run folders and tables, such as "breakout"."""
 
     @abstractmethod
     def spec(self) -> EnvSpec:
@@ -107,11 +107,11 @@ class EnvConfig(ABC):
 
     @abstractmethod
     def build(self, num_envs: int, num_threads: int = 1) -> VectorEnv:
-        """Make the environment, with `num_envs` environments stepped by `num_threads` threads."""
+        """Build `num_envs` environments, stepped by `num_threads` threads."""
 
     @property
     def protocol(self) -> str | None:
-        """Name of the rules under which scores are made; scores of different protocols do not compare."""
+        """Name of the rules of play; scores under different protocols are not comparable."""
         return None
 
     @property
@@ -120,44 +120,44 @@ class EnvConfig(ABC):
         return ()
 
     def under(self, protocol: str) -> "EnvConfig":
-        """Return the same game under another protocol, with the same actions; ValueError if not in `protocols`."""
+        """Return this config under another protocol, with the same actions. Raises ValueError for an unknown one."""
         raise ValueError(f"protocol: got {protocol!r}; allowed: none, because {self.title} has no protocols")
 
     @property
     def lives(self) -> bool:
-        """True if a lost life ends the learner episode but not the game, so that single lives can be scored."""
+        """True if a lost life ends the learner episode but not the full one, so that single lives can be scored."""
         return False
 
     @property
     def renderer(self) -> Callable[[], Renderer] | None:
-        """Function that opens a renderer of this environment; None if there is nothing to see. Asking costs nothing."""
+        """Function that opens a renderer of this environment; None if there is nothing to show. Cheap to read."""
         return None
 
     @property
     def score_range(self) -> ScoreRange | None:
-        """Scores that normalise to 0 and 1; None if there are no such scores."""
+        """Scores that normalise to 0 and 1; None if there are none."""
         return None
 
     @property
     def reference_scores(self) -> Mapping[str, float]:
-        """Mean raw scores of full games to compare with, by title, in the order to show them."""
+        """Mean raw scores of full episodes to compare with, by name, in display order."""
         return {}
 
     @property
     def reference_sources(self) -> str:
-        """What the reference scores are and who published them, as a phrase to print beside them."""
+        """A phrase to print beside the reference scores: what they are and who published them."""
         return ""
 
 
 class EpisodeTracker:
-    """Adds up raw returns and lengths of the full games of E environments, across learner episodes."""
+    """Adds up raw returns and lengths of full episodes in E environments, across learner episodes."""
 
     def __init__(self, num_envs: int) -> None:
-        self._return = np.zeros(num_envs, np.float64)  # exact where float32 would drop points above 16.7 million
+        self._return = np.zeros(num_envs, np.float64)  # float32 would drop points above 16.7 million
         self._length = np.zeros(num_envs, np.int32)
 
     def open(self, observation: NDArray[np.uint8]) -> Step:
-        """Give the step after reset(): observation [E, C, H, W] opens a game everywhere."""
+        """Return the step after reset(): observation [E, C, H, W] starts an episode in every environment."""
         self._return[:], self._length[:] = 0, 0
         zeros = np.zeros(len(observation), np.float32)
         over = np.zeros(len(observation), np.bool_)
@@ -170,7 +170,7 @@ class EpisodeTracker:
         first: NDArray[np.bool_],
         episode_over: NDArray[np.bool_],
     ) -> Step:
-        """Give the step with these fields: a game lasts until `episode_over`, whatever `first` says."""
+        """Return the step with these fields. A full episode lasts until `episode_over`, whatever `first` says."""
         self._return += reward
         self._length += 1
         episode_return = np.where(episode_over, self._return, 0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Load the agent of a run and play three episodes: python act_with_a_saved_agent.py runs/recall-rdn-1."""
+"""Load a run's agent and play three episodes: python act_with_a_saved_agent.py runs/recall-rdn-1."""
 
 import sys
 from pathlib import Path

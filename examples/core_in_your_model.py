@@ -1,4 +1,4 @@
-"""Use one memory core inside a model of your own; on a GPU its fused kernel runs."""
+"""Use a memory core inside your own model; on a GPU it runs its fused kernel."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ SYMBOLS, DELAY, STEPS, BATCH = 4, 2, 16, 16
 
 
 class Recaller(nn.Module):
-    """Predicts, at each step of a sequence of symbols, the symbol that it read DELAY steps before."""
+    """Predicts, at each step of a sequence, the symbol it read DELAY steps earlier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,8 +19,8 @@ class Recaller(nn.Module):
         self.output = nn.Linear(self.core.output_size, SYMBOLS)
 
     def forward(self, symbol: Tensor) -> Tensor:
-        """symbol: int64 [T, B] -> logits [T, B, SYMBOLS]."""
-        first = torch.zeros_like(symbol, dtype=torch.bool)  # True where a new sequence begins within a row
+        """Predict the symbols: int64 [T, B] -> logits [T, B, SYMBOLS]."""
+        first = torch.zeros_like(symbol, dtype=torch.bool)  # True where a new sequence starts
         memory, _ = self.core(self.embedding(symbol), self.core.initial_state(symbol.shape[1]), first)
         return self.output(memory)
 

@@ -1,4 +1,4 @@
-"""Train a Recurrent Delta Net on a memory task in a loop of your own: a minute on two CPU cores."""
+"""Train a Recurrent Delta Net on a memory task in your own loop; takes a minute on two CPU cores."""
 
 from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorsConfig
@@ -21,7 +21,7 @@ config = ActorLearnerConfig(
     initialisation="orthogonal",
 )
 
-if __name__ == "__main__":  # actor processes import this file, too
+if __name__ == "__main__":  # actor processes import this file too
     episodes = EpisodeStatistics()
     with ActorLearner(config) as system:
         for update in system:

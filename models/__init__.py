@@ -1,1 +1,1 @@
-"""Neural networks: encoders, memory cores and the actor-critic that joins them."""
+"""Neural networks: encoders, memory cores and the actor-critic that combines them."""

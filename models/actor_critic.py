@@ -1,4 +1,4 @@
-"""The agent's network: encoder, memory core, and the heads for the policy and the value."""
+"""The agent's network: encoder, memory core, policy head and value head."""
 
 from typing import NamedTuple
 
@@ -10,17 +10,17 @@ from rfwp.models.encoder import Encoder
 
 
 class AgentOutput(NamedTuple):
-    """What the network says about each observation."""
+    """Policy and value for each observation."""
 
     logits: Tensor  # float32 [T, B, A]
     value: Tensor  # float32 [T, B]
 
 
 class ActorCritic(nn.Module):
-    """Encoder, core and two linear heads straight on the core's output.
+    """Encoder, core, and two linear heads on the core's output.
 
-    The core reads the features and the reward clamped to -1..1 (Irie et al. 2021). `encoder_precision` bfloat16 runs
-    the encoder, and nothing else, under autocast; features, state, core and heads stay float32.
+    The core reads the features and the reward clamped to -1..1 (Irie et al. 2021). With `encoder_precision` bfloat16,
+    only the encoder runs under autocast; features, state, core and heads stay float32.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class ActorCritic(nn.Module):
         self.value = nn.Linear(self.core.output_size, 1)
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
-        """Give the core's state at the start of an episode, each leaf [B, ...]."""
+        """Return the core's state at the start of an episode, each leaf [B, ...]."""
         return self.core.initial_state(batch_size, device)
 
     def forward(self, observation: Tensor, reward: Tensor, first: Tensor, state: State) -> tuple[AgentOutput, State]:
-        """Read T agent steps of B environments and return the heads' outputs and the final state.
+        """Run T agent steps of B environments; return the heads' outputs and the final state.
 
         observation: uint8 [T, B, C, H, W].
-        reward: float32 [T, B], unclipped, received on the way into the observation.
-        first: bool [T, B], the observation is the first of an episode.
-        state: before observation[0].
+        reward: float32 [T, B], unclipped; arrives with the observation.
+        first: bool [T, B], True if the observation is the first of an episode.
+        state: core state before observation[0].
         """
         features = self.encode(observation.flatten(0, 1)).view(*reward.shape, -1)  # [T, B, D]
         core_input = torch.cat([features, reward.clamp(-1, 1).unsqueeze(-1)], -1)  # [T, B, D + 1]
@@ -56,7 +56,7 @@ class ActorCritic(nn.Module):
         return AgentOutput(self.policy(memory), self.value(memory).squeeze(-1)), state
 
     def encode(self, observation: Tensor) -> Tensor:
-        """Encode observation [N, C, H, W] -> float32 [N, D] in the chosen precision."""
+        """Encode observations in the chosen precision: uint8 [N, C, H, W] -> float32 [N, D]."""
         autocast = self.encoder_precision != torch.float32
         with torch.autocast(observation.device.type, dtype=self.encoder_precision, enabled=autocast):
             features: Tensor = self.encoder(observation)

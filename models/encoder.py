@@ -1,4 +1,4 @@
-"""What an encoder is: observations in, one feature vector an observation out."""
+"""The encoder interface: observations in, one feature vector per observation out."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ class EncoderConfig(ABC):
 
     @abstractmethod
     def build(self, observation_shape: tuple[int, int, int]) -> "Encoder":
-        """Make the encoder for observations of shape (C, H, W); ValueError where they are too small for it."""
+        """Build the encoder for observations of shape (C, H, W). Raises ValueError if they are too small."""
 
 
 class Encoder(nn.Module, ABC):
-    """Turns each observation into a feature vector; knows nothing of time."""
+    """Maps each observation to a feature vector, independently of time."""
 
     output_size: int
 
     @abstractmethod
     def forward(self, observation: Tensor) -> Tensor:
-        """Encode observation: uint8 [N, C, H, W] -> float [N, output_size]; float32 unless run under autocast."""
+        """Encode observations: uint8 [N, C, H, W] -> float [N, output_size], float32 except under autocast."""
 
 
 def scaled(observation: Tensor) -> Tensor:
-    """Map observation uint8 0..255 to 0..1, in autocast's precision where that is on.
+    """Scale a uint8 observation from 0..255 to 0..1, in autocast's data type if autocast is on.
 
     Whole numbers up to 255 are exact in bfloat16, so casting first loses nothing and halves the memory traffic.
     """
@@ -37,10 +37,10 @@ def scaled(observation: Tensor) -> Tensor:
 
 
 def laid_out(observation: Tensor, training: bool) -> Tensor:
-    """Give the same observations in the memory layout in which convolutions with few channels are quickest.
+    """Return the observations in the memory layout that is fastest for convolutions with few channels.
 
-    Channels last takes a fifth off the forward and backward pass in float32. Without a backward pass it is slower, and
-    so it is in bfloat16 on a CPU.
+    Channels last makes forward plus backward a fifth faster in float32. It is slower without a backward pass, and in
+    bfloat16 on a CPU.
     """
     if training and not torch.is_autocast_enabled("cpu"):
         return observation.contiguous(memory_format=torch.channels_last)

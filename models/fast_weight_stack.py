@@ -10,7 +10,7 @@ from rfwp.models.fast_weights import FastMemory, FastWeightConfig
 
 
 class FastWeightStack(Core):
-    """Linear layer to hidden_size, then num_layers blocks; each block has a memory of its own (Irie et al. 2021).
+    """Linear layer to hidden_size, then num_layers blocks, each with its own memory (Irie et al. 2021).
 
     No LayerNorm at the end: the output is the residual stream. The state holds each layer's leaves in turn.
     """
@@ -45,7 +45,7 @@ class FastWeightStack(Core):
         return cast(Iterable[Block], self.blocks)
 
     def _split(self, state: State) -> list[State]:
-        """Cut the flat state into the leaves of each layer."""
+        """Split the flat state into the leaves of each layer."""
         leaves = len(state) // len(self.blocks)
         return [state[start : start + leaves] for start in range(0, len(state), leaves)]
 

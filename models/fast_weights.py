@@ -1,4 +1,4 @@
-"""What fast weight cores share: settings, the delta rule, and one layer's memory of several heads."""
+"""Shared parts of the fast weight cores: settings, the delta rule, and the multi-head memory of one layer."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,31 +13,31 @@ from rfwp.models.feature_maps import FeatureMapName, feature_map
 
 @dataclass(frozen=True)
 class FastWeightConfig(CoreConfig):
-    """Settings of every fast weight core; a core's own Config may set other defaults and add to them."""
+    """Settings of all fast weight cores; a core's own Config may change the defaults and add settings."""
 
     hidden_size: int = 128
-    """Size of the residual stream, which the heads share out."""
+    """Size of the residual stream, divided among the heads."""
 
     num_layers: int = 2
     """Number of blocks, each a memory and a feed-forward network."""
 
     num_heads: int = 4
-    """Number of independent memories in a layer."""
+    """Number of independent memories per layer."""
 
     feedforward_size: int = 512
     """Hidden size of the feed-forward network in each block."""
 
     dropout: float = 0.0
-    """Probability of dropping in each block. It works in train() mode only, so with it the policy that acts in eval()
-    mode is not quite the one that learns."""
+    """Dropout probability in each block. It applies only in train() mode, so the acting policy, in eval() mode, differs
+    slightly from the one that learns."""
 
     feature_map: FeatureMapName = "elu_sum_norm"
-    """Function applied to queries and keys. With elu or identity, whose keys are not normalised, the delta rule soon
-    diverges: they are for the linear_transformer."""
+    """Function applied to queries and keys. With elu or identity the keys are not normalised and the delta rule soon
+    diverges: use them only with the linear_transformer."""
 
     gradient_horizon: int | None = None
-    """Agent steps after which gradients through the recurrent state stop: 1 is what the published reinforcement
-    learning code does, null lets them through the whole unroll."""
+    """Agent steps after which gradients through the recurrent state stop: 1 as in the published reinforcement learning
+    code, null for no limit within the unroll."""
 
     def __post_init__(self) -> None:
         width, heads = self.hidden_size, self.num_heads
@@ -56,23 +56,23 @@ class FastWeightConfig(CoreConfig):
 
     @property
     def key_size(self) -> int:
-        """Size of the queries and keys of one head behind the feature map."""
+        """Size of the queries and keys of one head after the feature map."""
         return self.head_size * feature_map(self.feature_map).growth
 
 
 class FastMemory(nn.Module, ABC):
-    """One layer's memory: a slow projection of the input and, in every head, the same recurrence over fast weights.
+    """One layer's memory: a slow projection of the input, and the same recurrence over fast weights in every head.
 
-    A subclass passes its sizes to `__init__` and defines `prepare` and `advance`. Both see one row for each head of
-    each sequence, heads first: N = num_heads * B, row h * B + b. So a head's slow weights apply to a run of rows. It
-    may have a kernel for the loop over `advance`: then it defines `fused` and sets `kernel_size`.
+    A subclass passes its sizes to `__init__` and defines `prepare` and `advance`. Both see one row per head and
+    sequence, heads first: N = num_heads * B, row h * B + b. So the rows of a head are contiguous. A subclass with a
+    kernel for the loop over `advance` also defines `fused` and sets `kernel_size`.
 
-    slow_size: numbers a head that the slow projection gives at a step; None for heads that share out x itself.
+    slow_size: outputs of the slow projection per head and step; None if each head reads its part of x directly.
     state_shapes: each leaf's shape in one head; the state has leaves [B, num_heads, *shape].
     """
 
-    leaf_names: tuple[str, ...] = ()  # what people call each leaf
-    kernel_size: int | None = None  # size of the matrices that `fused` works on; None: there is no `fused`
+    leaf_names: tuple[str, ...] = ()  # display name of each leaf
+    kernel_size: int | None = None  # size of the matrices that `fused` works on; None if there is no `fused`
 
     def __init__(
         self, config: FastWeightConfig, slow_size: int | None, state_shapes: tuple[tuple[int, ...], ...]
@@ -88,23 +88,23 @@ class FastMemory(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
-        """Do all that needs no state: slow [..., N, slow_size] -> the inputs of `advance`, each [..., N, ...]."""
+        """Compute the inputs of `advance`, each [..., N, ...], from slow [..., N, slow_size], without the state."""
 
     @abstractmethod
     def advance(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
-        """Do one agent step of the recurrence: inputs [N, ...], state [N, ...] -> y [N, head_size], new state."""
+        """Advance one agent step: inputs [N, ...], state [N, ...] -> y [N, head_size], new state."""
 
     def fused(self, inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
-        """Do what `advance` does for all steps, in a kernel.
+        """Run `advance` over all steps, with a kernel.
 
-        inputs: each [T, N, ...]; reset: [T, B] -> y [T, N, head_size], final state.
+        inputs: each [T, N, ...]; first: [T, B] -> y [T, N, head_size], final state.
         """
         raise NotImplementedError
 
     def loop(self, inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
-        """Do what `advance` does for all steps, without a kernel.
+        """Run `advance` over all steps, without a kernel.
 
-        inputs: each [T, N, ...]; reset: [T, N] -> y [T, N, head_size], final state.
+        inputs: each [T, N, ...]; first: [T, N] -> y [T, N, head_size], final state.
         """
         return unroll(self.advance, inputs, state, first, self.gradient_horizon)
 
@@ -113,14 +113,14 @@ class FastMemory(nn.Module, ABC):
         return self.features(packed.view(*packed.shape[:-1], 2, -1))
 
     def rates(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, ...]:
-        """Tell how much `advance` writes, for people to look at: σ(β) [N, ...] of each matrix of the state in turn.
+        """Return the write rates of `advance`, for display: σ(β) [N, ...] of each matrix of the state in turn.
 
-        () for a memory that has no such rates.
+        () for a memory without such rates.
         """
         return ()
 
     def write_rates(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, ...]:
-        """Give the `rates` [B, num_heads, ...] of a `forward` over one agent step: same arguments, T = 1."""
+        """Return the `rates` [B, num_heads, ...] of a `forward` with the same arguments and T = 1."""
         rows = cleared(self.to_rows(state), first[0].repeat(self.num_heads))
         return self._from_rows(self.rates(self.prepare(self.project(x[0])), rows))
 
@@ -140,20 +140,20 @@ class FastMemory(nn.Module, ABC):
         return self._merge(y), self._from_rows(rows)
 
     def project(self, x: Tensor) -> Tensor:
-        """[..., B, hidden_size] -> [..., N, slow_size]."""
+        """Apply the slow projection and split the heads: [..., B, hidden_size] -> [..., N, slow_size]."""
         slow: Tensor = self.slow(x)
         return slow.view(*x.shape[:-1], self.num_heads, -1).transpose(-3, -2).flatten(-3, -2)
 
     def _merge(self, y: Tensor) -> Tensor:
-        """[..., N, head_size] -> [..., B, hidden_size]: put the heads side by side."""
+        """Concatenate the heads: [..., N, head_size] -> [..., B, hidden_size]."""
         return y.view(*y.shape[:-2], self.num_heads, -1, y.shape[-1]).transpose(-3, -2).flatten(-2)
 
     def to_rows(self, state: State) -> State:
-        """[B, num_heads, ...] -> [N, ...]; no copy when the state comes from `_from_rows`."""
+        """Flatten each leaf: [B, num_heads, ...] -> [N, ...]. No copy if the state comes from `_from_rows`."""
         return tuple(leaf.transpose(0, 1).flatten(0, 1) for leaf in state)
 
     def _from_rows(self, rows: State) -> State:
-        """[N, ...] -> [B, num_heads, ...]."""
+        """Undo `to_rows`: [N, ...] -> [B, num_heads, ...]."""
         return tuple(leaf.view(self.num_heads, -1, *leaf.shape[1:]).transpose(0, 1) for leaf in rows)
 
 

@@ -1,4 +1,4 @@
-"""Feature maps of queries and keys: what a fast weight matrix is addressed with."""
+"""Feature maps of the queries and keys that address a fast weight matrix."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
@@ -13,40 +13,40 @@ FeatureMapName = Literal["elu_sum_norm", "softmax", "elu", "dpfp", "identity"]
 
 
 class FeatureMap(NamedTuple):
-    """A function of the last axis and by how much it lengthens that axis."""
+    """A function of the last axis, and the factor by which it lengthens that axis."""
 
     apply: Callable[[Tensor], Tensor]  # [..., size] -> [..., growth * size]
     growth: int
 
 
 def elu_plus_one(z: Tensor) -> Tensor:
-    """φ(z) = elu(z) + 1, positive (Katharopoulos et al. 2020, equation 7)."""
+    """Return φ(z) = elu(z) + 1, which is positive (Katharopoulos et al. 2020, equation 7)."""
     return elu(z) + 1
 
 
 def sum_normalised(features: Tensor) -> Tensor:
-    """S_ε(z) = z / (Σz + 1e-5): what is written at a key is read back at its own scale (Schlag et al. 2021)."""
+    """Return S_ε(z) = z / (Σz + 1e-5), so values are read back at the scale they were written (Schlag et al. 2021)."""
     return features / (features.sum(-1, keepdim=True) + 1e-5)
 
 
 def elu_sum_norm(z: Tensor) -> Tensor:
-    """S_ε(φ(z))."""
+    """Return S_ε(φ(z))."""
     return sum_normalised(elu_plus_one(z))
 
 
 def softmax(z: Tensor) -> Tensor:
-    """Softmax over the last axis."""
+    """Return the softmax over the last axis."""
     return z.softmax(-1)
 
 
 def dpfp(z: Tensor) -> Tensor:
-    """Deterministic parameter-free projection with ν = 1 (Schlag et al. 2021), sum-normalised: d -> 2d."""
+    """Return the sum-normalised deterministic parameter-free projection, ν = 1 (Schlag et al. 2021): d -> 2d."""
     rectified = relu(torch.cat([z, -z], -1))
     return sum_normalised(rectified * rectified.roll(-1, -1))
 
 
 def identity(z: Tensor) -> Tensor:
-    """z itself."""
+    """Return z."""
     return z
 
 
@@ -60,6 +60,6 @@ _FEATURE_MAPS = {
 
 
 def feature_map(name: FeatureMapName) -> FeatureMap:
-    """Look up a feature map; ValueError listing the names for an unknown one."""
+    """Return a feature map by name. Raises ValueError with the allowed names for an unknown one."""
     check(name in _FEATURE_MAPS, "feature_map", name, ", ".join(get_args(FeatureMapName)))
     return _FEATURE_MAPS[name]

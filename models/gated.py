@@ -1,4 +1,4 @@
-"""What the gated cores share: settings, layers of PyTorch cells, and the fast unroll over them."""
+"""Shared parts of the gated cores: settings, a stack of PyTorch cells, and a fast unroll over them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class GatedConfig(CoreConfig):
     """Number of layers, each reading the one below."""
 
     gradient_horizon: int | None = None
-    """Agent steps after which gradients through the recurrent state stop; null for the whole unroll."""
+    """Agent steps after which gradients through the recurrent state stop; null for no limit within the unroll."""
 
     def __post_init__(self) -> None:
         check(self.hidden_size >= 1, "hidden_size", self.hidden_size, "1 or more")
@@ -33,15 +33,15 @@ class GatedConfig(CoreConfig):
         check_horizon(self.gradient_horizon)
 
     def input_sizes(self, input_size: int) -> list[int]:
-        """Size of what each layer reads."""
+        """Return the input size of each layer."""
         return [input_size] + [self.hidden_size] * (self.num_layers - 1)
 
 
 class GatedCore(Core, ABC, Generic[Cell]):
     """A stack of cells. The state holds each cell's leaves [B, hidden_size] in turn; a cell's first leaf is its output.
 
-    A subclass names a cell's leaves and says what a cell does at a step, and the same again in two parts: `project`,
-    which needs no state and so is one matrix product for the whole unroll, and `advance`, what remains in the loop.
+    A subclass names a cell's leaves and defines its step twice: as `cell_step`, and split in two for speed. `project`
+    needs no state, so it is one matrix product for the whole unroll; `advance` is the rest, inside the loop.
     """
 
     leaf_names: tuple[str, ...]
@@ -57,7 +57,7 @@ class GatedCore(Core, ABC, Generic[Cell]):
 
     @abstractmethod
     def cell_step(self, cell: Cell, x: Tensor, state: State) -> State:
-        """Advance one cell by one agent step: x [B, D]. This is its definition."""
+        """Advance one cell by one agent step: x [B, D]. This defines the cell."""
 
     @abstractmethod
     def project(self, cell: Cell, x: Tensor) -> Tensor:
@@ -65,13 +65,13 @@ class GatedCore(Core, ABC, Generic[Cell]):
 
     @abstractmethod
     def advance(self, cell: Cell, gates: Tensor, state: State) -> State:
-        """Do what remains of the step when the input's part of the gates is known: [B, gates * hidden_size]."""
+        """Finish a step, given the input's part of the gates: [B, gates * hidden_size]."""
 
     @abstractmethod
     def fused(self, cell: Cell, gates: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
-        """Do what `advance` does for all steps, with kernels.
+        """Run `advance` over all steps, with kernels.
 
-        gates: [T, B, gates * hidden_size]; reset: [T, B] -> y [T, B, hidden_size], final state.
+        gates: [T, B, gates * hidden_size]; first: [T, B] -> y [T, B, hidden_size], final state.
         """
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -98,7 +98,7 @@ class GatedCore(Core, ABC, Generic[Cell]):
         return state[0], state
 
     def _cells(self, state: State) -> list[tuple[Cell, State]]:
-        """Each cell with its leaves of the flat state."""
+        """Pair each cell with its leaves of the flat state."""
         leaves = len(state) // len(self.layers)
         starts = range(0, len(state), leaves)
         cells = cast(Iterable[Cell], self.layers)

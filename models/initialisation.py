@@ -1,4 +1,4 @@
-"""Starting weights of an agent."""
+"""Initial weights of an agent."""
 
 from typing import Literal
 
@@ -10,14 +10,14 @@ Scheme = Literal["default", "orthogonal"]
 
 
 def initialise(agent: ActorCritic, scheme: Scheme) -> None:
-    """Set the starting weights in place.
+    """Initialise the weights in place.
 
-    default: PyTorch's, as built, which is what the paper used.
-    orthogonal: encoder with gain √2, policy head 0.01, value head 1, matrices of LSTM and GRU cells 1, their biases 0;
-    fast weight cores as built. Early learning with few samples needs it: PyTorch's weights shrink the signal layer by
-    layer.
+    default: keep PyTorch's initial weights, as in the paper.
+    orthogonal: gain √2 in the encoder, 0.01 in the policy head, 1 in the value head and in the matrices of LSTM and GRU
+    cells, whose biases are 0; fast weight cores keep their weights. Early learning from few samples needs it,
+    because PyTorch's weights shrink the signal layer by layer.
 
-    ValueError for an unknown scheme.
+    Raises ValueError for an unknown scheme.
     """
     match scheme:
         case "default":

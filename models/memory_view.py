@@ -1,4 +1,4 @@
-"""Looks into an agent's memory while it acts: what it holds, and how much each agent step wrote."""
+"""A view into an agent's memory while it acts: its contents, and how much each agent step wrote."""
 
 from collections.abc import Iterator
 from types import TracebackType
@@ -15,16 +15,16 @@ Floats = NDArray[np.float32]
 
 
 class Matrices(NamedTuple):
-    """Fast weight matrices of one kind in one layer: one for each of M heads, or for each gate of each head."""
+    """Fast weight matrices of one kind in one layer: M of them, one per head or one per gate of each head."""
 
     name: str
     weights: Floats  # [M, rows, keys] after the step
-    change: Floats  # [M] Frobenius norm of W_t − W_{t-1}: how much was written
-    rate: Floats | None  # [M, R] σ(β), the share of the old value that is replaced; None for a core without rates
+    change: Floats  # [M] Frobenius norm of W_t − W_{t-1}, how much was written
+    rate: Floats | None  # [M, R] σ(β), the fraction of the old value that is replaced; None if the core has no rates
 
 
 class Vector(NamedTuple):
-    """One leaf of a state that is no matrix, as the hidden state of an LSTM."""
+    """A leaf of the state that is not a matrix, such as the hidden state of an LSTM."""
 
     name: str
     values: Floats  # [size] after the step
@@ -35,9 +35,9 @@ Memory = list[Matrices | Vector]
 
 
 class MemoryView:
-    """While entered, sees the forward passes of a core, one agent step of one environment each, without a second pass.
+    """Records a core's forward passes while entered. Each pass must be one agent step of one environment.
 
-    It listens through hooks: nothing is stored on the core, and nothing is left behind.
+    Uses forward hooks, so it needs no second pass and stores nothing on the core; the hooks are removed on exit.
     """
 
     def __init__(self, core: Core) -> None:
@@ -57,9 +57,9 @@ class MemoryView:
         self._passes.clear()
 
     def read(self) -> Memory:
-        """Give the state after the last forward pass, one entry a leaf, and what changed in that pass.
+        """Return the state after the last forward pass, and its change in that pass, one entry per leaf.
 
-        A step that opens an episode writes into the initial state.
+        At the first step of an episode the change is relative to the initial state.
         """
         (_, state, first), (_, after) = self._passes[self._core]
         before = cleared(state, first[0])
@@ -71,13 +71,13 @@ class MemoryView:
         self._passes[part] = inputs, output
 
     def _rates(self) -> Iterator[Tensor]:
-        """The rates of every matrix of the state in turn."""
+        """Yield the rates of each matrix of the state in turn."""
         for part in self._parts:
             yield from part.write_rates(*self._passes[part][0])
 
 
 def _entry(name: str, before: Tensor, after: Tensor, rates: Iterator[Tensor]) -> Matrices | Vector:
-    """One leaf [1, ...] of the state."""
+    """Return the entry of one leaf [1, ...] of the state."""
     change = after - before
     if after.dim() < 4:  # [1, num_heads, rows, keys] is a matrix
         return Vector(name, _array(after.flatten()), float(change.norm()))

@@ -38,8 +38,8 @@ def test_a_script_without_a_guard_is_told_so_and_trains_once(tmp_path):
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1] == (
-        "RuntimeError: actor processes import the script that starts them:"
-        ' put what trains under `if __name__ == "__main__":`'
+        "RuntimeError: actor processes import the main script:"
+        ' put the code that starts training under `if __name__ == "__main__":`'
     )
     assert result.stderr.count("Traceback") == 1
 

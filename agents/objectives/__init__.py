@@ -1,1 +1,1 @@
-"""What a learner minimises: one objective a file, with its settings, its loss and its maths."""
+"""Training objectives, one per file, each with its settings, loss and maths."""

@@ -19,16 +19,16 @@ from rfwp.models.actor_critic import ActorCritic
 
 @dataclass(frozen=True)
 class Config(Objective):
-    """The V-trace actor-critic loss; by default with the published hyperparameters."""
+    """The V-trace actor-critic loss. The defaults are the published hyperparameters."""
 
     discount: float = 0.99
-    """Gamma, for one agent step."""
+    """Discount factor γ per agent step."""
     baseline_cost: float = 0.5
     """Weight of ½Σ(vs - V)² in the loss."""
     entropy_cost: float = 0.01
     """Weight of Σ π log π in the loss."""
     reward_clip: float = 1.0
-    """Rewards are clamped to [-reward_clip, reward_clip] in the loss; scores are not."""
+    """Rewards are clamped to [-reward_clip, reward_clip] in the loss; reported returns are not."""
 
     METRICS: ClassVar[Mapping[str, Metric]] = {
         "total_loss": Metric("loss", "the weighted sum of the three losses, per agent step"),
@@ -58,7 +58,7 @@ class Config(Objective):
     def loss(self, agent: ActorCritic, batch: Trajectory, version: int) -> tuple[Tensor, dict[str, Tensor]]:
         output, _ = agent(batch.observation, batch.reward, batch.first, batch.state)
         logits, values = output.logits[:-1], output.value[:-1]
-        # The reward for the action at t arrives with observation t + 1, and so does the news that it ended the episode.
+        # The reward for the action at t arrives with observation t + 1, as does the flag that it ended the episode.
         rewards = batch.reward[1:].clamp(-self.reward_clip, self.reward_clip)
         discounts = self.discount * (~batch.first[1:]).float()
         behaviour_nll = action_negative_log_likelihood(batch.behaviour, batch.action)
@@ -85,28 +85,28 @@ class Config(Objective):
 
 
 def policy_gradient_loss(logits: Tensor, action: Tensor, advantages: Tensor) -> Tensor:
-    """-Σ A_t log π(a_t|x_t): logits [T, B, A], action int64 [T, B], advantages [T, B] without gradient."""
+    """Return -Σ A_t log π(a_t|x_t): logits [T, B, A], action int64 [T, B], advantages [T, B] without gradient."""
     return (action_negative_log_likelihood(logits, action) * advantages).sum()
 
 
 def baseline_loss(values: Tensor, targets: Tensor) -> Tensor:
-    """½ Σ (vs_t - V(x_t))²: values and targets [T, B]."""
+    """Return ½ Σ (vs_t - V(x_t))²: values and targets [T, B]."""
     return 0.5 * (targets - values).square().sum()
 
 
 def entropy_loss(logits: Tensor) -> Tensor:
-    """Σ π log π, the negative entropy in nats: logits [T, B, A]."""
+    """Return Σ π log π, the negative entropy in nats: logits [T, B, A]."""
     log_policy = F.log_softmax(logits, dim=-1)
     return (log_policy.exp() * log_policy).sum()
 
 
 def action_negative_log_likelihood(logits: Tensor, action: Tensor) -> Tensor:
-    """-log π(a_t|x_t): logits [T, B, A], action int64 [T, B] -> [T, B]."""
+    """Return -log π(a_t|x_t): logits [T, B, A], action int64 [T, B] -> [T, B]."""
     return F.cross_entropy(logits.flatten(0, 1), action.flatten(), reduction="none").view_as(action)
 
 
 class VTrace(NamedTuple):
-    """Targets of one unroll; no gradient flows into them."""
+    """V-trace targets of one unroll, without gradient."""
 
     vs: Tensor  # [T, B]  value targets, equation 1
     advantages: Tensor  # [T, B]  clipped ρ_t (r_t + γ_t vs_{t+1} - V(x_t)), section 4.2
@@ -124,12 +124,12 @@ def vtrace(
     clip_c: float = 1.0,
     clip_advantage_rho: float = 1.0,
 ) -> VTrace:
-    """Value targets and policy-gradient advantages of an unroll.
+    """Return the value targets and policy-gradient advantages of an unroll.
 
     Args:
         log_rhos: [T, B] log π(a_t|x_t) - log μ(a_t|x_t), target over behaviour policy.
-        discounts: [T, B] γ, and 0 where the step taken at t ended the episode.
-        rewards: [T, B] received for the action taken at t.
+        discounts: [T, B] γ, or 0 where the action at t ended the episode.
+        rewards: [T, B] for the action at t.
         values: [T, B] V(x_t).
         bootstrap_value: [B] V(x_T).
         lambda_: λ of remark 2.

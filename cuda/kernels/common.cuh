@@ -1,10 +1,10 @@
-// What the fast weight kernels share: how work is divided, and the few operations they are written with.
+// Shared parts of the fast weight kernels: how the work is divided, and the basic operations.
 //
-// One block serves one memory: the fast weights W of one head in one sequence. It has D threads, one for each row (or
-// column) of the D x D matrix, which that thread keeps in registers from the first step of an unroll to the last.
+// One block handles one memory: the fast weights W of one head in one sequence. It has D threads, one per row (or
+// column) of the D x D matrix. A thread keeps its row in registers from the first step of an unroll to the last.
 // Vectors that every thread needs pass through shared memory. A product W k is then D multiply-adds in each thread, and
-// threads wait for each other only where a vector is handed over. Nothing is added up atomically, and every sum has a
-// fixed order, so the same inputs give the same bits on every run.
+// threads wait for each other only to exchange a vector. There are no atomic sums and every sum has a fixed order, so
+// the same inputs give the same bits on every run.
 //
 // S is the type of states, arithmetic and gradients: float, or double where the CPU checks the derivations.
 // X is the type of inputs and outputs: S, or BFloat16.
@@ -15,7 +15,7 @@
 namespace rfwp {
 
 #define RFWP_DEVICE __device__ __forceinline__
-// The block's shared memory of a size that the launch gives.
+// The block's dynamic shared memory; the launch sets its size.
 #ifndef RFWP_SHARED_ARRAY
 #define RFWP_SHARED_ARRAY(S, name)                                    \
   extern __shared__ __align__(16) unsigned char rfwp_shared_bytes[]; \
@@ -35,7 +35,7 @@ RFWP_DEVICE void store(double* to, double value) { *to = value; }
 RFWP_DEVICE void store(BFloat16* to, float value) {
   const unsigned bits = __float_as_uint(value);
   const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
-  // To the nearest, ties to even; NaN must not be rounded to infinity.
+  // Round to nearest, ties to even; keep NaN from rounding to infinity.
   to->bits = static_cast<unsigned short>(is_nan ? 0x7fc0u : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
@@ -47,7 +47,7 @@ RFWP_DEVICE S sigmoid(S x) {
   return S(1) / (S(1) + exp(-x));
 }
 
-// Waits until all D threads of the block are here and sees what they wrote to shared memory.
+// Waits for all D threads of the block, and makes their writes to shared memory visible.
 template <int D>
 RFWP_DEVICE void sync() {
   if constexpr (D < 32) {
@@ -73,7 +73,7 @@ struct Maximum {
   }
 };
 
-// Joins one value of each thread; all threads get the result. scratch: 2 numbers, used where a block has two warps.
+// Joins one value per thread; all threads get the result. scratch: 2 numbers, used if the block has two warps.
 template <typename Join, int D, typename S>
 RFWP_DEVICE S reduce(S value, S* scratch) {
   constexpr int kLanes = D < 32 ? D : 32;
@@ -98,7 +98,7 @@ RFWP_DEVICE S softmax(S logit, S* scratch) {
   return weight / reduce<Sum, D>(weight, scratch);
 }
 
-// The thread's line of a matrix, times a vector in shared memory. Four chains, for one would wait for each sum.
+// The thread's line of a matrix times a vector in shared memory. Four chains, because one would wait for each sum.
 template <int D, typename S>
 RFWP_DEVICE S dot(const S* line, const S* vector) {
   S sums[4] = {0, 0, 0, 0};
@@ -110,7 +110,7 @@ RFWP_DEVICE S dot(const S* line, const S* vector) {
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-// line += own * vector: an outer product, added to a matrix of which every thread holds one line.
+// line += own * vector: adds an outer product to a matrix of which every thread holds one line.
 template <int D, typename S>
 RFWP_DEVICE void add_outer(S* line, S own, const S* vector) {
 #pragma unroll
@@ -129,7 +129,7 @@ RFWP_DEVICE void clear(S* line) {
   for (int i = 0; i < D; ++i) line[i] = 0;
 }
 
-// A D x D matrix in memory, row after row: its row or column that belongs to this thread.
+// Load or store this thread's row or column of a row-major D x D matrix.
 template <int D, typename S>
 RFWP_DEVICE void load_row(S* line, const S* matrix) {
 #pragma unroll
@@ -148,14 +148,14 @@ RFWP_DEVICE void store_row(const S* line, S* matrix) {
   for (int i = 0; i < D; ++i) matrix[threadIdx.x * D + i] = line[i];
 }
 
-// Whether no gradient crosses from step t to the step before: a gradient horizon ends here. 0: no horizon.
+// True if a gradient horizon ends at step t, so no gradient crosses to the step before. 0 means no horizon.
 RFWP_DEVICE bool horizon_at(int t, int horizon) { return horizon > 0 && t % horizon == 0; }
 
-// Rebuilds the thread's column of a matrix that the delta rule wrote, as it stood after step `last`.
+// Rebuilds the thread's column of a matrix that the delta rule wrote, as it was after step `last`.
 //
-// Adding β e ⊗ k again, from the last reset on, takes the sums of the forward pass in their order: it gives their bits.
-// before: the matrix before step 0. key, error: [T, N, ...] with key_size numbers of key a memory and D of error; rate:
-// [T, N]. vector: D numbers of shared memory that no thread reads any more.
+// Adds β e ⊗ k again from the last reset on, in the order of the forward pass, so the result has the same bits.
+// before: the matrix before step 0. key, error: [T, N, ...] with key_size numbers of key and D of error per memory;
+// rate: [T, N]. vector: D numbers of shared memory that no thread still reads.
 template <int D, typename S, typename K, typename Rate>
 RFWP_DEVICE void rebuild_column(S* W, int last, const S* before, const K* key, int key_size, const S* error,
                                 const Rate* rate, const unsigned char* reset, int N, int B, S* vector) {

@@ -1,5 +1,5 @@
-// Fast weights that are written at a key and read at a query, with nothing fed back: Linear Transformer, Delta Net,
-// Gated Delta Net, and the feed-forward half of the Delta RNN.
+// Fast weights that are written at a key and read at a query, without feedback: Linear Transformer, Delta Net, Gated
+// Delta Net, and the feed-forward half of the Delta RNN.
 //
 //   M = α W_{t-1}              α = 1 without kDecays
 //   e = v - M k                e = v without kCorrects
@@ -7,27 +7,27 @@
 //   W_t = M + c ⊗ k
 //   y_t = W_t q
 //
-// Backward. G is the gradient of W_t: what later steps ask for, plus dy ⊗ q. Then
+// Backward. G is the gradient of W_t: that from later steps, plus dy ⊗ q. Then
 //
 //   dq = W_tᵀ dy     dc = G k     dk = Gᵀ c     dv = β dc     dβ = dc · e
-//   dM = G - dv ⊗ k            dk -= Mᵀ dv      since M k enters with the opposite sign of v
+//   dM = G - dv ⊗ k            dk -= Mᵀ dv      because M k enters with the opposite sign of v
 //   G of step t - 1 = α dM
 //
-// G runs backward in time and W forward, and no step's G depends on any W. So there are two sweeps: one back, with G,
-// and one forward, with W rebuilt from the e that the forward pass saved. Nothing else is stored, nothing is divided.
+// G runs backward in time and W forward, and G never depends on W. So there are two sweeps: one back with G, and one
+// forward with W, rebuilt from the e that the forward pass saved. Nothing else is stored, and there are no divisions.
 //
-// dα would need G and W at the same moment. With A_t = ⟨dM, M⟩ = α dα, which is the gradient of log α, and
+// dα would need G and W of the same step. With A_t = ⟨dM, M⟩ = α dα, which is the gradient of log α, and
 // ⟨G, W_t⟩ = A_{t+1} + dy · y_t,  it follows from W_t = M + c ⊗ k that
 //
 //   A_t = A_{t+1} + dy · y_t - c · dc - dv · (M k)
 //
-// and only scalars are carried. That is why the decay comes in as log α.
+// so only scalars are carried. This is why the decay is passed as log α.
 #pragma once
 #include "common.cuh"
 
 namespace rfwp {
 
-// What one thread needs at a step, fetched a step ahead: memory answers while the step before is computed.
+// A thread's inputs of one step. They are loaded one step ahead, to overlap the load with the previous step.
 template <typename S>
 struct DeltaInputs {
   S q, k, v, beta, log_alpha;
@@ -47,15 +47,15 @@ RFWP_DEVICE DeltaInputs<S> delta_inputs(const X* query_key, const X* value, cons
           reset[t * B + n % B] != 0};
 }
 
-// before, after: n-th memory at slots[n], or at n without slots. All of a memory is read before any of it is written,
-// so before and after may be the same. error: null when no gradient will be asked for.
+// before, after: memory n is at slots[n], or at n without slots. A memory is read in full before it is written, so
+// before and after may be the same. error: null if no gradient is needed.
 template <typename S, typename X, int D, bool kCorrects, bool kDecays>
 __global__ void __launch_bounds__(D)
     delta_forward(const X* query_key,           // [T, N, 2, D]
                   const X* value,               // [T, N, D]
                   const X* rate,                // [T, N]  β, if kCorrects
                   const X* log_decay,           // [T, N]  log α, if kDecays
-                  const S* before, S* after,    // [slots, D, D]  W, a row for each value
+                  const S* before, S* after,    // [slots, D, D]  W, one row per value
                   const unsigned char* reset,   // [T, B]  W is zero before step t
                   const long long* slots,       // [N]
                   X* read,                      // [T, N, D]  y
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(D)
   for (int t = 0; t < T; ++t) {
     const DeltaInputs<S> now = next;
     if (t + 1 < T) next = inputs(t + 1);
-    // Two buffers in turn: when a thread writes to one again, the others have passed the wait in between.
+    // Double buffer: before a thread reuses a buffer, all others have passed the wait in between.
     S *q = queries[t % 2], *k = keys[t % 2];
     q[i] = now.q;
     k[i] = now.k;
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(D)
   store_row<D>(W, after + slot * D * D);
 }
 
-// d_...: gradients, of the sizes of what they belong to; d_read is already in S.
+// d_...: gradients, shaped like their tensors; d_read already has type S.
 template <typename S, typename X, int D, bool kCorrects, bool kDecays>
 __global__ void __launch_bounds__(D)
     delta_backward(const X* query_key, const X* value, const X* rate, const X* log_decay, const S* before,
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(D)
             kCorrects ? error[place] : load(value + place), kDecays ? load(read + place) : S(0), d_read[place]};
   };
 
-  S G[D], G_column[D];  // row i, so that G k needs no other thread, and column i, for Gᵀ c
+  S G[D], G_column[D];  // row i, so G k needs no other thread, and column i, for Gᵀ c
   load_row<D>(G, d_after + matrix);
   load_column<D>(G_column, d_after + matrix);
   S A = 0;
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(D)
   S W[D];  // column i
   load_column<D>(W, before + matrix);
   next = saved(0);
-  sync<D>();  // the other threads have read what this one will overwrite
+  sync<D>();  // all threads have read what this one overwrites next
   for (int t = 0; t < T; ++t) {
     const Saved now = next;
     if (t + 1 < T) next = saved(t + 1);

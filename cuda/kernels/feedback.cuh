@@ -1,19 +1,19 @@
-// The fast recurrent half of the Delta RNN: a matrix R, written by the delta rule, that reads the last output.
+// The recurrent half of the Delta RNN: a matrix R, written by the delta rule, that reads the last output.
 //
 //   s = softmax(y_{t-1})
 //   e = v - R_{t-1} k;    R_t = R_{t-1} + β e ⊗ k
 //   y_t = z_t + R_t s
 //
-// Backward. dy is the gradient of y_t: what is asked of it directly, plus `carry`, what step t + 1 asks through s. With G
-// the gradient of R_t, dy ⊗ s included,
+// Backward. dy is the gradient of y_t: d_output, plus `carry` from step t + 1 through s. G is the gradient of R_t,
+// including dy ⊗ s. Then
 //
 //   dz = dy          ds = R_tᵀ dy        dc = G k     dk = Gᵀ c - R_{t-1}ᵀ dv     dv = β dc    dβ = dc · e
 //   G of step t - 1 = G - dv ⊗ k
 //   carry of step t - 1 = s (ds - s · ds)
 //
-// Here ds is needed before step t - 1 can start, so R runs backward in time as well: subtracting c ⊗ k undoes the write.
-// That is one addition, not a division, so the error is that of rounding. A reset cannot be undone; the matrix from before
-// it is rebuilt from the segment's start.
+// Step t - 1 needs ds, so R runs backward in time as well: subtracting c ⊗ k undoes the write. This is an addition,
+// not a division, so the only error is rounding. A reset cannot be undone, so the matrix before it is rebuilt from the
+// start of its segment.
 #pragma once
 #include "common.cuh"
 
@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(D)
                      const X* key,                                      // [T, N, D]
                      const X* value,                                    // [T, N, D]
                      const X* rate,                                     // [T, N]  β
-                     const S* before, S* after,                         // [slots, D, D]  R, a row for each value
+                     const S* before, S* after,                         // [slots, D, D]  R, one row per value
                      const S* output_before, S* output_after,           // [slots, D]  y
                      const unsigned char* reset,                        // [T, B]  R and y are zero before step t
                      const long long* slots,                            // [N], or null: memory n is at n
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(D)
   output_after[slot * D + i] = y;
 }
 
-// d_...: gradients, of the sizes of what they belong to; d_output is already in S.
+// d_...: gradients, shaped like their tensors; d_output already has type S.
 template <typename S, typename X, int D>
 __global__ void __launch_bounds__(D)
     feedback_backward(const X* key, const X* rate, const S* before, const S* after, const unsigned char* reset,
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(D)
     const S own_dv = now.beta * dc;
     dv[i] = own_dv;
     sync<D>();
-    add_outer<D>(R, -now.k, c);  // undoes the write: R is that of step t - 1 now
+    add_outer<D>(R, -now.k, c);  // undo the write: R is now that of step t - 1
     dk -= dot<D>(R, dv);
     add_outer<D>(G, -own_dv, k);
     add_outer<D>(G_column, -now.k, dv);

@@ -1,7 +1,7 @@
-// The element-wise half of an LSTM's and a GRU's step; the other half, R h, is a matrix product of the caller's.
+// The element-wise half of an LSTM or GRU step; the other half, the matrix product R h, is done by the caller.
 //
-// Each thread serves one hidden unit of one sequence. Resets are applied here, so that an unroll needs no look at them
-// from the host: `*_next` are what the next step's product reads, already zero where that step begins an episode.
+// Each thread handles one hidden unit of one sequence. Resets are applied here, so the host never reads them: `*_next`
+// is what the next step's product reads, already zero where that step starts an episode.
 //
 // blocked: no gradient crosses from this step to the one before, because of a reset or a gradient horizon.
 #pragma once

@@ -1,4 +1,4 @@
-// Recurrent Delta Net: a Delta Net whose queries, keys, values and rates see its last output.
+// Recurrent Delta Net: a Delta Net whose queries, keys, values and rates also depend on its last output.
 //
 //   s = tanh(y_{t-1})
 //   q', k', v, b = x + R s            x from the slow projection, R slow weights of the head
@@ -6,24 +6,24 @@
 //   e = v - W_{t-1} k;    W_t = W_{t-1} + β e ⊗ k
 //   y_t = W_t q
 //
-// Backward. dy is the gradient of y_t: what is asked of it directly, plus `carry`, what step t + 1 asks through s. With G
-// the gradient of W_t, dy ⊗ q included,
+// Backward. dy is the gradient of y_t: d_read, plus `carry` from step t + 1 through s. G is the gradient of W_t,
+// including dy ⊗ q. Then
 //
 //   dq = W_tᵀ dy     dc = G k     dk = Gᵀ c - W_{t-1}ᵀ dv     dv = β dc     db = (dc · e) β (1 - β)
 //   dq' = q (dq - q · dq)         dk' = k (dk - k · dk)
 //   G of step t - 1 = G - dv ⊗ k
 //   carry of step t - 1 = (1 - s²) (R_qᵀ dq' + R_kᵀ dk' + R_vᵀ dv + r_b db)
 //
-// dy depends on the step after, so W runs backward in time with G: subtracting c ⊗ k undoes the write. That is one
-// addition, not a division, so the error is that of rounding. A reset cannot be undone; the matrix from before it is
-// rebuilt from the segment's start. The gradient of R is one matrix product of all s and dx, left to the caller.
+// dy depends on step t + 1, so W runs backward in time with G: subtracting c ⊗ k undoes the write. This is an addition,
+// not a division, so the only error is rounding. A reset cannot be undone, so the matrix before it is rebuilt from the
+// start of its segment. The gradient of R is one matrix product of all s and dx, done by the caller.
 #pragma once
 #include "common.cuh"
 
 namespace rfwp {
 
-// A thread reads D numbers of each part of R at a step. Where registers have no room for them, they lie in shared
-// memory, with a pitch that spreads the threads' lines over all banks.
+// A thread reads D numbers of each part of R at every step. If they do not fit in registers, they are in shared memory,
+// with a pitch that spreads the threads' lines over all banks.
 template <int D>
 constexpr int kPitch = D + 4;
 
@@ -31,7 +31,7 @@ template <typename S, typename X, int D>
 __global__ void __launch_bounds__(D)
     rdn_forward(const X* slow,                                // [T, N, 3D + 1]  x
                 const S* recurrent,                           // [H, D, 3D + 1]  R: what each number of s adds to x
-                const S* before, S* after,                    // [slots, D, D]  W, a row for each value
+                const S* before, S* after,                    // [slots, D, D]  W, one row per value
                 const S* read_before, S* read_after,          // [slots, D]  y
                 const unsigned char* reset,                   // [T, B]  W and y are zero before step t
                 const long long* slots,                       // [N], or null: memory n is at n
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(D)
       clear<D>(W);
       y = 0;
     }
-    // Two buffers in turn: when a thread writes to one again, the others have passed a wait in between.
+    // Double buffer: before a thread reuses a buffer, all others have passed a wait in between.
     S *s = feedbacks[t % 2], *q = queries[t % 2], *k = keys[t % 2];
     const S own_s = tanh(y);
     s[i] = own_s;
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(D)
   read_after[slot * D + i] = y;
 }
 
-// d_...: gradients, of the sizes of what they belong to; d_read is already in S. The rest is what rdn_forward saved.
+// d_...: gradients, shaped like their tensors; d_read already has type S. The other inputs were saved by rdn_forward.
 template <typename S, int D>
 __global__ void __launch_bounds__(D)
     rdn_backward(const S* recurrent, const S* before, const S* after, const unsigned char* reset, const S* query_key,
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(D)
   const S* R = recurrent + static_cast<long long>(n / B) * D * P;
   const long long matrix = static_cast<long long>(n) * D * D;
 
-  // Threads share the loading, so that neighbours read neighbours.
+  // Threads share the loads, so that neighbouring threads read neighbouring addresses.
   for (int part = 0; part < 3; ++part) {
     for (int j = 0; j < D; ++j) rows_of_all[(part * D + j) * kPitch<D> + i] = R[j * P + part * D + i];
   }
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(D)
     const S own_dv = now.beta * dc;
     dv[i] = own_dv;
     sync<D>();
-    add_outer<D>(W, -now.k, c);  // undoes the write: W is that of step t - 1 now
+    add_outer<D>(W, -now.k, c);  // undo the write: W is now that of step t - 1
     dk -= dot<D>(W, dv);
     add_outer<D>(G, -own_dv, k);
     add_outer<D>(G_column, -now.k, dv);

@@ -1,1 +1,1 @@
-"""Every environment, one file each: the file name is the name on the command line."""
+"""All environments, one per file. The file name is the name on the command line."""

@@ -1,4 +1,4 @@
-"""Atari 2600 games in batches, under a named protocol."""
+"""Atari 2600 games, stepped in batches under a named protocol."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -28,27 +28,27 @@ from rfwp.envs.vector_env import (
 
 @dataclass(frozen=True)
 class Config(EnvConfig):
-    """An Atari game and the protocol it is played by. Frames are grey, 84 x 84, the last four agent steps stacked.
+    """An Atari game and its protocol. Observations are the last four agent steps' frames, grey, 84 x 84.
 
-    A game opens with its first frame four times.
+    At the start of a game its first frame is stacked four times.
     """
 
     suite: ClassVar[str] = "atari"
     title_setting: ClassVar[str] = "game"
 
     game: str = "breakout"
-    """One of the 57 games, in any usual spelling; kept as snake_case."""
+    """One of the 57 games, in any common spelling; stored as snake_case."""
 
     protocol: Literal["dqn", "machado"] = "dqn"
     """dqn: minimal actions, FIRE and no-ops at the start, a lost life ends a learner episode. machado: all actions,
     sticky with probability 0.25."""
 
     max_frames: int = 108_000
-    """Emulator frames after which a game is ended, which the learner takes for any other end; 108,000 are half an
-    hour."""
+    """Emulator frames after which a game is cut off; the learner treats this as any other end. 108,000 frames are half
+    an hour."""
 
     actions: Literal["minimal", "full"] | None = None
-    """Actions that the agent has: those that the game uses, or all of the console; null: those of the protocol."""
+    """Action set: minimal (those that the game uses), full (all of the console) or null (set by the protocol)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "game", resolve(self.game))
@@ -62,7 +62,7 @@ class Config(EnvConfig):
 
     @property
     def rules(self) -> Protocol:
-        """What the protocol's name stands for, with the actions that the agent has."""
+        """The rules of the protocol, with the chosen action set."""
         rules = PROTOCOLS[self.protocol]
         return rules._replace(full_actions=self.actions == "full") if self.actions else rules
 
@@ -80,13 +80,13 @@ class Config(EnvConfig):
 
     @property
     def renderer(self) -> Callable[[], Renderer]:
-        from rfwp.envs.screen import Screen  # loads OpenCV, which actors do without
+        from rfwp.envs.screen import Screen  # loads OpenCV, which actors do not need
 
         return partial(Screen, self.game, self.rules, self.max_frames)
 
     @property
     def score_range(self) -> ScoreRange:
-        """Random play and the human tester."""
+        """Scores of random play and of the human tester."""
         return ScoreRange(low=GAMES[self.game].random, high=GAMES[self.game].human)
 
     @property
@@ -113,11 +113,11 @@ class Config(EnvConfig):
 
 
 class Atari(VectorEnv):
-    """E games of one ROM, stepped by threads of the emulator's own; other Python threads run meanwhile."""
+    """E environments of one ROM, stepped by the emulator's own threads; other Python threads run meanwhile."""
 
     def __init__(self, config: Config, num_envs: int, num_threads: int = 1) -> None:
         check(num_envs >= 1, "num_envs", num_envs, "1 or more")
-        check(num_threads >= 1, "num_threads", num_threads, "1 or more")  # 0 would take every core of the machine
+        check(num_threads >= 1, "num_threads", num_threads, "1 or more")  # 0 would use every core of the machine
         self.spec = config.spec()
         self.num_envs = num_envs
         self._tracker = EpisodeTracker(num_envs)
@@ -130,10 +130,10 @@ class Atari(VectorEnv):
         return self._tracker.open(_filled(observation, self._black))
 
     def step(self, action: NDArray[np.int64]) -> Step:
-        # An invalid action would kill a thread of the emulator, and the answer would be awaited for ever.
+        # An invalid action would kill an emulator thread, and step would wait for it for ever.
         check_actions(action, self.num_envs, len(self.spec.action_names))
         observation, reward, terminated, truncated, info = self._emulators.step(action)
-        # `terminated` is also set by a lost life, and `lives` is the new game's already (or always 0, as in Pong).
+        # A lost life also sets `terminated`, and `lives` already belongs to the new game (or is always 0, as in Pong).
         before, self._first_frame = self._first_frame, _first_frame(info)
         episode_over = self._first_frame != before
         self._black = np.where(episode_over, FRAME_SHAPE[0] - 1, np.maximum(self._black - 1, 0))
@@ -141,15 +141,15 @@ class Atari(VectorEnv):
         return self._tracker.advance(observation, reward.astype(np.float32), terminated | truncated, episode_over)
 
     def close(self) -> None:
-        # AtariVectorEnv.close() leaves its threads and emulators behind; they end with the object.
+        # AtariVectorEnv.close() leaks its threads and emulators; deleting the object ends them.
         vars(self).pop("_emulators", None)
 
 
 def _filled(stacks: NDArray[np.uint8], black: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Write a game's first frame over the `black` ones [E] that stand before it in its stack [E, 4, H, W], in place.
+    """Overwrite the `black` [E] black frames at the start of each stack [E, 4, H, W] with the first frame, in place.
 
-    To a network that has learned to see what moves, a black frame is a flash over the whole screen: activations forty
-    times their usual size, at the start of games only.
+    A network that has learned to detect motion would see black frames as a flash of the whole screen: at the start of
+    a game, its activations would be forty times their usual size.
     """
     for env in np.flatnonzero(black):
         stacks[env, : black[env]] = stacks[env, black[env]]
@@ -157,7 +157,7 @@ def _filled(stacks: NDArray[np.uint8], black: NDArray[np.int64]) -> NDArray[np.u
 
 
 def _emulators(config: Config, num_envs: int, num_threads: int) -> AtariVectorEnv:
-    """Every option that bears on the game is spelt out: the defaults differ by how the environment is made."""
+    """Create the emulators. Every option is explicit, because the defaults depend on how the environment is made."""
     rules = config.rules
     return AtariVectorEnv(
         config.game,
@@ -167,7 +167,7 @@ def _emulators(config: Config, num_envs: int, num_threads: int) -> AtariVectorEn
         repeat_action_probability=rules.sticky,
         full_action_space=rules.full_actions,
         continuous=False,
-        # The new game's first frame comes with the old one's last reward; no step is lost between them.
+        # The new game's first frame comes with the old game's last reward; no step is lost between them.
         autoreset_mode=AutoresetMode.SAME_STEP,
         img_height=FRAME_SHAPE[1],
         img_width=FRAME_SHAPE[2],
@@ -179,12 +179,12 @@ def _emulators(config: Config, num_envs: int, num_threads: int) -> AtariVectorEn
         # `episodic_life` would restart the whole game at every lost life.
         episodic_life=False,
         life_loss_info=rules.life_ends_episode,
-        # The learner clips; here it would hide the score.
+        # The learner clips rewards; clipping here would hide the score.
         reward_clipping=False,
         use_fire_reset=rules.fire_reset,
     )
 
 
 def _first_frame(info: dict[str, NDArray[np.int32]]) -> NDArray[np.int32]:
-    """Give the emulator's frame count [E] at the start of the current game, which changes only when a game begins."""
+    """Return the emulator's frame count [E] at the start of the current game. It changes only when a game begins."""
     return info["frame_number"] - info["episode_frame_number"]

@@ -1,4 +1,4 @@
-"""Toy task: count marks among blank frames, then give their number."""
+"""Toy task: count the marks in a sequence, then report the number."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from rfwp.envs.vector_env import check
 
 @dataclass(frozen=True)
 class Config(ToyConfig):
-    """Some frames carry a mark; a signal at the end asks how many there were. Episodes differ in length.
+    """Some observations carry a mark; a signal at the end asks how many there were. Episodes vary in length.
 
-    The number of marks is uniform, whatever the length. Return: at best 1, at random 1 / (max_count + 1), which is also
-    the best without memory.
+    The number of marks is uniform for every length. Return: at best 1; a random policy gets 1 / (max_count + 1), which
+    is also the best possible without memory.
     """
 
     max_count: int = 3
-    """Most marks in an episode; there is an action for each number from 0."""
+    """Maximum number of marks in an episode; there is one action per number, from 0."""
 
     max_steps: int = 8
-    """Most agent steps before the signal; there are at least max_count."""
+    """Maximum agent steps before the signal; the minimum is max_count."""
 
     def __post_init__(self) -> None:
         check(self.max_count >= 1, "max_count", self.max_count, "1 or more")
@@ -37,7 +37,7 @@ class Config(ToyConfig):
     def draw(self, random: np.random.Generator, count: int) -> Episodes:
         steps = random.integers(self.max_count, self.max_steps + 1, size=count)
         marks = random.integers(self.max_count + 1, size=count)
-        # The marks go to the steps with the lowest lots; those after the signal draw none.
+        # The steps with the lowest random numbers get the marks; steps from the signal on get none.
         lot = random.random((count, self.max_steps + 1))
         lot[np.arange(self.max_steps + 1) >= steps[:, None]] = 1
         marked = lot.argsort(axis=1).argsort(axis=1) < marks[:, None]

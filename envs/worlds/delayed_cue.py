@@ -1,4 +1,4 @@
-"""Toy task: repeat a cue that was shown some steps ago."""
+"""Toy task: repeat a cue that was shown some steps earlier."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from rfwp.envs.vector_env import check
 
 @dataclass(frozen=True)
 class Config(ToyConfig):
-    """The simplest memory task: a cue, blank frames, then a signal that asks for the cue.
+    """The simplest memory task: a cue, blank observations, then a signal that asks for the cue.
 
-    Return: at best 1, at random 1 / num_cues, which is also the best without memory.
+    Return: at best 1; a random policy gets 1 / num_cues, which is also the best possible without memory.
     """
 
     delay: int = 6
     """Blank agent steps between the cue and the signal."""
 
     num_cues: int = 4
-    """Cues, and actions."""
+    """Number of cues and of actions."""
 
     def __post_init__(self) -> None:
         check(self.delay >= 0, "delay", self.delay, "0 or more")

@@ -1,4 +1,4 @@
-"""Toy task: say at every step whether the symbol equals the one some steps ago."""
+"""Toy task: decide at every step whether the symbol equals the one some steps earlier."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from rfwp.envs.vector_env import check
 
 @dataclass(frozen=True)
 class Config(ToyConfig):
-    """The n-back task of psychology: a memory that is rewritten at every step. Half of the symbols match.
+    """The n-back task of psychology: the memory must be rewritten at every step. Half of the symbols match.
 
-    Nothing is asked at the first `distance` steps. Return: at best num_steps - distance, at random half of that, which
-    is also the best without memory.
+    The first `distance` steps ask nothing. Return: at best num_steps - distance; a random policy gets half of that,
+    which is also the best possible without memory.
     """
 
     distance: int = 2
     """Agent steps between the two symbols that are compared."""
 
     num_symbols: int = 4
-    """Symbols that are shown."""
+    """Number of symbols."""
 
     num_steps: int = 16
-    """Agent steps of an episode."""
+    """Agent steps per episode."""
 
     def __post_init__(self) -> None:
         check(self.distance >= 1, "distance", self.distance, "1 or more")

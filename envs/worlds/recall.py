@@ -1,4 +1,4 @@
-"""Toy task: recall the newest value of each key, after some were overwritten."""
+"""Toy task: recall the latest value of each key, after some were overwritten."""
 
 from dataclasses import dataclass
 
@@ -11,24 +11,24 @@ from rfwp.envs.vector_env import check
 
 @dataclass(frozen=True)
 class Config(ToyConfig):
-    """Associative recall with overwriting, the case that the delta rule is for.
+    """Associative recall with overwriting, the case that the delta rule is made for.
 
-    Every key is shown once with a value, in random order; then some keys again with another value; then keys without a
-    value, each asking for its newest value. Return: at best num_queries, at random num_queries / num_values, which is
-    also the best without memory.
+    Every key is shown once with a value, in random order. Then some keys are shown again with another value. Then keys
+    are shown without a value, and each asks for its latest value. Return: at best num_queries; a random policy gets
+    num_queries / num_values, which is also the best possible without memory.
     """
 
     num_keys: int = 3
-    """Keys, all of which are shown with a value."""
+    """Number of keys; each is shown with a value."""
 
     num_values: int = 3
-    """Values, and actions."""
+    """Number of values and of actions."""
 
     num_overwrites: int = 1
-    """Keys that are shown again with a new value."""
+    """Number of keys that are shown again with a new value."""
 
     num_queries: int = 3
-    """Keys that are asked for, each once."""
+    """Number of keys that are queried, each once."""
 
     def __post_init__(self) -> None:
         check(self.num_keys >= 1, "num_keys", self.num_keys, "1 or more")

@@ -1,1 +1,1 @@
-"""Every memory core, one file each: the file name is the name on the command line."""
+"""All memory cores, one per file. The file name is the name on the command line."""

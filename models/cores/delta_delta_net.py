@@ -48,7 +48,7 @@ class DeltaDeltaNet(FastMemory):
         return inputs[2], inner_rate
 
     def _program(self, inputs: tuple[Tensor, ...], outer: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        """Write U and read from it what W is to be read and written with."""
+        """Write U, then read from it the query, key, value and rate of W."""
         program, outer = delta_rule(outer, *inputs)
         query_key, value, rate = program.split_with_sizes(self.inner_sizes, -1)
         return (self.query_and_key(query_key), value, rate.sigmoid()), outer

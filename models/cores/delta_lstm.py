@@ -14,7 +14,7 @@ GATES = 3  # i, u, o
 
 @dataclass(frozen=True)
 class Config(FastWeightConfig):
-    """Settings of the Delta LSTM; the feature map is that of the W; queries and keys of the R go through softmax."""
+    """Settings of the Delta LSTM. The feature map applies to W; queries and keys of R always go through softmax."""
 
     def build(self, input_size: int) -> FastWeightStack:
         return FastWeightStack(input_size, self, lambda: DeltaLSTM(self))

@@ -1,4 +1,4 @@
-"""Delta MLP (Irie et al. 2021): a residual network of fast weight matrices, read one through the other."""
+"""Delta MLP (Irie et al. 2021): a residual network whose layers are fast weight matrices."""
 
 from dataclasses import dataclass
 from itertools import chain
@@ -19,7 +19,7 @@ class Config(FastWeightConfig):
     """Settings of the Delta MLP."""
 
     fast_blocks: int = 1
-    """Number of residual blocks of fast weights in every head."""
+    """Number of residual blocks of fast weights per head."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

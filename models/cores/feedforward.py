@@ -16,7 +16,7 @@ class Config(CoreConfig):
 
 
 class FeedForward(Core):
-    """Gives back its input."""
+    """Returns its input."""
 
     state_shapes = ()
 

@@ -1,4 +1,4 @@
-"""Gated Delta Net (Yang et al. 2024): a Delta Net that forgets at a rate of its own choice."""
+"""Gated Delta Net (Yang et al. 2024): a Delta Net whose forget rate depends on the input."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Config(FastWeightConfig):
 class GatedDeltaNet(LinearMemory):
     """q, k, v, β, α = W_slow x;  W_t = σ(α + b) W_{t-1} (I − σ(β) f(k) f(k)ᵀ) + σ(β) v ⊗ f(k);  y_t = W_t f(q).
 
-    b is one slow weight a head. It starts so that the heads forget within 10 to 1000 agent steps; without it every
+    b is one slow weight per head, initialised so that the heads forget over 10 to 1000 agent steps. Without it every
     memory would start by halving at each step. The state holds W [B, num_heads, head_size, keys] of each layer.
     """
 

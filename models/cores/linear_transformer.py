@@ -1,4 +1,4 @@
-"""Linear Transformer (Katharopoulos et al. 2020) without the normaliser: a fast weight matrix written by addition."""
+"""Linear Transformer (Katharopoulos et al. 2020) without the normaliser: adds to a fast weight matrix."""
 
 from dataclasses import dataclass
 

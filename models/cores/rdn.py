@@ -1,4 +1,4 @@
-"""Recurrent Delta Net (Irie et al. 2021): a Delta Net whose queries, keys, values and rates see its last output."""
+"""Recurrent Delta Net (Irie et al. 2021): its queries, keys, values and rates also depend on its last output."""
 
 from dataclasses import dataclass
 
@@ -26,8 +26,8 @@ class Config(FastWeightConfig):
 class RecurrentDeltaNet(FastMemory):
     """q, k, v, β = W_slow x + R tanh(y_{t-1});  W_t = W_{t-1} + σ(β) (v − W_{t-1} f(k)) ⊗ f(k);  y_t = W_t f(q).
 
-    R is slow and differs between heads; y is the head's own read, before the block's output layer. The state holds W
-    [B, num_heads, head_size, keys] and y [B, num_heads, head_size] of each layer.
+    R holds slow weights, separate for each head. y is what the head reads, before the block's output layer. The state
+    holds W [B, num_heads, head_size, keys] and y [B, num_heads, head_size] of each layer.
     """
 
     leaf_names = ("W", "y")
@@ -51,7 +51,7 @@ class RecurrentDeltaNet(FastMemory):
         return (self._written(inputs, state)[2],)
 
     def _written(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, Tensor, Tensor]:
-        """Give f(q) and f(k), v and σ(β), which see the last output."""
+        """Compute f(q) and f(k), v and σ(β), which depend on the last output."""
         (slow,), (_, last_read) = inputs, state
         feedback = last_read.tanh().view(self.num_heads, -1, last_read.shape[-1])
         slow = torch.baddbmm(slow, feedback, self.recurrent).flatten(0, 1)

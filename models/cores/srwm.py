@@ -25,8 +25,8 @@ class Config(FastWeightConfig):
 class SelfReferentialWeightMatrix(FastMemory):
     """y_t, q, k, β = W_{t-1} f(x);  W_t = W_{t-1} + σ(β) (W_{t-1} f(q) − W_{t-1} f(k)) ⊗ f(k).
 
-    It reads before it writes, and each head reads its own part of x. β are four rates: for the rows of W that make y,
-    q, k and β. W_0 is learned; the state holds W_t − W_0 [B, num_heads, 3 * head_size + 4, keys] of each layer.
+    It reads before it writes, and each head reads its own part of x. β is four rates, for the rows of W that produce
+    y, q, k and β. W_0 is learned; the state holds W_t − W_0 [B, num_heads, 3 * head_size + 4, keys] of each layer.
     """
 
     leaf_names = ("W - W0",)
@@ -39,7 +39,7 @@ class SelfReferentialWeightMatrix(FastMemory):
         self.sizes = [size, 2 * size, 4]
         self.initial = nn.Parameter(torch.randn(config.num_heads, rows, keys) / size**0.5)
         counts = torch.tensor([size, size, size, 4])
-        row_rates = torch.eye(4).repeat_interleave(counts, 1, output_size=rows)  # which rate a row takes
+        row_rates = torch.eye(4).repeat_interleave(counts, 1, output_size=rows)  # which rate each row uses
         self.register_buffer("row_rates", row_rates, persistent=False)
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
@@ -55,7 +55,7 @@ class SelfReferentialWeightMatrix(FastMemory):
         return (self._read(inputs, state)[3],)
 
     def _read(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Give W itself and what it answers to x: y, f(q) and f(k), and the four σ(β)."""
+        """Return W, and its outputs for x: y, f(q) and f(k), and the four σ(β)."""
         (x,), (shift,) = inputs, state
         fast = (self.initial.unsqueeze(1) + shift.view(self.num_heads, -1, *shift.shape[1:])).flatten(0, 1)
         read = torch.bmm(x.unsqueeze(1), fast.mT).squeeze(1)

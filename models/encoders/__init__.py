@@ -1,1 +1,1 @@
-"""Every encoder, one file each: the file name is the name on the command line."""
+"""All encoders, one per file. The file name is the name on the command line."""

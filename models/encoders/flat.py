@@ -1,4 +1,4 @@
-"""One linear layer over all pixels: for toy tasks with small frames."""
+"""One linear layer over all pixels, for toy tasks with small observations."""
 
 import math
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ class Config(EncoderConfig):
     """Settings of the residual network."""
 
     channels: tuple[int, ...] = (16, 32, 32)
-    """Number of filters of each stage; every stage halves the height and the width."""
+    """Number of filters in each stage; every stage halves the height and the width."""
 
     size: int = 256
     """Number of features."""
@@ -29,7 +29,7 @@ class Config(EncoderConfig):
 
 
 class Impala(Encoder):
-    """Stages of a convolution, a pooling by two and two residual blocks; then ReLU, linear layer, ReLU."""
+    """Stages of one convolution, max pooling with stride 2 and two residual blocks; then ReLU, linear layer, ReLU."""
 
     def __init__(self, observation_shape: tuple[int, int, int], channels: tuple[int, ...], size: int) -> None:
         super().__init__()
@@ -43,8 +43,8 @@ class Impala(Encoder):
         self.head = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(below * rows * columns, size), nn.ReLU())
 
     def forward(self, observation: Tensor) -> Tensor:
-        # Channels last, for acting, too: unlike smaller encoders, this one is faster so on a CPU either way, and tensor
-        # cores want it.
+        # Channels last for acting too: on a CPU this encoder, unlike smaller ones, is faster with it either way, and
+        # tensor cores prefer it.
         image = scaled(observation.contiguous(memory_format=torch.channels_last))
         features: Tensor = self.head(self.stages(image))
         return features

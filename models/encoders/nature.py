@@ -1,4 +1,4 @@
-"""Convolutional network of DQN (Mnih et al. 2015, Nature): three convolutions, what most published agents use."""
+"""Convolutional network of DQN (Mnih et al. 2015, Nature): three convolutions; most published agents use it."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Config(EncoderConfig):
 class Nature(Encoder):
     """32 filters 8x8 stride 4, 64 filters 4x4 stride 2, 64 filters 3x3, a linear layer; a ReLU after each.
 
-    Frames must have at least 36 x 36 pixels, else ValueError.
+    Raises ValueError if observations have fewer than 36 x 36 pixels.
     """
 
     def __init__(self, observation_shape: tuple[int, int, int], size: int) -> None:

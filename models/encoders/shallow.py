@@ -25,7 +25,7 @@ class Config(EncoderConfig):
 class Shallow(Encoder):
     """16 filters 8x8 stride 4, 32 filters 4x4 stride 2, a linear layer; a ReLU after each.
 
-    Frames must have at least 20 x 20 pixels, else ValueError.
+    Raises ValueError if observations have fewer than 20 x 20 pixels.
     """
 
     def __init__(self, observation_shape: tuple[int, int, int], size: int) -> None:

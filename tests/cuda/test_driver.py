@@ -131,7 +131,7 @@ def test_what_is_not_contiguous_is_copied_for_as_long_as_the_launch_takes(launch
 @pytest.mark.slow
 def test_a_launch_that_fails_says_which_and_why(launches) -> None:
     printed, _ = launches["failure"]
-    assert printed == "gru_backward<float>: the CUDA driver answers CUDA_ERROR_INVALID_VALUE\n"
+    assert printed == "gru_backward<float>: the CUDA driver returned CUDA_ERROR_INVALID_VALUE\n"
 
 
 @pytest.mark.slow

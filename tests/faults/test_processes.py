@@ -24,7 +24,7 @@ def test_a_stopped_actor_is_replaced_after_the_timeout_and_the_log_says_so(run):
     actor.suspend()
     run.wait(lambda: not actor.is_running())
     run.wait_for_progress()
-    run.wait(lambda: "gave no answer within 3 s (actors.timeout); it was replaced" in run.log.read_text())
+    run.wait(lambda: "did not answer within 3 s (actors.timeout); it was replaced" in run.log.read_text())
 
 
 def test_a_main_process_killed_while_it_saves_resumes_every_time_and_loses_no_more_than_an_interval(tmp_path):
