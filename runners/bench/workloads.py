@@ -117,7 +117,7 @@ def run(name: str, config: TrainConfig, seconds: float) -> tuple[ActorLearner, R
         else:
             PARTS[name](system, recorder)
     except ActorFailure as failure:
-        raise UserError(f"the environments cannot be stepped: {failure}") from None
+        raise UserError(f"environments keep failing: {failure}") from None
     return system, recorder
 
 

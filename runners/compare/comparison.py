@@ -87,7 +87,7 @@ class Comparison:
             options = SETTING_OF | {components.title_option(config.env): "envs"}
             for name, (old, new) in differences(folder.read_config(), config).items() if folder.exists else ():
                 raise UserError(
-                    f"{options.get(name, name)}: got {new!r}, but the run {str(folder.path)!r} was begun with"
+                    f"{options.get(name, name)}: got {new!r}, but the run {str(folder.path)!r} was started with"
                     f" {old!r}, and all runs of a comparison have the same settings: choose another --out"
                 )
 

@@ -100,7 +100,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(run):
 def test_a_run_cannot_end_before_where_it_is_but_may_have_come_further_than_it_was_to_go(run, capsys):
     before = contents(run)
     assert main(["train", "--run", str(run), "--total_steps", "100"]) == 2
-    assert "total_steps: got 100, but the run has come to 256; allowed: 256 or more" in capsys.readouterr().err
+    assert "total_steps: got 100, but the run is at 256; allowed: 256 or more" in capsys.readouterr().err
     assert contents(run) == before
 
 

@@ -103,7 +103,7 @@ def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
         ("--score both", "score: got both; allowed: episode, because delayed_cue has no lives"),
         ("--video", "video: delayed_cue has no renderer, so there is nothing to film"),
         ("--protocol dqn", "protocol: got 'dqn'; allowed: none, because delayed_cue has no protocols"),
-        ("--drop_negative", "drop_negative: only lives are dropped; add --score life"),
+        ("--drop_negative", "drop_negative: applies to lives only; add --score life"),
         ("--device gpu9", "device: got 'gpu9'; allowed: "),
     ],
 )
