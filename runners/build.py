@@ -18,7 +18,7 @@ def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
 
 
 def build_system(config: TrainConfig) -> ActorLearner:
-    """Build the actor-learner system of a config. Raise UserError if the device is missing or the agent does not fit."""
+    """Build the actor-learner system of a config. Raise UserError if the device or the agent does not fit."""
     _check_agent(config, resources.pick_device(config.device))
     return ActorLearner(config)
 

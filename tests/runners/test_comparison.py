@@ -136,7 +136,7 @@ def test_a_run_ended_before_its_settings_were_written_can_be_begun_again_but_not
     with folder.locked():
         folder.check_free()
     (folder.checkpoints.folder / "step-000000000100").mkdir()
-    with pytest.raises(Exception, match="no run folder"):
+    with pytest.raises(Exception, match="not a run folder"):
         folder.check_free()
 
 

@@ -38,8 +38,8 @@ def test_the_same_runs_give_the_same_figures(make_run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("empty", "no run is in it"),
-        ("nowhere", "there is no such run folder"),
+        ("empty", "it contains no runs"),
+        ("nowhere", "there is no such folder"),
         ("runs --baseline gru", "baseline: got 'gru'; allowed: lstm"),
         ("runs --policy best", "policy: got best; allowed: sampled, greedy"),
         ("runs --out file", "which is a file"),
