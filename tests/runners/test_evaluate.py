@@ -205,7 +205,7 @@ def test_scores_are_taken_together_over_games_only_after_the_same_steps_by_the_s
     for mixed in ([*trained, *larger], [young[0], trained[1]]):
         (said,) = aggregate_lines(mixed)
         assert said.startswith(
-            "Scores of a core are taken together over environments only for runs of the same agent steps"
+            "Scores of a core are aggregated over environments only for runs with the same agent steps"
         )
 
 
