@@ -22,7 +22,7 @@ def test_without_an_evaluation_the_end_of_training_stands_in_and_is_marked(make_
     (row,) = scores(tmp_path)
     assert row["score"] == 7.5
     assert row["from"] == "† training, 100 episodes"
-    assert "1 of 1 runs have no evaluation by sampled actions" in said(tmp_path)
+    assert "1 of 1 runs have no evaluation with sampled actions" in said(tmp_path)
 
 
 def test_only_evaluations_of_full_games_by_the_policy_and_protocol_of_the_run_count(make_run, add_evaluation, tmp_path):
@@ -79,7 +79,7 @@ def test_what_python_cannot_hold_is_unreadable_like_any_other_line(make_run, tmp
 def test_a_run_is_under_way_as_long_as_a_process_trains_it(make_run, tmp_path):
     run = make_run(tmp_path, "breakout", "lstm", 1, total_steps=9000)
     with run.locked():
-        assert "breakout-lstm-1 is still under way: 3,000 of 9,000 agent steps" in said(tmp_path)
+        assert "breakout-lstm-1 is still running: 3,000 of 9,000 agent steps" in said(tmp_path)
     assert "breakout-lstm-1 is unfinished: 3,000 of 9,000 agent steps" in said(tmp_path)
 
 
