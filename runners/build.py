@@ -1,4 +1,4 @@
-"""Builds what a config describes, and refuses what does not fit this machine before memory is taken for it."""
+"""Builds the agent and the system of a config; refuses what does not fit this machine before allocating it."""
 
 import torch
 
@@ -12,20 +12,20 @@ from rfwp.runners.training.memory_estimate import num_bytes
 
 
 def build_agent(config: TrainConfig, device: torch.device) -> ActorCritic:
-    """Return the agent of a config on a device, with PyTorch's starting weights; UserError if it does not fit."""
+    """Build the agent of a config on a device, with PyTorch's initial weights. Raise UserError if it does not fit."""
     _check_agent(config, device)
     return config.build_agent(device)
 
 
 def build_system(config: TrainConfig) -> ActorLearner:
-    """Return the actor-learner system of a config; UserError if its device or its agent does not fit."""
+    """Build the actor-learner system of a config. Raise UserError if the device or the agent does not fit."""
     _check_agent(config, resources.pick_device(config.device))
     return ActorLearner(config)
 
 
 def _check_agent(config: TrainConfig, device: torch.device) -> None:
     try:
-        with torch.device("meta"):  # sizes without memory
+        with torch.device("meta"):  # sizes only; allocates nothing
             sizes = config.build_agent("meta")
     except ValueError as error:
         name = components.name_of(config.encoder)

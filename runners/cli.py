@@ -1,4 +1,4 @@
-"""The command line. Imports nothing heavy: actor processes import the main module too."""
+"""The command line. Imports nothing heavy, because actor processes import the main module too."""
 
 import importlib
 import os
@@ -16,19 +16,19 @@ Reinforcement learning for agents with memory.
   rfwp evaluate   score the agents of runs, and film them
   rfwp watch      watch the agent of a run play
   rfwp compare    train and evaluate cores on environments, with several seeds
-  rfwp report     curves, tables and statistics from runs
+  rfwp report     write a page of curves, tables and statistics from runs
   rfwp cores      list the memory cores
   rfwp bench      time parts of the program
-  rfwp doctor     look for what is wrong with this machine
+  rfwp doctor     check this machine for problems
 
 `rfwp COMMAND --help` lists the options of a command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code.
+    """Run a command; return its exit code.
 
-    0: done; 1: a run failed, the system refused something, or something was left out and named; 2: a mistake in the
-    words; 130, 143: ended by Ctrl-C, SIGTERM; 141: the reader of the output has gone.
+    0: success; 1: a run failed, the system refused an operation, or something was skipped with a message; 2: a user
+    error; 130, 143: ended by Ctrl-C, SIGTERM; 141: the output pipe was closed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     program = " ".join(["rfwp", *words[:1]])
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `rfwp cores | head`
         _drop_output()
         return 141
-    except OSError as error:  # a disk that is full, a folder that may not be written, a name that is too long
+    except OSError as error:  # a full disk, a read-only folder, a name that is too long
         print(f"{program}: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         _drop_output()
         return 1
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """Discard what standard output cannot take, so that the flush at exit does not fail as well."""
+    """Discard unwritten output, so that the flush at exit does not fail as well."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -69,11 +69,11 @@ def _run(words: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    # The files of rfwp.runners.commands.
+    # Each is a module in rfwp.runners.commands.
     commands = ("train", "evaluate", "watch", "compare", "report", "cores", "bench", "doctor")
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
-    # PyTorch's threads wait for each other by spinning, which takes time away from the environments on a busy machine.
+    # PyTorch's threads spin while they wait for each other, which slows the environments on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command: Callable[[Sequence[str]], int] = importlib.import_module(f"rfwp.runners.commands.{name}").run
     return command

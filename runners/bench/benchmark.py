@@ -1,4 +1,4 @@
-"""What a benchmark is, and how it times a function: again and again after a warm-up, with the spread of the times."""
+"""The interface of a benchmark, and timing of functions: repeated calls after a warm-up, median and percentiles."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings.parsing import Parser
 
 MOST_SECONDS = 3600
-WARM_UP_SHARE = 0.25  # of the seconds for the measurement
+WARM_UP_SHARE = 0.25  # of the seconds of the measurement
 LEAST_WARM_UPS, LEAST_REPEATS = 2, 5
 LEAST_RUN = 1e-3  # seconds
 
@@ -22,19 +22,19 @@ Row = dict[str, Any]
 
 
 class Benchmark(NamedTuple):
-    """One of the words after `rfwp bench`."""
+    """A benchmark of parts, such as `rfwp bench cores`."""
 
     description: str
     keys: dict[str, str]  # every key of a row, with its meaning
     add_options: Callable[[Parser], None]
-    check: Callable[[Namespace], None]  # UserError for options that make no sense, before anything is timed
-    # Options, device, and what to tell about the progress -> rows.
+    check: Callable[[Namespace], None]  # raises UserError for bad options before timing anything
+    # Options, device and a callback for progress -> rows.
     run: Callable[[Namespace, torch.device, Callable[[str], None]], list[Row]]
     table: Callable[[list[Row]], Table]
 
 
 class Timing(NamedTuple):
-    """Milliseconds a call."""
+    """Milliseconds per call."""
 
     median: float
     p20: float
@@ -43,7 +43,7 @@ class Timing(NamedTuple):
 
 
 def measure(function: Callable[[], object], seconds: float, device: torch.device) -> Timing:
-    """Times a function for about so many seconds, at least LEAST_REPEATS times; a call ends when its GPU work does."""
+    """Time a function for about `seconds` seconds, at least LEAST_REPEATS times, each call with its GPU work."""
     _repeat(function, WARM_UP_SHARE * seconds, LEAST_WARM_UPS, device)
     times = 1e3 * np.array(_repeat(function, seconds, LEAST_REPEATS, device))
     p20, median, p80 = np.percentile(times, (20, 50, 80)).tolist()
@@ -51,28 +51,28 @@ def measure(function: Callable[[], object], seconds: float, device: torch.device
 
 
 def check_seconds(seconds: float) -> None:
-    """UserError unless this is a time that can be spent on a measurement."""
+    """Raise UserError unless a measurement can take this long."""
     if not 0 < seconds <= MOST_SECONDS:
         raise UserError(f"seconds: got {seconds}; allowed: a number above 0, up to {MOST_SECONDS}")
 
 
 def timing_keys(name: str, what: str) -> dict[str, str]:
-    """The keys that `timing_columns` gives, with their meanings."""
+    """Return the keys of `timing_columns` and their meanings."""
     return {
         f"{name}_ms": f"milliseconds of {what}: median",
         f"{name}_ms_p20": "the same, 20th percentile",
         f"{name}_ms_p80": "the same, 80th percentile",
-        f"{name}_repeats": "how often that was timed",
+        f"{name}_repeats": "number of measurements",
     }
 
 
 def timing_columns(name: str, timing: Timing) -> Row:
-    """A timing as part of a row."""
+    """Return a timing as part of a row."""
     return dict(zip(timing_keys(name, ""), timing, strict=True))
 
 
 def timing_cell(row: Row, name: str) -> str:
-    """A timing in two lines of a table: the median, and the 20th to the 80th percentile."""
+    """Format a timing as two lines: the median, and the 20th to the 80th percentile."""
     median, p20, p80 = (_short(row[f"{name}_{suffix}"]) for suffix in ("ms", "ms_p20", "ms_p80"))
     return f"{median}\n[dim]{p20}–{p80}[/dim]"
 
@@ -82,7 +82,7 @@ def _short(milliseconds: float) -> str:
 
 
 def _repeat(function: Callable[[], object], seconds: float, at_least: int, device: torch.device) -> list[float]:
-    """Seconds of each call."""
+    """Return the seconds of each call."""
     times: list[float] = []
     _wait_for(device)
     end = time.perf_counter() + seconds
@@ -100,9 +100,9 @@ def _wait_for(device: torch.device) -> None:
 
 
 def measure_runs(function: Callable[[], object], runs: int, device: torch.device) -> Timing:
-    """Times so many runs of a function, on a GPU by its own clock.
+    """Time `runs` runs of a function, on a GPU with CUDA events.
 
-    A run is one call, or as many as fill LEAST_RUN: a clock cannot tell apart what is shorter.
+    A run is one call, or enough calls to fill LEAST_RUN, because shorter times cannot be measured well.
     """
     function()
     once = _time_calls(function, 1, device)
@@ -113,7 +113,7 @@ def measure_runs(function: Callable[[], object], runs: int, device: torch.device
 
 
 def _time_calls(function: Callable[[], object], calls: int, device: torch.device) -> float:
-    """Seconds from the start of the first call's work to the end of the last call's."""
+    """Return the seconds from the start of the first call's work to the end of the last call's."""
     if device.type != "cuda":
         started = time.perf_counter()
         for _ in range(calls):

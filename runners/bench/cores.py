@@ -1,4 +1,4 @@
-"""`rfwp bench cores`: acting and learning of every memory core, with default settings and without the encoder."""
+"""`rfwp bench cores`: times acting and learning of every memory core, with default settings and no encoder."""
 
 from argparse import Namespace
 from collections.abc import Callable
@@ -18,23 +18,23 @@ INPUT_SIZE = 257  # 256 features and the reward
 RESET_DENSITY = 0.01
 
 _ACTING = {batch: f"an agent step of {batch} environments (T = 1, no gradients)" for batch in ACTING_BATCHES}
-_UNROLL = "forward and backward over an unroll, with the gradients of every weight and of the input"
+_UNROLL = "forward and backward over an unroll, with gradients of all weights and the input"
 
 KEYS = {
-    "core": "name of the core, which has its default settings",
+    "core": "name of the core, with default settings",
     "parameters": "weights of the core, without encoder and heads",
-    "state_bytes": "state that one environment carries from step to step",
+    "state_bytes": "bytes of recurrent state per environment",
     **{key: meaning for batch, what in _ACTING.items() for key, meaning in timing_keys(f"act_{batch}", what).items()},
     **timing_keys("unroll", _UNROLL),
-    "input_size": "numbers that the core reads at an agent step",
+    "input_size": "size of the core's input",
     "unroll_length": "agent steps of the unroll",
     "unroll_batch": "sequences of the unroll",
-    "reset_density": "share of the unroll's steps that open an episode",
+    "reset_density": "share of the unroll's steps that start an episode",
 }
 
 
 def time_core(name: str, seconds: float, device: torch.device) -> Row:
-    """Facts and times of one core in float32, every measurement taking about so many seconds."""
+    """Return facts and times of one core in float32; each measurement takes about `seconds` seconds."""
     torch.manual_seed(0)
     core: Core = components.config_class("core", name)().build(INPUT_SIZE).to(device)
     row: Row = {
@@ -54,7 +54,7 @@ def time_core(name: str, seconds: float, device: torch.device) -> Row:
 
 
 def time_acting(core: Core, batch: int, seconds: float, device: torch.device) -> Timing:
-    """Times one agent step of a batch of environments as the policy takes it: T = 1, no gradients."""
+    """Time one agent step of a batch of environments as in acting: T = 1, no gradients."""
     x = torch.randn(1, batch, INPUT_SIZE, device=device)
     first = torch.zeros(1, batch, dtype=torch.bool, device=device)
     with torch.no_grad():
@@ -63,7 +63,7 @@ def time_acting(core: Core, batch: int, seconds: float, device: torch.device) ->
 
 
 def time_unroll(core: Core, seconds: float, device: torch.device) -> Timing:
-    """Times forward and backward over an unroll [UNROLL_LENGTH, UNROLL_BATCH] with some resets in it."""
+    """Time forward and backward over an unroll [UNROLL_LENGTH, UNROLL_BATCH] with some resets in it."""
     x = torch.randn(UNROLL_LENGTH, UNROLL_BATCH, INPUT_SIZE, device=device, requires_grad=True)
     first = torch.rand(UNROLL_LENGTH, UNROLL_BATCH, device=device) < RESET_DENSITY
     state, wanted = core.initial_state(UNROLL_BATCH, device), [x, *core.parameters()]
@@ -119,7 +119,7 @@ def _table(rows: list[Row]) -> Table:
 
 
 BENCHMARK = Benchmark(
-    description="Times every memory core: acting steps, and forward and backward over an unroll.",
+    description="Time every memory core: acting steps, and forward and backward over an unroll.",
     keys=KEYS,
     add_options=_add_options,
     check=_check,

@@ -1,4 +1,4 @@
-"""What the fused kernels are timed beside: the same recurrences by other means, all of one signature."""
+"""Alternatives to time the fused kernels against: the same recurrences, all with one signature."""
 
 import importlib.util
 import sys
@@ -15,7 +15,7 @@ from rfwp.models.fast_weights import FastMemory
 from rfwp.models.gated import GatedCore
 from rfwp.runners.machine.errors import UserError
 
-# Inputs, each [T, ...], the state before them and bool resets [T, B] -> outputs [T, ...], the state after.
+# Inputs, each [T, ...], the state before, bool resets [T, B] -> outputs [T, ...], the state after.
 Way = Callable[[tuple[Tensor, ...], State, Tensor], tuple[Tensor, State]]
 
 PAPER_MODULE = "reinforcement_learning/torchbeast/rec_update_fwm_tanh/__init__.py"
@@ -23,14 +23,14 @@ WITHOUT_RESETS = ("fla", "paper")
 
 
 def memory_of(core: Core) -> FastMemory:
-    """The memory of a fast weight core's first layer."""
+    """Return the memory of a fast weight core's first layer."""
     memory = core.get_submodule("blocks.0.memory")
     assert isinstance(memory, FastMemory)
     return memory
 
 
 def kernel(core: Core) -> Way:
-    """The fused kernels."""
+    """Return the fused kernels of a core."""
     if isinstance(core, GatedCore):
         cell = core.layers[0]
         return lambda inputs, state, first: core.fused(cell, core.project(cell, inputs[0]), state, first)
@@ -38,7 +38,7 @@ def kernel(core: Core) -> Way:
 
 
 def loop(core: Core, compiled: bool = False) -> Way:
-    """A loop in Python over the step, which torch.compile may have made one kernel or a few of."""
+    """Return a Python loop over the step, which torch.compile may fuse into a few kernels."""
     wrap = partial(torch.compile, dynamic=False) if compiled else lambda step: step
     if isinstance(core, GatedCore):
         cell = core.layers[0]
@@ -50,7 +50,7 @@ def loop(core: Core, compiled: bool = False) -> Way:
 
 
 def cudnn_lstm(core: Core) -> Way:
-    """PyTorch's LSTM over episodes that were cut at the resets and padded, which needs a look at them from the host."""
+    """Return PyTorch's LSTM over episodes cut at the resets and packed; the host must read the resets to cut them."""
     cell = core.get_submodule("layers.0")
     assert isinstance(cell, nn.LSTMCell)
     module = nn.LSTM(cell.input_size, cell.hidden_size).to(cell.weight_hh.device)
@@ -80,7 +80,7 @@ def cudnn_lstm(core: Core) -> Way:
 
 
 def segments_of(first: Tensor) -> list[tuple[int, int, int, bool]]:
-    """Cut bool resets [T, B] -> sequence, first step, end, and whether a reset opens it; by sequence, then in time."""
+    """Cut resets [T, B] into (sequence, first step, end, True if a reset starts it), by sequence, then by time."""
     steps, batch = first.shape
     segments = []
     for b in range(batch):
@@ -91,7 +91,7 @@ def segments_of(first: Tensor) -> list[tuple[int, int, int, bool]]:
 
 
 def flash_linear_attention(core: Core) -> Way | None:
-    """The fused recurrent delta rule of flash-linear-attention, if that is installed. It knows no resets."""
+    """Return flash-linear-attention's fused recurrent delta rule if installed. It does not support resets."""
     try:
         from fla.ops.delta_rule import fused_recurrent_delta_rule  # type: ignore[import-not-found]
     except ImportError:
@@ -114,9 +114,9 @@ def flash_linear_attention(core: Core) -> Way | None:
 
 
 def paper(core: Core, checkout: Path) -> Way:
-    """The paper's own kernel over a whole unroll, from a checkout of its code. It knows no resets.
+    """Return the paper's kernel over a whole unroll, from a checkout of its code. It does not support resets.
 
-    It changes the state that it is given and has no gradients for it.
+    It changes its input state in place and has no gradient for it.
     """
     function = _load(checkout / PAPER_MODULE).rec_update_fwm_tanh
     memory = memory_of(core)
@@ -149,7 +149,7 @@ def _load(path: Path) -> ModuleType:
 
 
 def peers(name: str, core: Core, wanted: Sequence[str], checkout: Path | None) -> dict[str, Way]:
-    """The other ways that there are for a core, by name, the slow twin first."""
+    """Return the alternatives for a core by name, the slow twin first."""
     ways: dict[str, Way | None] = {"loop": loop(core)}
     if "compiled" in wanted:
         ways["compiled"] = loop(core, compiled=True)

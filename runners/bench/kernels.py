@@ -1,4 +1,4 @@
-"""`rfwp bench kernels`: the fused kernels, after a check that they are right, beside other ways to compute the same."""
+"""`rfwp bench kernels`: checks the fused kernels, then times them against alternatives."""
 
 import warnings
 from argparse import Namespace
@@ -29,25 +29,25 @@ ACTING_BATCHES = (64, 1024)
 RESET_DENSITY = 0.01
 INPUT_SIZE = 257
 BESIDE = ("compiled", "cudnn", "fla")
-TOLERANCE = 1e-3  # of the largest number, in float32 over a whole unroll; what is wrong is wrong by far more
+TOLERANCE = 1e-3  # of the largest number, in float32 over a whole unroll; real bugs differ by far more
 
 KEYS = {
-    "core": "whose recurrence it is, with default settings: one layer, without what surrounds it",
-    "way": "kernel; loop: in PyTorch, over steps; compiled: the same, each step by torch.compile; cudnn: PyTorch's LSTM"
-    " over episodes, cut and padded; fla: flash-linear-attention's fused recurrent kernel; paper: the published kernel",
-    "what": "forward, both: forward and backward, or act: one step, states gathered and changed in place",
-    "launch": "eager, or graph: replayed as a CUDA graph",
+    "core": "core whose recurrence is timed, with default settings: one layer, only the recurrence",
+    "way": "kernel; loop: PyTorch, step by step; compiled: the same with torch.compile; cudnn: PyTorch's LSTM"
+    " over episodes, cut and packed; fla: flash-linear-attention's fused recurrent kernel; paper: the published kernel",
+    "what": "forward; both: forward and backward; act: one step, states gathered and changed in place",
+    "launch": "eager; graph: replayed as a CUDA graph",
     "steps": "agent steps of the unroll",
     "batch": "sequences",
-    "reset_density": "share of the steps that open an episode",
+    "reset_density": "share of the steps that start an episode",
     **timing_keys("time", "a run"),
-    "error": "largest difference from the loop, in outputs and final states, and for both in gradients, relative to the"
-    " largest number of each; null for the loop, and for what cannot be compared",
+    "error": "largest difference from the loop in outputs, final states and, for both, gradients, relative to the"
+    " largest number of each; null for the loop and for what cannot be compared",
 }
 
 
 class Problem(NamedTuple):
-    """What a recurrence is given."""
+    """The inputs of a recurrence."""
 
     inputs: tuple[Tensor, ...]  # each [T, ...], with gradients
     state: State
@@ -71,21 +71,21 @@ def problem_for(core: Core, steps: int, batch: int, density: float, device: torc
 
 
 def forward(way: Way, problem: Problem) -> list[Tensor]:
-    """Outputs and the state after."""
-    # The paper's kernel changes the state that it is given.
+    """Return the outputs and the state after."""
+    # The paper's kernel changes its input state.
     output, after = way(problem.inputs, tuple(leaf.clone() for leaf in problem.state), problem.first)
     return [output, *after]
 
 
 def both(way: Way, problem: Problem) -> list[Tensor]:
-    """The same, and the gradients of the outputs' sum of squares."""
+    """Return the same and the gradients of the outputs' sum of squares."""
     output, after = way(problem.inputs, problem.state, problem.first)
     gradients = torch.autograd.grad(output.square().sum(), (*problem.inputs, *problem.weights))
     return [output, *after, *gradients]
 
 
 def largest_error(actual: list[Tensor], expected: list[Tensor]) -> float:
-    """Largest difference of any number, relative to the largest of its tensor."""
+    """Return the largest difference, relative to the largest number of its tensor."""
     return max(
         ((given - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6)).item()
         for given, wanted in zip(actual, expected, strict=True)
@@ -93,7 +93,7 @@ def largest_error(actual: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def graphed(function: Callable[[], object]) -> Callable[[], object]:
-    """Capture a function as a CUDA graph, after the runs that load what it needs -> its replay."""
+    """Capture a function as a CUDA graph after warm-up runs; return its replay."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -107,7 +107,7 @@ def graphed(function: Callable[[], object]) -> Callable[[], object]:
 
 
 def launches(function: Callable[[], object], device: torch.device, way: str) -> dict[str, Callable[[], object]]:
-    """The function as it is, and as a graph where there are graphs and nothing in it looks at a tensor."""
+    """Return the function and, if possible, its CUDA graph; a graph cannot hold code that reads tensors on the host."""
     if device.type != "cuda" or way in ("cudnn", "paper"):
         return {"eager": function}
     try:
@@ -115,13 +115,13 @@ def launches(function: Callable[[], object], device: torch.device, way: str) -> 
     except RuntimeError as error:
         if way == "kernel":
             raise
-        # What PyTorch compiled may do something that no graph can hold.
+        # Compiled code may do something that a graph cannot capture.
         warnings.warn(f"{way}: not timed as a CUDA graph: {str(error).partition(chr(10))[0]}", stacklevel=2)
         return {"eager": function}
 
 
 def time_unroll(name: str, way_name: str, ways: dict[str, Way], problem: Problem, values: Namespace) -> list[Row]:
-    """Check one way against the loop, then time it forward, and forward and backward."""
+    """Check one way against the loop, then time forward alone and forward with backward."""
     steps, batch = problem.first.shape
     facts = {"core": name, "way": way_name, "steps": steps, "batch": batch}
     facts |= {"reset_density": problem.first.float().mean().item()}
@@ -131,7 +131,7 @@ def time_unroll(name: str, way_name: str, ways: dict[str, Way], problem: Problem
         # The published backward pass is wrong after 24 steps, and has no gradient of the state's part.
         if way_name != "loop" and (what, way_name) != ("both", "paper"):
             error = largest_error(run(ways[way_name], problem), run(ways["loop"], problem))
-            if way_name == "kernel" and not error < TOLERANCE:  # that of others is in the table
+            if way_name == "kernel" and not error < TOLERANCE:  # others' errors are in the table
                 raise UserError(f"kernels: {name}, {what}: differs from the loop by {error:.1e}")
         functions = launches(partial(run, ways[way_name], problem), problem.first.device, way_name)
         for launch, function in functions.items():
@@ -182,7 +182,7 @@ def _unrolls(name: str, values: Namespace, device: torch.device, tell: Callable[
 
 
 def _timed(name: str, way: str, ways: dict[str, Way], problem: Problem, values: Namespace) -> list[Row]:
-    """The rows of a way; none, and a warning, for a peer that fails: it is no reason to lose those of the kernels."""
+    """Return the rows of a way. A peer that fails only causes a warning, so that the kernels' rows are kept."""
     try:
         return time_unroll(name, way, ways, problem, values)
     except Exception as error:
@@ -194,10 +194,12 @@ def _timed(name: str, way: str, ways: dict[str, Way], problem: Problem, values: 
 
 def _add_options(parser: Parser) -> None:
     parser.add_argument("--cores", type=str, nargs="+", metavar="NAME", help=f"only these of {', '.join(CORES)}")
-    parser.add_argument("--runs", type=int, default=50, help="how often each measurement is repeated")
+    parser.add_argument("--runs", type=int, default=50, help="repeats of each measurement")
     parser.add_argument("--beside", type=str, nargs="*", default=list(BESIDE), help="ways to time beside the loop")
-    parser.add_argument("--paper", type=str | None, metavar="FOLDER", help="a checkout of the paper's code, to time it")
-    parser.add_argument("--markdown", type=str | None, metavar="FILE", help="write the table as Markdown, too")
+    parser.add_argument(
+        "--paper", type=str | None, metavar="FOLDER", help="checkout of the paper's code, to time its kernel"
+    )
+    parser.add_argument("--markdown", type=str | None, metavar="FILE", help="also write the table as Markdown")
 
 
 def _check(values: Namespace) -> None:
@@ -208,7 +210,7 @@ def _check(values: Namespace) -> None:
     if values.runs < 1:
         raise UserError(f"runs: got {values.runs}; allowed: 1 or more")
     if values.markdown is not None and not Path(values.markdown).absolute().parent.is_dir():
-        raise UserError(f"markdown: cannot write {values.markdown!r}; allowed: a file in a folder that exists")
+        raise UserError(f"markdown: cannot write {values.markdown!r}; allowed: a file in an existing folder")
 
 
 def _run(values: Namespace, device: torch.device, tell: Callable[[str], None]) -> list[Row]:
@@ -218,7 +220,7 @@ def _run(values: Namespace, device: torch.device, tell: Callable[[str], None]) -
     rows: list[Row] = []
 
     def add(more: list[Row]) -> None:
-        """Write the table at once, so that what comes later cannot lose it."""
+        """Write the table at once, so that a later failure cannot lose it."""
         rows.extend(more)
         if values.markdown is not None:
             files.write_whole(Path(values.markdown), _markdown(rows, device))
@@ -257,7 +259,7 @@ def _table(rows: list[Row]) -> Table:
 
 
 BENCHMARK = Benchmark(
-    description="Times the fused kernels, checked first, beside loops, torch.compile and others.",
+    description="Check the fused kernels, then time them against loops, torch.compile and others.",
     keys=KEYS,
     add_options=_add_options,
     check=_check,

@@ -1,4 +1,4 @@
-"""`rfwp bench scaling`: speed of a training by environments, actor processes and unroll length, with a plot."""
+"""`rfwp bench scaling`: training speed by environments, actor processes and unroll length, with a plot."""
 
 import json
 import shlex
@@ -20,18 +20,18 @@ from rfwp.runners.settings.config import TrainConfig
 from rfwp.runners.settings.options import read_command_line
 from rfwp.runners.settings.parsing import Parser
 
-DESCRIPTION = "Trainings with other numbers of environments, processes and steps an unroll, into a folder, with a plot."
+DESCRIPTION = "Time training by number of environments, processes and steps per unroll; write a report and a plot."
 
 SERIES = {"actors.envs": "envs", "actors.processes": "processes", "learner.unroll_length": "unrolls"}
 ENVS, UNROLLS = (8, 16, 32, 64, 128, 256, 512), (5, 10, 20, 40, 80)
 
 
 def run(argv: Sequence[str]) -> int:
-    """From the words after `rfwp bench scaling` to the exit code."""
+    """Run `rfwp bench scaling` with these words; return the exit code."""
     config, values = read_command_line(argv, "rfwp bench scaling", _add_options)
     check_seconds(values.seconds)
     if not values.out:
-        raise UserError("out: allowed: the folder for the report")
+        raise UserError("out: missing; allowed: a folder for the report")
     out, console = suite.make_folder(values.out), Console()
     words = [*suite.without_own(argv, SERIES.values()), f"--seconds={values.seconds}"]
     results: dict[str, list[Result]] = {}
@@ -54,7 +54,7 @@ def _add_options(parser: Parser) -> None:
 
 
 def _points(values: Namespace, config: TrainConfig) -> dict[str, list[int]]:
-    """What is measured: for each field its values; all else stays as the command line says."""
+    """Return the values to measure for each field; all other settings come from the command line."""
     actors, cores = config.actors, host.cores()
     most = range(actors.groups, max(cores, actors.groups) + 1, actors.groups)
     usual = {
@@ -68,7 +68,7 @@ def _points(values: Namespace, config: TrainConfig) -> dict[str, list[int]]:
 
 
 def _measure(field: str, point: int, words: Sequence[str], console: Console) -> list[Result]:
-    """One training, or none where the settings do not fit together or into memory, which is said."""
+    """Measure one training run; print why and return [] if the settings do not fit together or into memory."""
     try:
         result = suite.measure_apart("train", [*words, f"--{field}={point}"])
     except UserError as error:
@@ -80,7 +80,7 @@ def _measure(field: str, point: int, words: Sequence[str], console: Console) -> 
 
 
 def busy_shares(result: Result) -> dict[str, float]:
-    """Share of the time in which each kind of worker had work; an actor process works when its emulator does."""
+    """Return the share of time that each kind of worker was busy; an actor process is busy when its emulator is."""
     rate, spent = result["agent_steps_per_second"]["median"] / 1e3, result["milliseconds_per_step"]
     shares = {"actors": rate * spent["actors: emulator"] / result["processes"]}
     for thread in ("collector", "learner"):
@@ -90,11 +90,11 @@ def busy_shares(result: Result) -> dict[str, float]:
 
 
 def limit(result: Result) -> str:
-    """What keeps the training from going faster."""
+    """Say what limits the training speed."""
     cores, used = host.cores(), sum(result["cpu_cores_busy"].values())
     if used > 0.9 * cores:
         return f"limited by the CPU: {used:.1f} of {cores} cores are busy"
-    if result["gpu_busy"] is not None:  # threads that wait for the GPU would pass for busy
+    if result["gpu_busy"] is not None:  # threads that wait for the GPU would look busy
         return f"the GPU is {result['gpu_busy']:.0%} busy; {used:.1f} of {cores} cores are"
     shares = busy_shares(result)
     busiest = max(shares, key=lambda name: shares[name])
@@ -111,7 +111,7 @@ def _write(out: Path, results: dict[str, list[Result]], command: str) -> None:
 
 
 def report(results: dict[str, list[Result]], command: str) -> str:
-    """The results as Markdown."""
+    """Return the results as Markdown."""
     lines = [
         "# Scaling",
         "",
@@ -125,14 +125,14 @@ def report(results: dict[str, list[Result]], command: str) -> str:
                 f"| {field} | {result['point']} | {speed['median']:,.0f} ({speed['p20']:,.0f} to {speed['p80']:,.0f})"
                 f" | {result['share_of_ceiling']:.0%} | {limit(result)} |"
             )
-    lines += ["", "![Agent steps per second](scaling.png)", "", "One of the trainings:"]
+    lines += ["", "![Agent steps per second](scaling.png)", "", "One of the runs:"]
     first: Any = next(series[0] for series in results.values() if series)
     lines += [f"{setting_line(first)}. The others differ in the field of their row.", "", f"Command: `{command}`", ""]
     return "\n".join([*lines, *(f"- {name}: {version}" for name, version in first["machine"].items())]) + "\n"
 
 
 def draw(results: dict[str, list[Result]], path: Path) -> None:
-    """Speed against each field that was measured, beside that of the emulator alone."""
+    """Plot training speed and the emulator's own speed against each measured field."""
     measured = {field: series for field, series in results.items() if series}
     figure, axes = suite.new_figure(len(measured))
     for plot, (field, series) in zip(axes, measured.items(), strict=True):

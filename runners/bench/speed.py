@@ -1,4 +1,4 @@
-"""`rfwp bench env|act|learn|train`: agent steps a second with any settings of `rfwp train`, and what they cost."""
+"""`rfwp bench env|act|learn|train`: agent steps per second and their costs, with any settings of `rfwp train`."""
 
 import inspect
 import json
@@ -30,26 +30,26 @@ Result = dict[str, Any]
 ALL_KEYS = {
     "what": "env, act, learn or train",
     **KEYS,
-    "env_ceiling": "train: agent steps per second of the emulator alone, measured before or given",
+    "env_ceiling": "train: agent steps per second of the emulator alone, measured first or given by --ceiling",
     "share_of_ceiling": "train: median agent steps per second over env_ceiling",
-    "env": "what was played",
+    "env": "title of the environment",
     "processes": "actor processes",
     "threads": "threads of PyTorch's operators on the CPU",
     "precision": "data type of the encoder; all else is float32",
-    "device": "where the agent acts and learns",
+    "device": "device on which the agent acts and learns",
     "machine": "versions of packages and code, processor, GPU",
     "config": "all settings, as in config.yaml",
 }
 
 
 def run(name: str, argv: Sequence[str]) -> int:
-    """From the words after `rfwp bench NAME` to the exit code."""
+    """Run `rfwp bench NAME` with these words; return the exit code."""
     config, values = read_command_line(argv, f"rfwp bench {name}", lambda parser: _add_options(parser, name))
     check_seconds(values.seconds)
     files.check_writable(values.json)
     ceiling = values.ceiling if name == "train" else None
     if ceiling is not None and not ceiling > 0:
-        raise UserError(f"ceiling: got {ceiling}; allowed: agent steps a second, above 0")
+        raise UserError(f"ceiling: got {ceiling}; allowed: agent steps per second, above 0")
     console = Console(stderr=values.json == "-")
     with console.status("timing ...") as status:
         if name == "train" and ceiling is None:
@@ -73,18 +73,18 @@ def run(name: str, argv: Sequence[str]) -> int:
 
 
 def summary(name: str) -> str:
-    """What a workload is, in one line."""
+    """Return a one-line description of a workload."""
     return (inspect.getdoc(workloads.WORKLOADS[name]) or "").partition("\n")[0]
 
 
 def _add_options(parser: Parser, name: str) -> None:
-    parser.description = f"Times a part of training. {summary(name)}"
+    parser.description = f"Time a part of training. {summary(name)}"
     parser.epilog = "keys of the JSON: " + "; ".join(f"{key}: {meaning}" for key, meaning in ALL_KEYS.items())
-    parser.add_argument("--seconds", type=float, default=20.0, help="about how long to measure, after a warm-up")
+    parser.add_argument("--seconds", type=float, default=20.0, help="approximate time to measure, after a warm-up")
     parser.add_argument("--json", type=str | None, metavar="FILE", help="write an object; - for standard output")
     if name == "train":
         parser.add_argument(
-            "--ceiling", type=float | None, metavar="STEPS", help="agent steps/s of `bench env`, if known: saves time"
+            "--ceiling", type=float | None, metavar="STEPS", help="agent steps/s of `bench env`, if known, to save time"
         )
 
 
@@ -101,14 +101,14 @@ def _circumstances(system: ActorLearner, config: TrainConfig) -> Result:
 
 
 def setting_line(result: Result) -> str:
-    """The settings that speed depends on most, in one line."""
+    """Format the settings that speed depends on most in one line."""
     config = result["config"]
     learner = config["learner"]
     return (
         f"{result['env']}, core {config['core']['name']}, encoder {config['encoder']['name']}, {result['precision']} on"
         f" {result['device']}, threads: {result['threads']}; {config['actors']['envs']} environments in"
         f" {result['processes']} processes; unrolls of {learner['unroll_length']} steps,"
-        f" {learner['batch_size']} an update"
+        f" {learner['batch_size']} per update"
     )
 
 
@@ -127,7 +127,7 @@ def _table(result: Result) -> Table:
 
 
 def facts(result: Result) -> dict[str, str]:
-    """A result for people: a name and a value each."""
+    """Format a result as names and values."""
     rows = {}
     for what, key in (("agent steps/s", "agent_steps_per_second"), ("frames/s", "frames_per_second")):
         speed = result[key]

@@ -1,4 +1,4 @@
-"""`rfwp bench suite`: emulator, acting, learning and training with the same settings; a report with a chart."""
+"""`rfwp bench suite`: times emulator, acting, learning and training with the same settings; writes a report."""
 
 import argparse
 import json
@@ -21,15 +21,15 @@ from rfwp.runners.runfolder import files
 from rfwp.runners.settings.options import read_command_line
 from rfwp.runners.settings.parsing import Parser
 
-DESCRIPTION = "All of env, act, learn and train with the same settings, into a folder: Markdown, JSON and a chart."
+DESCRIPTION = "Time env, act, learn and train with the same settings; write Markdown, JSON and a chart into a folder."
 
 
 def run(argv: Sequence[str]) -> int:
-    """From the words after `rfwp bench suite` to the exit code."""
+    """Run `rfwp bench suite` with these words; return the exit code."""
     _, values = read_command_line(argv, "rfwp bench suite", _add_options)
     check_seconds(values.seconds)
     if not values.out:
-        raise UserError("out: allowed: the folder for the report")
+        raise UserError("out: missing; allowed: a folder for the report")
     out, console = make_folder(values.out), Console()
     words = [*without_own(argv), f"--seconds={values.seconds}"]
     results: list[Result] = []
@@ -52,13 +52,13 @@ def _add_options(parser: Parser) -> None:
 
 
 def add_own_options(parser: Parser) -> None:
-    """Options of a benchmark that runs others: they are not for those."""
-    parser.add_argument("--out", type=str | None, metavar="DIR", help="folder for the report; made if it is not there")
-    parser.add_argument("--seconds", type=float, default=20.0, help="about how long each measurement takes")
+    """Add the options of a benchmark that runs others; they are not passed on."""
+    parser.add_argument("--out", type=str | None, metavar="DIR", help="folder for the report; created if missing")
+    parser.add_argument("--seconds", type=float, default=20.0, help="approximate time of each measurement")
 
 
 def without_own(argv: Sequence[str], lists: Iterable[str] = ()) -> list[str]:
-    """The words without those of `add_own_options`, and without the named options that take several values."""
+    """Return the words without the options of `add_own_options` and without the options `lists`."""
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--out")
     own.add_argument("--seconds")
@@ -68,16 +68,16 @@ def without_own(argv: Sequence[str], lists: Iterable[str] = ()) -> list[str]:
 
 
 def make_folder(name: str) -> Path:
-    """A folder for a report; UserError if it cannot be made."""
+    """Create a folder for a report. Raise UserError if that fails."""
     try:
         Path(name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"out: cannot make the folder {name!r}: {error.strerror}") from None
+        raise UserError(f"out: cannot create the folder {name!r}: {error.strerror}") from None
     return Path(name)
 
 
 def measure_apart(name: str, words: Sequence[str]) -> Result:
-    """Runs a benchmark in a process of its own, so that memory and caches are as in a training."""
+    """Run a benchmark in a separate process, so that memory and caches are as in training."""
     command = resources.own_command("bench", name, *words, "--json", "-")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
@@ -90,7 +90,7 @@ def measure_apart(name: str, words: Sequence[str]) -> Result:
 
 
 def report(results: Sequence[Result], command: str) -> str:
-    """The results as Markdown."""
+    """Return the results as Markdown."""
     versions = results[0]["machine"]
     lines = ["# Throughput", "", f"{setting_line(results[-1])}.", ""]
     lines += ["| | agent steps/s: median (p20 to p80) | frames/s | cores busy: main, actors | peak memory, MB |"]
@@ -105,7 +105,7 @@ def report(results: Sequence[Result], command: str) -> str:
     busy_gpu = [f"{result['what']} {result['gpu_busy']:.0%}" for result in results if result["gpu_busy"] is not None]
     lines += [f"The GPU was busy: {', '.join(busy_gpu)}.", ""] if busy_gpu else []
     lines += [f"- {result['what']}: {summary(result['what'])}" for result in results]
-    lines += ["", "Milliseconds an agent step, by thread and phase:", "", "| | phase | ms |", "| --- | --- | --- |"]
+    lines += ["", "Milliseconds per agent step, by thread and phase:", "", "| | phase | ms |", "| --- | --- | --- |"]
     for result in results:
         times = {**result["milliseconds_per_step"]}
         times |= {f"CPU time: {name}": value for name, value in result["cpu_milliseconds_per_step"].items()}
@@ -116,7 +116,7 @@ def report(results: Sequence[Result], command: str) -> str:
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """A bar for each result, with the spread of its windows."""
+    """Draw a bar for each result, with the spread of its windows."""
     figure, (axes,) = new_figure()
     speeds = [result["agent_steps_per_second"] for result in results]
     medians = [speed["median"] for speed in speeds]
@@ -131,13 +131,13 @@ def draw(results: Sequence[Result], path: Path) -> None:
 
 
 def new_figure(columns: int = 1) -> tuple[Figure, Sequence[Any]]:
-    """A figure, drawn without a screen, and its axes, so many side by side."""
+    """Return a figure that needs no screen, and its axes, `columns` side by side."""
     figure = Figure(figsize=(max(6.4, 4 * columns), 4.2), layout="constrained")
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as a whole, or not at all."""
+    """Write a figure atomically."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     figure.savefig(temporary, dpi=150)
     temporary.rename(path)

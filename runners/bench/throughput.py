@@ -1,4 +1,4 @@
-"""Agent steps a second of a running system, over windows after a warm-up, and what they cost."""
+"""Agent steps per second of a running system and their costs, over windows after a warm-up."""
 
 import subprocess
 import time
@@ -13,36 +13,36 @@ import torch
 
 from rfwp.runners.machine import resources
 
-WARM_UP_SHARE = 0.25  # of the seconds that are measured
+WARM_UP_SHARE = 0.25  # of the measured seconds
 WINDOWS, LEAST_WINDOWS = 10, 3
 
 
 class Reading(NamedTuple):
-    """Totals since the start, at one moment."""
+    """Totals since the start."""
 
     time: float  # seconds
     steps: int  # agent steps
     phases: dict[str, float]  # seconds by phase
     main_cpu: float  # CPU seconds, user and system, of this process
-    actors_cpu: float  # the same of its children
-    main_memory: int  # bytes that are resident
+    actors_cpu: float  # the same for its children
+    main_memory: int  # resident bytes
     actors_memory: int
-    gpu_busy: float | None  # share of the time at the reading before in which the GPU did something; None without one
+    gpu_busy: float | None  # GPU utilisation at the previous reading; None without a GPU
 
 
 class Recorder:
-    """Takes readings of a system that runs, at the ends of windows of equal length."""
+    """Takes readings of a running system at the ends of windows of equal length."""
 
     def __init__(self, seconds: float, device: torch.device) -> None:
         self.device = device
         self.readings: list[Reading] = []
         self._seconds = seconds
-        self._due: float | None = None  # None: the warm-up has not begun
+        self._due: float | None = None  # None: the warm-up has not started
         self._process = psutil.Process()
         self._gpu_question: subprocess.Popen[str] | None = None
 
     def tick(self, steps: int, phases: Callable[[], dict[str, float]]) -> bool:
-        """To be called after each piece of work, with the agent steps so far; True when enough has been seen."""
+        """Take a reading if one is due; return True after the last. Call it after each piece of work."""
         now = time.perf_counter()
         if self._due is None:
             self._due = now + WARM_UP_SHARE * self._seconds
@@ -54,10 +54,10 @@ class Recorder:
         return len(self.readings) > LEAST_WINDOWS and seen >= self._seconds * (1 - 0.5 / WINDOWS)
 
     def _read(self, now: float, steps: int, phases: dict[str, float]) -> Reading:
-        gpu_busy = resources.gpu_busy(self._gpu_question)  # first: nvidia-smi is a child, too, until it has answered
+        gpu_busy = resources.gpu_busy(self._gpu_question)  # first: nvidia-smi is a child until it has answered
         actors_cpu, actors_memory = sum(self._process.cpu_times()[2:4]), 0
         for child in self._process.children(recursive=True):
-            with suppress(psutil.NoSuchProcess):  # an actor that has just been replaced
+            with suppress(psutil.NoSuchProcess):  # an actor that was just replaced
                 actors_cpu += sum(child.cpu_times()[:2])
                 actors_memory += child.memory_info().rss
         self._gpu_question = resources.ask_gpu_busy(self.device)
@@ -73,13 +73,13 @@ class Recorder:
         )
 
     def summary(self, frames_per_step: int) -> dict[str, Any]:
-        """Speed and costs, under the names of KEYS."""
+        """Return speed and costs, with the keys KEYS."""
         first, last = self.readings[0], self.readings[-1]
         steps, seconds = last.steps - first.steps, last.time - first.time
         rates = [(after.steps - before.steps) / (after.time - before.time) for before, after in pairwise(self.readings)]
         cpu = {
             "main": last.main_cpu - first.main_cpu,
-            "actors": max(0.0, last.actors_cpu - first.actors_cpu),  # a replaced actor takes its past with it
+            "actors": max(0.0, last.actors_cpu - first.actors_cpu),  # a replaced actor's CPU time is lost
         }
         busy = [reading.gpu_busy for reading in self.readings[1:] if reading.gpu_busy is not None]
         return {
@@ -106,17 +106,17 @@ KEYS = {
     "frames_per_second": "the same in emulator frames",
     "windows": "windows after the warm-up",
     "seconds": "length of all windows together",
-    "milliseconds_per_step": "wall-clock milliseconds an agent step by thread and phase, the emulator's of all actor"
-    " processes together",
-    "cpu_milliseconds_per_step": "CPU time, user and system, an agent step",
-    "cpu_cores_busy": "CPU cores that were kept busy",
-    "gpu_busy": "share of the time in which the GPU did something; null without one",
-    "peak_memory_megabytes": "resident memory of the main process and of all actor processes, the most at the ends of"
-    " the windows; of the GPU, what PyTorch held at most, in use or kept for reuse",
+    "milliseconds_per_step": "wall-clock milliseconds per agent step by thread and phase; emulator time is summed over"
+    " all actor processes",
+    "cpu_milliseconds_per_step": "CPU time, user and system, per agent step",
+    "cpu_cores_busy": "CPU cores busy",
+    "gpu_busy": "GPU utilisation, 0 to 1; null without a GPU",
+    "peak_memory_megabytes": "highest resident memory of the main process and of all actors at the ends of"
+    " windows; for the GPU, the most that PyTorch held, in use or cached",
 }
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median, 20th and 80th percentile."""
+    """Return the median, 20th and 80th percentile."""
     p20, median, p80 = np.percentile(values, (20, 50, 80)).tolist()
     return {"median": median, "p20": p20, "p80": p80}

@@ -1,4 +1,4 @@
-"""What `rfwp bench` runs: the emulator alone, acting alone, learning alone, and a whole training."""
+"""The workloads of `rfwp bench`: the emulator alone, acting alone, learning alone, and training as a whole."""
 
 import tempfile
 from collections.abc import Callable
@@ -24,11 +24,11 @@ from rfwp.runners.training.memory_estimate import check_sizes
 from rfwp.runners.training.meter import Meter
 from rfwp.runners.training.trainer import Trainer
 
-RESET_DENSITY = 0.01  # share of the synthetic steps that open an episode
+RESET_DENSITY = 0.01  # share of the synthetic steps that start an episode
 
 
 def play(system: ActorLearner, recorder: Recorder) -> None:
-    """The emulator alone: the same actor processes, random actions. The ceiling of all that follows."""
+    """Run the emulator alone: the same actor processes with random actions. An upper bound for the others."""
     random, phases, steps = np.random.default_rng(system.config.seed), Phases(), 0
     with system.start_actors() as pool:
         actions = len(pool.spec.action_names)
@@ -45,7 +45,7 @@ def play(system: ActorLearner, recorder: Recorder) -> None:
 
 
 def act(system: ActorLearner, recorder: Recorder) -> None:
-    """Acting alone: emulator and policy; nobody learns from the trajectories."""
+    """Run acting alone: emulator and policy, without learning."""
     with system.start_actors() as pool:
         collector, steps = system.build_collector(pool), 0
 
@@ -58,7 +58,7 @@ def act(system: ActorLearner, recorder: Recorder) -> None:
 
 
 def learn(system: ActorLearner, recorder: Recorder) -> None:
-    """Learning alone: updates on one synthetic batch, and the publication of the weights."""
+    """Run learning alone: updates on one synthetic batch, and publishing the weights."""
     batch = synthetic_batch(system)
 
     def spent() -> dict[str, float]:
@@ -66,12 +66,12 @@ def learn(system: ActorLearner, recorder: Recorder) -> None:
 
     while not recorder.tick(system.learner.agent_steps, spent):
         system.update(batch)
-        if system.device.type == "cuda":  # queued work is no work yet
+        if system.device.type == "cuda":  # count finished work, not queued work
             torch.cuda.synchronize(system.device)
 
 
 def train(system: ActorLearner, config: TrainConfig, recorder: Recorder) -> None:
-    """A whole training, into a run folder that is thrown away."""
+    """Run training as a whole, into a temporary run folder."""
     with tempfile.TemporaryDirectory(prefix="rfwp-bench-") as path, StopSignals(system.stop) as signals:
         folder = RunFolder(Path(path) / "run")
         folder.create()
@@ -81,7 +81,7 @@ def train(system: ActorLearner, config: TrainConfig, recorder: Recorder) -> None
 
 
 class _Watcher:
-    """A display that shows nothing, takes readings, and ends the training when there are enough."""
+    """A display that shows nothing, takes readings, and stops training when there are enough."""
 
     def __init__(self, system: ActorLearner, recorder: Recorder) -> None:
         self._system, self._recorder, self._meter = system, recorder, Meter(system)
@@ -105,8 +105,8 @@ WORKLOADS: dict[str, Callable[..., None]] = {**PARTS, "train": train}
 
 
 def run(name: str, config: TrainConfig, seconds: float) -> tuple[ActorLearner, Recorder]:
-    """Runs a workload with the settings of a training for about so many seconds, and a warm-up before."""
-    # The run must outlast the measurement, and evaluates nothing.
+    """Run a workload with the settings of a training run: a warm-up, then about `seconds` seconds."""
+    # The run must outlast the measurement and needs no evaluation.
     config = replace(config, total_steps=max(config.total_steps, 10**12), final_episodes=0)
     system = build_system(config)
     check_sizes(config, system.agent, system.num_processes, system.device)
@@ -117,12 +117,12 @@ def run(name: str, config: TrainConfig, seconds: float) -> tuple[ActorLearner, R
         else:
             PARTS[name](system, recorder)
     except ActorFailure as failure:
-        raise UserError(f"the environments cannot be stepped: {failure}") from None
+        raise UserError(f"environments keep failing: {failure}") from None
     return system, recorder
 
 
 def synthetic_batch(system: ActorLearner) -> Trajectory:
-    """Random frames, rewards, resets and actions in the shape of the learner's batches."""
+    """Return random observations, rewards, episode starts and actions in the shape of the learner's batches."""
     config, spec, device = system.config, system.config.env.spec(), system.device
     steps, batch, actions = config.learner.unroll_length, config.learner.batch_size, len(spec.action_names)
     return Trajectory(
@@ -137,6 +137,6 @@ def synthetic_batch(system: ActorLearner) -> Trajectory:
 
 
 def _wait(pool: ActorPool, group: int) -> None:
-    """Waits for a group; a failure ends the measurement, for a replaced process would not be the same one."""
+    """Wait for a group. A failure ends the measurement, because a replaced process would distort it."""
     for failure in pool.wait(group):
         raise failure

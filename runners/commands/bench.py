@@ -1,4 +1,4 @@
-"""`rfwp bench WHAT`: how long parts of the program take on this machine."""
+"""`rfwp bench WHAT`: times parts of the program on this machine."""
 
 import json
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder import files
 from rfwp.runners.settings.parsing import Parser, parse
 
-# Times of parts, in a table with a row for each.
+# Benchmarks of parts: a table with a row for each part.
 BENCHMARKS = {"cores": cores.BENCHMARK, "kernels": kernels.BENCHMARK}
-# Several measurements of whole systems, into a folder.
+# Benchmarks of whole systems: several measurements, written into a folder.
 REPORTS = {
     "suite": (suite.DESCRIPTION, suite.run),
     "scaling": (scaling.DESCRIPTION, scaling.run),
 }
 
-# What the times of any benchmark depend on: keys of each row, and their meanings.
+# What all times depend on: keys in every row, and their meanings.
 CIRCUMSTANCES = {
     "precision": "data type of weights, inputs and state",
     "device": "cpu, cuda, ...",
@@ -36,7 +36,7 @@ CIRCUMSTANCES = {
 
 
 def run(argv: Sequence[str]) -> int:
-    """`rfwp bench`: runs the benchmark that the first word names; prints tables, or JSON."""
+    """Run `rfwp bench` with these words; return the exit code. The first word names the benchmark."""
     name = argv[0] if argv else None
     if name in ("-h", "--help"):
         print("\n".join(["usage: rfwp bench WHAT ...", "", *_summary(), "", "`rfwp bench WHAT --help` lists options."]))
@@ -49,11 +49,11 @@ def run(argv: Sequence[str]) -> int:
     if name in BENCHMARKS:
         return _time_parts(name, BENCHMARKS[name], argv[1:])
     got = f"got {name!r}; " if name else ""
-    raise UserError(f"what to time: {got}allowed: {', '.join([*BENCHMARKS, *WORKLOADS, *REPORTS])}")
+    raise UserError(f"benchmark: {got}allowed: {', '.join([*BENCHMARKS, *WORKLOADS, *REPORTS])}")
 
 
 def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
-    """Runs a benchmark of parts; prints a table, or JSON: a list of its rows."""
+    """Run a benchmark of parts; print a table, or its rows as a JSON list."""
     values = parse(_parser(name, benchmark), argv)
     check_seconds(values.seconds)
     benchmark.check(values)
@@ -62,7 +62,7 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     host.keep_freed_memory()
     torch.set_num_threads(host.operator_threads())
     circumstances, console = _circumstances(device), Console(stderr=values.json == "-")
-    on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # whose streams and events count
+    on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # for its streams and events
     with on_device, console.status("timing ...") as status:
         rows = benchmark.run(values, device, lambda what: status.update(f"timing {what} ..."))
     rows = [row | circumstances for row in rows]
@@ -91,7 +91,7 @@ def _parser(name: str, benchmark: Benchmark) -> Parser:
         + "; ".join(f"{key}: {meaning}" for key, meaning in (benchmark.keys | CIRCUMSTANCES).items()),
     )
     benchmark.add_options(parser)
-    parser.add_argument("--seconds", type=float, default=1.0, help="about how long to repeat each measurement")
+    parser.add_argument("--seconds", type=float, default=1.0, help="approximate time to repeat each measurement")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
     parser.add_argument(
         "--json", type=str | None, metavar="FILE", help="write a list of objects; - for standard output"

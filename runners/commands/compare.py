@@ -1,4 +1,4 @@
-"""`rfwp compare`: trains and evaluates every combination of some environments, cores and seeds."""
+"""`rfwp compare`: trains and evaluates every combination of environments, cores and seeds."""
 
 import shlex
 from argparse import Namespace
@@ -22,7 +22,7 @@ from rfwp.runners.training.dashboard import command, say
 
 OPTIONS = ("-h", "--help", "--envs", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
 DEFAULT_SEEDS = 3
-# Options of `rfwp train` that a comparison sets itself, and what to write instead.
+# Options of `rfwp train` that a comparison sets itself, and their replacements.
 INSTEAD = {
     **dict.fromkeys(("env", "env.name", "game"), "--envs"),
     **dict.fromkeys(("core", "core.name"), "--cores"),
@@ -36,7 +36,7 @@ INSTEAD = {
 
 
 def run(argv: Sequence[str]) -> int:
-    """From the words after `rfwp compare` to the exit code: 1 if a run failed."""
+    """Run `rfwp compare` with these words; return the exit code: 1 if a run failed."""
     words, settings = _split(argv)
     values = parse(_parser(), words)
     if not values.out:
@@ -58,14 +58,14 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Console) -> int:
-    """Runs what is not done yet; says what came out, and how to go on."""
+    """Run the cells that are not done; print the results and how to continue."""
     runs = launcher.runs
     _announce(comparison, out, launcher, console)
     with StopSignals() as stop, open_launcher_display(str(out), comparison, runs, console) as display:
         launcher.run(display, stop)
     go_on = f"{command('rfwp')} compare --out {shlex.quote(str(out))}"
     if stop.received is not None:
-        say(console, f"Stopped: {count_states(runs)}. To go on:\n  {go_on}")
+        say(console, f"Stopped: {count_states(runs)}. To continue:\n  {go_on}")
         return stop.exit_code
     _conclude(comparison, out, runs, console)
     failed = [run.cell.name for run in runs if run.state == "failed"]
@@ -100,7 +100,7 @@ def _conclude(comparison: Comparison, out: Path, runs: Sequence[Run], console: C
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of the comparison itself, and those of the runs' settings."""
+    """Split the words into those of the comparison and those of the runs' settings."""
     ours: list[str] = []
     theirs: list[str] = []
     side = ours
@@ -112,26 +112,26 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     instead = INSTEAD | {components.title_option(env): "--envs" for env in envs}
     for name in (word.removeprefix("--").partition("=")[0] for word in theirs if word.startswith("--")):
         if name in instead:
-            raise UserError(f"{name}: there is no such option in a comparison; write {instead[name]}")
+            raise UserError(f"{name}: there is no such option in a comparison; use {instead[name]}")
     return ours, theirs
 
 
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise UserError(f"out: {str(out)!r} is no folder; choose another name")
+        raise UserError(f"out: {str(out)!r} is not a folder; choose another name")
     if (out / "config.yaml").exists():
-        raise UserError(f"out: {str(out)!r} is the folder of a run; choose another name")
+        raise UserError(f"out: {str(out)!r} is a run folder; choose another name")
 
 
 def _read_request(values: Namespace, settings: list[str], before: Comparison | None) -> Comparison:
-    """What is asked for now; what is left out is taken from `before`."""
+    """Build the requested comparison; missing options come from the earlier one, `before`."""
     request: dict[str, Any] = vars(before).copy() if before else {"seeds": DEFAULT_SEEDS, "settings": ()}
     presets = dict(zip(before.envs, before.presets, strict=True)) if before else {}
     for name in ("envs", "cores", "seeds", "steps"):
         if getattr(values, name) is not None:
             request[name] = getattr(values, name)
         elif name not in request:
-            raise UserError(f"{name}: missing, and {values.out!r} holds no {RECORD} to take it from; --help shows how")
+            raise UserError(f"{name}: missing, and {values.out!r} has no {RECORD} to take it from; see --help")
     request["envs"] = list(map(find_title, request["envs"]))
     request["presets"] = [values.preset or presets.get(env) for env in request["envs"]]
     request["settings"] = settings or request["settings"]
@@ -141,15 +141,15 @@ def _read_request(values: Namespace, settings: list[str], before: Comparison | N
 def _parser() -> Parser:
     parser = Parser(
         "rfwp compare",
-        "Trains and evaluates every combination of environments, cores and seeds, some at once. Runs that are done"
-        " are skipped, runs that are not are resumed. Any setting of `rfwp train` can follow, for all runs alike.",
+        "Train and evaluate every combination of environments, cores and seeds, several at once. Finished runs are"
+        " skipped, unfinished ones resumed. Any setting of `rfwp train` can follow and applies to all runs.",
         epilog="Every run trains for --steps, then plays the same --final_episodes, with"
         f" {FINAL_POLICY} actions and seed {FINAL_SEED}. Example: rfwp compare --envs pong breakout --cores lstm rdn"
         " --seeds 3 --steps 2_000_000 --out runs/pong-breakout --learner.learning_rate 3e-4",
     )
     envs = "Atari games, and toy tasks such as recall"
     parser.add_argument(
-        "--out", type=str | None, metavar="DIR", help="of the runs; alone, it goes on with the comparison there"
+        "--out", type=str | None, metavar="DIR", help="folder of the runs; alone, continues the comparison in it"
     )
     parser.add_argument("--envs", type=str, nargs="+", metavar="ENV", help=envs)
     parser.add_argument("--cores", type=str, nargs="+", metavar="CORE", help="`rfwp cores` lists them")
@@ -159,8 +159,8 @@ def _parser() -> Parser:
         "--jobs",
         type=int | None,
         metavar="N",
-        help="runs at once; default: what GPUs, or cores and memory, allow",
+        help="runs at once; default: as many as GPUs, or cores and memory, allow",
     )
-    presets = f"one of {', '.join(PRESETS)}; default: for each environment that of `rfwp train`"
+    presets = f"one of {', '.join(PRESETS)}; default: per environment, as in `rfwp train`"
     parser.add_argument("--preset", type=str | None, metavar="NAME", help=presets)
     return parser

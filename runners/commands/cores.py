@@ -1,4 +1,4 @@
-"""`rfwp cores`: every memory core, its size in the agent of the `paper` preset for Pong, and what it is."""
+"""`rfwp cores`: lists every memory core, its size in the `paper` agent for Pong, and a description."""
 
 import json
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from rfwp.runners.settings.parsing import Parser, parse
 
 
 def run(argv: Sequence[str]) -> int:
-    """From the words after `rfwp cores` to the exit code."""
-    parser = Parser("rfwp cores", "Lists the memory cores.")
+    """Run `rfwp cores` with these words; return the exit code."""
+    parser = Parser("rfwp cores", "List the memory cores.")
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
     values = parse(parser, argv)
     rows = [_core_facts(name) for name in components.names("core")]
     if values.json:
         print(json.dumps(rows, indent=2))
         return 0
-    table = Table("core", "parameters", "state floats", "what it is")
+    table = Table("core", "parameters", "state floats", "description")
     for row in rows:
         table.add_row(row["name"], f"{row['parameters']:,}", f"{row['state_floats']:,}", row["description"])
     Console().print(table)

@@ -1,4 +1,4 @@
-"""`rfwp doctor`: what a bug report needs, two quick self-tests, and what is wrong with this machine."""
+"""`rfwp doctor`: facts for a bug report, two quick self-tests, and problems with this machine."""
 
 import json
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from rfwp.runners.settings.parsing import Parser, parse
 
 
 def run(argv: Sequence[str]) -> int:
-    """From the words after `rfwp doctor` to the exit code: 1 if something is wrong that keeps rfwp from training."""
+    """Run `rfwp doctor` with these words; return the exit code: 1 if rfwp cannot train on this machine."""
     parser = Parser(
         "rfwp doctor",
-        "Collects what a bug report needs, and tells what is wrong with this machine. Exit code 1: rfwp cannot train.",
+        "Collect the facts for a bug report, and check this machine for problems. Exit code 1: rfwp cannot train.",
     )
     parser.add_argument("--json", action="store_true", help="print an object instead of tables")
     values = parse(parser, argv)
@@ -29,5 +29,5 @@ def run(argv: Sequence[str]) -> int:
     for problem in report.problems:
         console.print(f"{problem.severity}: {problem.what}; {problem.advice}", soft_wrap=True, markup=False)
     if not report.problems:
-        console.print("nothing is wrong")
+        console.print("no problems found")
     return report.exit_code

@@ -1,4 +1,4 @@
-"""`rfwp evaluate`: scores checkpoints of runs, and films them at play."""
+"""`rfwp evaluate`: scores and films checkpoints of runs."""
 
 import dataclasses
 import json
@@ -30,14 +30,14 @@ from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
 
 KINDS: dict[str, tuple[Score, ...]] = {"episode": ("episode",), "life": ("life",), "both": ("episode", "life")}
-POLICIES: dict[Score, Policy] = {"episode": "sampled", "life": "greedy"}  # unless asked for; of lives that of the paper
+POLICIES: dict[Score, Policy] = {"episode": "sampled", "life": "greedy"}  # defaults; for lives, as in the paper
 
 
 def run(argv: Sequence[str]) -> int:
-    """From the words after `rfwp evaluate` to the exit code: 1 if one of several runs had to be left out."""
+    """Run `rfwp evaluate` with these words; return the exit code: 1 if one of several runs was left out."""
     values = parse(_parser(), argv)
     policies = {kind: values.policy or POLICIES[kind] for kind in KINDS[values.score]}
-    values.policy = next(iter(policies.values()))  # of films
+    values.policy = next(iter(policies.values()))  # for films
     saved_agents, left_out = find_agents([Path(name) for name in values.runs], values.checkpoint)
     envs = [_env_to_play(saved, values.protocol) for saved in saved_agents]
     for saved, env in zip(saved_agents, envs, strict=True):
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
     for name, saved, env in zip(names, saved_agents, envs, strict=True):
         try:
             lines.append(_score_all(name, saved, env, device, values, policies, console))
-        except UserError as error:  # of this agent, which is no reason to lose the scores of the others
+        except UserError as error:  # keep the scores of the other agents
             if len(saved_agents) == 1:
                 raise
             left_out.append(f"{error} (in {name})")
@@ -76,7 +76,7 @@ def _score_all(
     policies: dict[Score, Policy],
     console: Console,
 ) -> Line:
-    """All evaluations of an agent, and its films; UserError if its weights are damaged or it cannot be scored so."""
+    """Evaluate and film an agent. Raise UserError if its weights are damaged or it cannot be scored this way."""
     config = dataclasses.replace(saved.config, env=env)
     agent = saved.load(device, env)
     results = {kind: _score(agent, config, saved, values, kind, policy, console) for kind, policy in policies.items()}
@@ -94,7 +94,7 @@ def _score(
     policy: Policy,
     console: Console,
 ) -> Evaluation:
-    """One evaluation, written into the run's folder unless it goes elsewhere."""
+    """Run one evaluation; write it into the run folder unless --json is given."""
     steps, seed, drop = saved.agent_steps, values.seed, values.drop_negative and kind == "life"
     result = run_evaluation(agent, config, values.episodes, steps, console, policy, kind, seed, drop)
     if saved.protocol != result.protocol:
@@ -108,7 +108,7 @@ def _score(
 
 
 def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> None:
-    """One result as a table of its own, several in one; as JSON one object, or a list."""
+    """Print one result as its own table, several in one table; write JSON as one object or a list."""
     results = [result for line in lines for result in (line.episodes, line.lives) if result]
     if json_file is not None:
         facts = [result.summary() for result in results]
@@ -125,7 +125,7 @@ def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> Non
 
 
 def _env_to_play(saved: SavedAgent, protocol: str | None) -> EnvConfig:
-    """The environment that an agent is scored in: its own, or the same by another protocol."""
+    """Return the environment to score an agent in: its own, or the same under another protocol."""
     env = saved.config.env
     if protocol is None or protocol == saved.protocol:
         return env
@@ -136,7 +136,7 @@ def _env_to_play(saved: SavedAgent, protocol: str | None) -> EnvConfig:
 
 
 def _check_protocols(saved_agents: Sequence[SavedAgent], envs: Sequence[EnvConfig], mixed: bool) -> None:
-    """UserError if scores of different protocols would stand side by side without having been asked for."""
+    """Raise UserError if the table would mix protocols without --mixed."""
     found: dict[str, str] = {}
     for saved, env in zip(saved_agents, envs, strict=True):
         if env.protocol is not None:
@@ -144,18 +144,18 @@ def _check_protocols(saved_agents: Sequence[SavedAgent], envs: Sequence[EnvConfi
     if len(found) > 1 and not mixed:
         listed = ", ".join(f"{protocol} ({run})" for protocol, run in found.items())
         raise UserError(
-            f"protocol: got runs of several, {listed}, whose scores do not compare;"
-            " give --protocol, or --mixed to have them in one table all the same"
+            f"protocol: got runs of several, {listed}, whose scores are not comparable;"
+            " give --protocol, or --mixed to put them in one table anyway"
         )
 
 
 def _check(values: Namespace, config: TrainConfig) -> None:
-    """UserError for what cannot be done, before anything is played."""
+    """Raise UserError if the options do not fit, before playing anything."""
     check_playing_options(values)
     if "life" in KINDS[values.score] and not config.env.lives:
         raise UserError(f"score: got {values.score}; allowed: episode, because {_why_no_lives(config.env)}")
     if values.drop_negative and "life" not in KINDS[values.score]:
-        raise UserError("drop_negative: only lives are dropped; add --score life")
+        raise UserError("drop_negative: applies to lives only; add --score life")
     _check_film(values, config.env)
     check_writable(values.json)
 
@@ -198,10 +198,10 @@ def _film(
 def _parser() -> Parser:
     parser = Parser(
         "rfwp evaluate",
-        "Plays full episodes with agents and prints their raw scores with the protocol, in one table.",
+        "Play full episodes with saved agents and print their raw scores and protocol in one table.",
     )
     parser.add_argument(
-        "runs", type=str, nargs="+", metavar="RUN", help="runs, checkpoints, or folders with some of either"
+        "runs", type=str, nargs="+", metavar="RUN", help="runs, checkpoints, or folders that contain them"
     )
     parser.add_argument(
         "--episodes", type=int, default=30, help=f"episodes, or lives in each of {BATCHES} batches; all are finished"
@@ -222,7 +222,7 @@ def _parser() -> Parser:
         "--protocol",
         type=str | None,
         metavar="NAME",
-        help="play by this protocol (Atari: dqn, machado); default: the one of the run. The agent keeps its actions",
+        help="play by this protocol (Atari: dqn, machado); default: the run's. The agent keeps its actions",
     )
     parser.add_argument("--mixed", action="store_true", help="allow several protocols in one table, and mark them")
     add_playing_options(parser)
@@ -230,6 +230,6 @@ def _parser() -> Parser:
     parser.add_argument(
         "--gif", action="store_true", help="the same as a GIF with half the frames; can be combined with --video"
     )
-    parser.add_argument("--film_seconds", type=float | None, help="film only so many seconds from the start")
+    parser.add_argument("--film_seconds", type=float | None, help="film only this many seconds from the start")
     parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")
     return parser

@@ -1,4 +1,4 @@
-"""`rfwp report`: what runs came to, as a page with curves, tables and statistics."""
+"""`rfwp report`: writes a page with curves, tables and statistics of runs."""
 
 import math
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ from rfwp.runners.settings.parsing import Parser, parse
 
 
 def run(argv: Sequence[str]) -> int:
-    """From the words after `rfwp report` to the exit code."""
+    """Run `rfwp report` with these words; return the exit code."""
     values, console = parse(_parser(), argv), Console()
-    with console.status("reading runs, and drawing ..."):
+    with console.status("reading runs and drawing ..."):
         report = write_report([Path(name) for name in values.folders], Path(values.out), values.baseline, values.policy)
     print_report(report, console)
     return 0
 
 
 def print_report(report: Report, console: Console) -> None:
-    """The scores, the warnings, and where the page is."""
+    """Print the scores, the warnings and the path of the page."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("task")
     table.add_column("agent")
@@ -37,8 +37,8 @@ def print_report(report: Report, console: Console) -> None:
         table.add_row(result.task, result.agent, str(len(result.finals)), score, human)
     console.print(table)
     note = (
-        f"Mean over seeds of evaluations by {report.study.policy} actions; †: of the last {RECENT_EPISODES} episodes in"
-        " training."
+        f"Mean over seeds of evaluations with {report.study.policy} actions; †: of the last {RECENT_EPISODES} episodes"
+        " in training."
     )
     console.print(note, soft_wrap=True, highlight=False)
     for warning in report.warnings:
@@ -51,7 +51,7 @@ def print_report(report: Report, console: Console) -> None:
 def _parser() -> Parser:
     parser = Parser(
         "rfwp report",
-        "Makes a page with learning curves, scores and statistics from any runs.",
+        "Write a page with learning curves, scores and statistics of any runs.",
     )
     parser.add_argument("folders", type=str, nargs="+", metavar="DIR", help="runs, or folders with runs at any depth")
     parser.add_argument("--out", type=str, default="report", metavar="DIR", help="folder of the report")
@@ -59,7 +59,7 @@ def _parser() -> Parser:
         "--baseline",
         type=str | None,
         metavar="CORE",
-        help="core to compare the others with; default: lstm if it is there",
+        help="core to compare the others with; default: lstm if there is one",
     )
-    parser.add_argument("--policy", type=Policy, default="sampled", help="whose evaluations count as final scores")
+    parser.add_argument("--policy", type=Policy, default="sampled", help="policy whose evaluations are the scores")
     return parser

@@ -1,4 +1,4 @@
-"""`rfwp train`: begins or resumes a run, and evaluates it at its end."""
+"""`rfwp train`: starts or resumes a run, and evaluates it at its end."""
 
 import shlex
 import sys
@@ -34,7 +34,7 @@ from rfwp.runners.training.trainer import Trainer
 
 
 def run(argv: Sequence[str]) -> int:
-    """From the words after `rfwp train` to the exit code."""
+    """Run `rfwp train` with these words; return the exit code."""
     place = named_run(argv)
     if place == "":
         raise UserError("run: got ''; allowed: a folder")
@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if folder is not None:
         folder.check_free()
-    with sizes_named(config):  # refuses what does not fit before anything is written
+    with sizes_named(config):  # refuse what does not fit before writing anything
         system = build_system(config)
         expected_bytes = check_sizes(config, system.agent, system.num_processes, system.device)
     if folder is None:
@@ -67,18 +67,18 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _check_request(own: Namespace, config: TrainConfig, folder: RunFolder | None, earlier: Values | None) -> int:
-    """UserError for what cannot be done with a new run, or with one that goes on; return its total_steps so far."""
+    """Raise UserError if a new or resumed run cannot take these options; return its total_steps before them."""
     if own.profile < 0:
         raise UserError(f"profile: got {own.profile}; allowed: a number of updates, 1 or more")
     if folder is None or earlier is None:
         if own.resume_from is not None:
-            raise UserError(f"resume_from: got {own.resume_from!r}; allowed: only with --run and a run that exists")
+            raise UserError(f"resume_from: got {own.resume_from!r}; allowed: only with --run and an existing run")
         return config.total_steps
     for option in ("config", "preset"):
         if hasattr(own, option):
             raise UserError(
-                f"{option}: got {getattr(own, option)!r}, but the run {str(folder.path)!r} has its own settings"
-                f" already; leave --{option} out"
+                f"{option}: got {getattr(own, option)!r}, but the run {str(folder.path)!r} already has"
+                f" settings; leave --{option} out"
             )
     try:
         before = config_from_values(earlier)
@@ -87,14 +87,14 @@ def _check_request(own: Namespace, config: TrainConfig, folder: RunFolder | None
     for name, (old, new) in differences(before, config).items():
         if name.partition(".")[0] in FIXED:
             raise UserError(
-                f"{name}: got {new!r}, but the run {str(folder.path)!r} was begun with {old!r};"
-                " that cannot change in a resumed run: choose another --run"
+                f"{name}: got {new!r}, but the run {str(folder.path)!r} was started with {old!r};"
+                " a resumed run cannot change it: choose another --run"
             )
     return before.total_steps
 
 
 def _take_up(trainer: Trainer, which: str | None, total_before: int) -> None:
-    """Go back to the checkpoint `which`, by default the last. UserError for what does not fit, changing nothing."""
+    """Load the checkpoint `which`, by default the last. Raise UserError before changing anything if it does not fit."""
     folder, config = trainer.folder, trainer.config
     if which is None and not folder.checkpoints.steps():
         _check_never_saved(folder, config)
@@ -104,13 +104,13 @@ def _take_up(trainer: Trainer, which: str | None, total_before: int) -> None:
         trainer.resume(checkpoint)
     check_metrics(folder.metrics_file, checkpoint.manifest.metrics_bytes, checkpoint.manifest.metrics_sha256)
     steps, total = checkpoint.manifest.agent_steps, config.total_steps
-    if total < min(steps, total_before):  # that it has come further than it was to go is usual
-        raise UserError(f"total_steps: got {total:,}, but the run has come to {steps:,}; allowed: {steps:,} or more")
+    if total < min(steps, total_before):  # a run usually overshoots its total_steps a little
+        raise UserError(f"total_steps: got {total:,}, but the run is at {steps:,}; allowed: {steps:,} or more")
     folder.checkpoints.set_aside_after(steps, folder.metrics_file)
 
 
 def _check_never_saved(folder: RunFolder, config: TrainConfig) -> None:
-    """UserError if checkpoints that a run must have written are gone: it would begin anew, over its metrics."""
+    """Raise UserError if a run's checkpoints are gone, because it would start again and overwrite its metrics."""
     newest = newest_metrics(folder.metrics_file)
     steps, seconds = int(newest.get("agent_steps", 0)), newest.get("wall_seconds", 0.0)
     if steps >= config.total_steps or seconds > 60 * (config.checkpoint.minutes + 1):
@@ -121,12 +121,12 @@ def _check_never_saved(folder: RunFolder, config: TrainConfig) -> None:
 
 
 def _train(trainer: Trainer, console: Console) -> int:
-    """Train to the end or to a signal; return the exit code."""
+    """Train until the end or a signal; return the exit code."""
     try:
         with StopSignals(trainer.system.stop) as signals, trainer.display:
             trainer.run()
     except ActorFailure as failure:
-        print(f"rfwp train: the environments cannot be stepped: {failure}", file=sys.stderr)
+        print(f"rfwp train: environments keep failing: {failure}", file=sys.stderr)
         return 1
     except Diverged as error:
         advice = "the newest checkpoint is from before: lower learner.learning_rate"
@@ -138,12 +138,12 @@ def _train(trainer: Trainer, console: Console) -> int:
     if signals.received is not None:
         steps, path = trainer.system.learner.agent_steps, shlex.quote(str(trainer.folder.path))
         saved = "saved" if trainer.saved else "not saved"
-        say(console, f"Stopped at {steps:,} agent steps; {saved}. To go on:\n  {command('rfwp')} train --run {path}")
+        say(console, f"Stopped at {steps:,} agent steps; {saved}. To resume:\n  {command('rfwp')} train --run {path}")
     return signals.exit_code
 
 
 def _conclude(trainer: Trainer, console: Console) -> None:
-    """Evaluate a run that is complete, unless that was done before, and say what can be done with it."""
+    """Evaluate a complete run unless it was evaluated before, and print what to do next."""
     config, folder, steps = trainer.config, trainer.folder, trainer.system.learner.agent_steps
     path = shlex.quote(str(folder.path))
     if config.final_episodes and not _evaluated(folder, config, steps):
@@ -165,7 +165,7 @@ def _conclude(trainer: Trainer, console: Console) -> None:
 
 
 def _evaluated(folder: RunFolder, config: TrainConfig, agent_steps: int) -> bool:
-    """Whether the evaluation at the end of the run is there, of these steps and as many episodes."""
+    """Return True if the final evaluation exists, with these agent steps and the configured number of episodes."""
     found = final_evaluation(folder)
     wanted = {"agent_steps": agent_steps, "episodes": config.final_episodes}
     return found is not None and all(found.get(name) == value for name, value in wanted.items())
@@ -183,6 +183,6 @@ def _announce(system: ActorLearner, config: TrainConfig, expected_bytes: int, co
         f" {resources.megabytes(expected_bytes)}",
     )
     if system.done:
-        say(console, f"The run is complete: {steps:,} steps. A larger --total_steps goes on.")
+        say(console, f"The run is complete: {steps:,} steps. To train further, give a larger --total_steps.")
     elif steps:
         say(console, f"Resuming at {steps:,} of {config.total_steps:,} agent steps.")

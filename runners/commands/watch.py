@@ -1,4 +1,4 @@
-"""`rfwp watch`: the agent of a run at play, in a window."""
+"""`rfwp watch`: shows the agent of a run playing in a window."""
 
 import shlex
 from argparse import Namespace
@@ -23,7 +23,7 @@ from rfwp.runners.settings.playing_options import add_playing_options, check_pla
 
 
 def run(argv: Sequence[str]) -> int:
-    """From the words after `rfwp watch` to the exit code."""
+    """Run `rfwp watch` with these words; return the exit code."""
     values = parse(_parser(), argv)
     saved = open_agent(Path(values.run), values.checkpoint)
     open_renderer = _check(values, saved.config)
@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
     agent = saved.load(resources.pick_device(values.device))
     picture_for = picture_of(values.overlay, agent, saved.config, saved.agent_steps, values.policy)
     with open_renderer() as screen:
-        screen.reset(values.seed)  # for the size of its screens
+        screen.reset(values.seed)  # to know the size of its screen
         with picture_for(screen) as picture, Window(f"rfwp watch {values.run}", picture.size, instead) as window:
             steps = rollout(agent, screen, values.policy, values.seed)
             with suppress(Quit):
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _watch(player: Player, picture: Picture, steps: Iterator[Transition], episodes: int | None) -> None:
-    """Play so many episodes, or until the user quits; print the score of each."""
+    """Play `episodes` episodes, or until the user quits; print the return of each."""
     ended = 0
     for transition in steps:
         player.play(picture.frames(transition))
@@ -56,7 +56,7 @@ def _watch(player: Player, picture: Picture, steps: Iterator[Transition], episod
 
 
 def _check(values: Namespace, config: TrainConfig) -> Callable[[], Renderer]:
-    """UserError for what cannot be done; else return the function that opens the renderer."""
+    """Return the function that opens the renderer. Raise UserError if the options do not fit the run."""
     check_playing_options(values)
     if not SLOWEST <= values.speed <= FASTEST:
         raise UserError(f"speed: got {values.speed:g}; allowed: {SLOWEST:g} to {FASTEST:g}")
@@ -68,12 +68,12 @@ def _check(values: Namespace, config: TrainConfig) -> Callable[[], Renderer]:
 def _parser() -> Parser:
     parser = Parser(
         "rfwp watch",
-        "Shows the agent of a run at play, in a window. Keys: space pauses, right plays one agent step, up"
+        "Show the agent of a run playing in a window. Keys: space pauses, right plays one agent step, up"
         " and down change the speed, q quits.",
     )
-    parser.add_argument("run", type=str, metavar="RUN", help="folder of the run")
+    parser.add_argument("run", type=str, metavar="RUN", help="run folder")
     parser.add_argument("--episodes", type=int | None, help="episodes to play; default: until you quit")
     parser.add_argument("--policy", type=Policy, default="sampled", help="how actions are chosen")
-    parser.add_argument("--speed", type=float, default=1.0, help="1 is the real game's (Atari: 60 frames a second)")
+    parser.add_argument("--speed", type=float, default=1.0, help="1: real time (Atari: 60 frames a second)")
     add_playing_options(parser)
     return parser

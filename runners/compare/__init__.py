@@ -1,1 +1,1 @@
-"""`rfwp compare`: a grid of runs, started side by side and resumed until all are done."""
+"""`rfwp compare`: a grid of runs, started in parallel and resumed until all are done."""

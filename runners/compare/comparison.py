@@ -1,4 +1,4 @@
-"""A comparison: every combination of environments, cores and seeds, trained for the same steps and scored alike."""
+"""A comparison: every combination of environments, cores and seeds, trained and evaluated in the same way."""
 
 import dataclasses
 import json
@@ -28,29 +28,29 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return f"{self.env}-{self.core}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was asked for. Every environment, as `find_title` gives it, is played by every core with seeds from 1."""
+    """The requested grid: every environment (as `find_title` spells it) with every core and seeds from 1."""
 
     envs: tuple[str, ...]
     cores: tuple[str, ...]
     seeds: int
     steps: int
-    presets: tuple[str, ...]  # one an environment
+    presets: tuple[str, ...]  # one per environment
     settings: tuple[str, ...] = ()  # of all runs, as words for `rfwp train`
 
     @property
     def cells(self) -> list[Cell]:
-        """In the order that they are run in: the first seed of everything comes first."""
+        """Runs in the order in which they start: seed 1 of everything comes first."""
         seeds = range(1, self.seeds + 1)
         return [Cell(env, core, seed) for seed in seeds for env in self.envs for core in self.cores]
 
     def words(self, cell: Cell) -> list[str]:
-        """The settings of a run as words for `rfwp train`."""
+        """Return the settings of a run as words for `rfwp train`."""
         env, title = _find_env(cell.env)
         option = components.title_option(components.config_class("env", env))
         which = ["--env", env, *([f"--{option}", title] if option else [])]
@@ -58,8 +58,8 @@ class Comparison:
         return ["--preset", self.presets[self.envs.index(cell.env)], *self.settings, *which, *own]
 
     def configs(self) -> Iterator[tuple[Cell, TrainConfig]]:
-        """The settings of every run; UserError if they are not allowed."""
-        first: dict[tuple[str, str], TrainConfig] = {}  # reading words takes a while, and seeds differ in nothing else
+        """Yield the settings of every run. Raise UserError if they are not allowed."""
+        first: dict[tuple[str, str], TrainConfig] = {}  # parsing is slow, and only the seed differs
         for cell in self.cells:
             if cell[:2] not in first:
                 first[cell[:2]] = self._read(cell)
@@ -67,7 +67,7 @@ class Comparison:
 
     @property
     def any_config(self) -> TrainConfig:
-        """The settings of one run, to read those that are the same in all."""
+        """The settings of one run, for those that all runs share."""
         return next(self.configs())[1]
 
     def _read(self, cell: Cell) -> TrainConfig:
@@ -76,28 +76,28 @@ class Comparison:
         except UserError as error:
             raise UserError(f"{error} (in the runs of {cell.core} on {cell.env})") from None
         if config.final_episodes == 0:
-            raise UserError("final_episodes: got 0; allowed in a comparison: 1 or more, for runs are compared by them")
+            raise UserError("final_episodes: got 0; allowed in a comparison: 1 or more, because they are its scores")
         return config
 
     def check(self, out: Path) -> None:
-        """UserError for settings that are not allowed, or that are not those of the runs in the folder already."""
+        """Raise UserError for settings that are not allowed or differ from those of runs already in the folder."""
         for cell, config in self.configs():
             folder = RunFolder(out / cell.name)
             folder.check_free()
             options = SETTING_OF | {components.title_option(config.env): "envs"}
             for name, (old, new) in differences(folder.read_config(), config).items() if folder.exists else ():
                 raise UserError(
-                    f"{options.get(name, name)}: got {new!r}, but the run {str(folder.path)!r} was begun with"
+                    f"{options.get(name, name)}: got {new!r}, but the run {str(folder.path)!r} was started with"
                     f" {old!r}, and all runs of a comparison have the same settings: choose another --out"
                 )
 
     def write(self, out: Path) -> None:
-        """Records in the folder what was asked for, so that `rfwp compare --out DIR` goes on."""
+        """Record the request in the folder, so that `rfwp compare --out DIR` can continue it."""
         write_whole(out / RECORD, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
 def read_record(out: Path) -> Comparison | None:
-    """What was asked for in this folder before, if anything was; UserError if that cannot be read."""
+    """Return the comparison recorded in a folder, if any. Raise UserError if it cannot be read."""
     path = out / RECORD
     if not path.exists():
         return None
@@ -105,7 +105,7 @@ def read_record(out: Path) -> Comparison | None:
         values: dict[str, Any] = json.loads(path.read_text())
         return make_comparison(**values)
     except (ValueError, TypeError) as error:
-        raise UserError(f"out: {str(path)!r} is damaged: {error}; delete it and say again what to compare") from None
+        raise UserError(f"out: {str(path)!r} is damaged: {error}; delete it and give all options again") from None
 
 
 def make_comparison(
@@ -116,7 +116,7 @@ def make_comparison(
     presets: Sequence[str | None],
     settings: Sequence[str],
 ) -> Comparison:
-    """Names in any spelling and more than once, and presets that may be missing; UserError for unknown ones."""
+    """Build a comparison: normalise and deduplicate names, fill in presets. Raise UserError for unknown names."""
     chosen, known = dict(zip(map(find_title, envs), presets, strict=True)), components.names("core")
     for core in cores:
         if core not in known:
@@ -136,12 +136,12 @@ def make_comparison(
 
 
 def find_title(name: str) -> str:
-    """Return the usual spelling of an environment's title; UserError with the nearest names for an unknown one."""
+    """Return the usual spelling of an environment's title. Raise UserError with the nearest name for an unknown one."""
     return _find_env(name)[1]
 
 
 def _find_env(name: str) -> tuple[str, str]:
-    """Return the name of the environment that has a title, in any spelling, and the usual spelling of the title."""
+    """Return the environment's name and the usual spelling of its title, from a title in any spelling."""
     envs: dict[str, type[EnvConfig]] = {each: components.config_class("env", each) for each in components.names("env")}
     single = [env for env, owner in envs.items() if owner.title_setting is None]
     if name in single:

@@ -1,4 +1,4 @@
-"""What a comparison shows: one dashboard for all runs on a terminal, plain lines elsewhere, and a table of scores."""
+"""The display of a comparison: a dashboard for all runs on a terminal, plain lines elsewhere, a table of scores."""
 
 import time
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from rfwp.runners.compare.comparison import Comparison
 from rfwp.runners.compare.launcher import Run, Watcher
 from rfwp.runners.training.dashboard import number, remaining, say
 
-SCORE_CELL = "Cells: mean of the seeds; lowest to highest, and number of seeds."
+SCORE_CELL = "Cells: mean over seeds; lowest to highest (number of seeds)."
 
 
 class LauncherDisplay(Watcher, Protocol):
@@ -32,13 +32,13 @@ class LauncherDisplay(Watcher, Protocol):
 
 
 def open_launcher_display(title: str, comparison: Comparison, runs: Sequence[Run], console: Console) -> LauncherDisplay:
-    """A dashboard where there is a terminal, else plain lines."""
+    """Return a dashboard on a terminal, else plain lines."""
     pace = Pace(comparison, runs)
     return GridDashboard(title, comparison, pace, console) if console.is_terminal else GridLines(pace, console)
 
 
 class Pace:
-    """How much of all runs is done, and when the rest will be."""
+    """Progress of all runs together, and the time to the end."""
 
     def __init__(self, comparison: Comparison, runs: Sequence[Run]) -> None:
         self._goal = comparison.steps
@@ -47,24 +47,24 @@ class Pace:
         self._started = time.monotonic()
 
     def done(self, runs: Sequence[Run]) -> int:
-        """Agent steps of all runs together; a run counts no more than it was asked for."""
+        """Return the agent steps of all runs; a run counts at most its total_steps."""
         return sum(min(run.agent_steps, self._goal) for run in runs)
 
     def share(self, run: Run) -> float:
-        """How much of a run is done, 0 to 1."""
+        """Return the share of a run that is done, 0 to 1."""
         return min(1.0, run.agent_steps / self._goal)
 
     def to_go(self, runs: Sequence[Run]) -> str:
-        """Time to the end, at the average speed since the launcher was started."""
+        """Format the time to the end, at the average speed since the launcher started."""
         done = self.done(runs)
         speed = (done - self._begun_at) / max(1e-9, time.monotonic() - self._started)
         return remaining({"agent_steps": done, "steps_per_second": speed}, self.total)
 
 
 class GridLines:
-    """A line for what happens, and one for how far everything is now and then."""
+    """Prints a line for every event, and a line of progress at intervals."""
 
-    SECONDS = 60.0  # between two of these
+    SECONDS = 60.0  # between two lines of progress
 
     def __init__(self, pace: Pace, console: Console) -> None:
         self._pace = pace
@@ -90,7 +90,7 @@ class GridLines:
 
 
 class GridDashboard:
-    """All runs at a glance, drawn in place whenever there is an update; gone at the end."""
+    """The state of all runs, redrawn in place at every update and removed at the end."""
 
     def __init__(self, title: str, comparison: Comparison, pace: Pace, console: Console) -> None:
         self._title = title
@@ -101,7 +101,7 @@ class GridDashboard:
             TextColumn("{task.completed:,.0f} of {task.total:,.0f} agent steps"), BarColumn(None), TaskProgressColumn()
         )
         self._task = self._progress.add_task("", total=pace.total)
-        # No thread that refreshes: it would draw between a note and the dashboard below it.
+        # No refresh thread: it would draw between a note and the dashboard below it.
         self._live = Live(console=console, auto_refresh=False, transient=True, get_renderable=self._render)
 
     def update(self, runs: Sequence[Run]) -> None:
@@ -143,14 +143,14 @@ class GridDashboard:
 
 
 def count_states(runs: Sequence[Run]) -> str:
-    """How many runs are in each state."""
+    """Format the number of runs in each state."""
     states = [run.state for run in runs]
     counts = [f"{states.count(state)} {state}" for state in ("running", "waiting", "failed") if state in states]
     return ", ".join([f"{states.count('done')} of {len(runs)} runs done", *counts])
 
 
 def score_table(comparison: Comparison, runs: Sequence[Run]) -> Table:
-    """Games by cores: the mean over seeds of each run's final evaluation, lowest and highest, and how many seeds."""
+    """Return a table of environments and cores: mean, lowest and highest final score, and number of seeds."""
     wide = len(comparison.cores) > len(comparison.envs)
     rows, columns = (comparison.cores, comparison.envs) if wide else (comparison.envs, comparison.cores)
     table = Table()
@@ -163,7 +163,7 @@ def score_table(comparison: Comparison, runs: Sequence[Run]) -> Table:
 
 
 def _score_cell(runs: Sequence[Run], names: set[str]) -> str:
-    """The scores of an environment and a core."""
+    """Format the scores of an environment and a core."""
     scores = [run.score for run in runs if {run.cell.env, run.cell.core} == names and run.score is not None]
     if not scores:
         return "–"

@@ -1,4 +1,4 @@
-"""Runs the cells of a comparison as processes of their own, some at once, until all are done or a signal arrives."""
+"""Runs the cells of a comparison as separate processes, several at once, until all are done or a signal arrives."""
 
 import os
 import signal
@@ -24,25 +24,25 @@ from rfwp.runners.runfolder.metrics_log import newest_metrics
 from rfwp.runners.settings.config import TrainConfig
 from rfwp.runners.training.memory_estimate import check_sizes
 
-LOG_LINES = 6  # of a failed run that are shown
-# Resident memory at the start, as measured: 390 MB with a toy task, and 100 MB of an actor with 32 Atari environments.
+LOG_LINES = 6  # shown of a failed run
+# Measured resident memory at the start: 390 MB with a toy task, 100 MB for an actor with 32 Atari environments.
 MAIN_BYTES, ACTOR_BYTES = 400_000_000, 100_000_000
 
 
 @dataclass
 class Run:
-    """A cell, and what has become of it."""
+    """A cell and its state."""
 
     cell: Cell
     folder: RunFolder
     log: Path
-    words: list[str]  # after `rfwp train`, to begin it
+    words: list[str]  # after `rfwp train`, to start it
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
     metrics: dict[str, Any] = field(default_factory=dict)  # the newest
-    score: float | None = None  # mean of the evaluation at its end
+    score: float | None = None  # mean of its final evaluation
 
     def look(self) -> None:
-        """Reads from its folder how far it is."""
+        """Read its progress from its folder."""
         self.metrics = newest_metrics(self.folder.metrics_file) or self.metrics
         evaluation = final_evaluation(self.folder)
         if evaluation is not None:
@@ -54,17 +54,17 @@ class Run:
 
 
 class Watcher(Protocol):
-    """Sees what the launcher does."""
+    """An observer of the launcher."""
 
     def update(self, runs: Sequence[Run]) -> None:
-        """Called four times a second."""
+        """Show progress. Called four times a second."""
 
     def note(self, message: str) -> None:
-        """Something that the user should know of."""
+        """Show a message to the user."""
 
 
 def find_runs(comparison: Comparison, out: Path) -> list[Run]:
-    """The runs of a comparison in a folder; those that were evaluated at their end are done."""
+    """Return the runs of a comparison in a folder; those with a final evaluation are done."""
     runs = []
     for cell in comparison.cells:
         log = out / "logs" / f"{cell.name}.log"
@@ -75,8 +75,8 @@ def find_runs(comparison: Comparison, out: Path) -> list[Run]:
 
 
 def largest_run(comparison: Comparison) -> int:
-    """Bytes of the machine's memory that the largest run needs; UserError if one cannot be built or does not fit."""
-    # Games that differ in their actions only need the same: looking at each of them would take a while.
+    """Return the bytes of main memory that the largest run needs. Raise UserError if a run does not fit."""
+    # Environments that differ only in their actions need about the same memory, and checking each would be slow.
     unlike = {
         (config.env.spec().observation_shape, config.encoder, config.core, config.learner, config.actors): config
         for cell, config in comparison.configs()
@@ -88,27 +88,27 @@ def largest_run(comparison: Comparison) -> int:
 def _memory_of(config: TrainConfig) -> int:
     cpu, processes = torch.device("cpu"), config.actors.num_processes(1)
     agent, own = build_agent(config, cpu), MAIN_BYTES + processes * ACTOR_BYTES
-    if resources.pick_device(config.device).type == "cuda":  # each run looks at its GPU by itself
+    if resources.pick_device(config.device).type == "cuda":  # each run checks its GPU itself
         return own
     return check_sizes(config, agent, processes, cpu) + own
 
 
 def gpus_to_share(device: str) -> list[str]:
-    """The GPUs that runs with this device take in turn: all, unless they were told which."""
+    """Return the GPUs to share among runs with this device: all for "auto", else none."""
     return resources.gpus() if device == "auto" else []
 
 
 def default_jobs(device: str, run_bytes: int) -> int:
-    """Runs at once: one a GPU; on the CPU one a core, as far as memory allows."""
+    """Return the number of runs at once: one per GPU, or one per CPU core as far as memory allows."""
     if device.startswith("cuda"):
         return 1
     return len(gpus_to_share(device)) or max(1, min(host.cores(), resources.free_memory() // run_bytes))
 
 
 class Launcher:
-    """Keeps `jobs` runs going, each on CPU cores of its own: all together take no more than there are.
+    """Keeps `jobs` runs going, each on its own CPU cores.
 
-    Where there are several GPUs to share, each run sees one of them.
+    If there are GPUs to share, each run sees one of them.
     """
 
     POLL_SECONDS = 0.25
@@ -118,10 +118,10 @@ class Launcher:
         self.jobs = jobs
         self._cores = resources.share_cores(jobs)
         self._gpus = gpus
-        self._going: dict[int, tuple[Run, subprocess.Popen[bytes]]] = {}  # by the number of their share of the cores
+        self._going: dict[int, tuple[Run, subprocess.Popen[bytes]]] = {}  # by share of the cores
 
     def run(self, watcher: Watcher, stop: StopSignals) -> None:
-        """Returns when every run is done or has failed; after a signal, when every run that was going has saved."""
+        """Run until every run is done or failed; after a signal, until every running one has saved."""
         try:
             while self._fill() or self._going:
                 time.sleep(self.POLL_SECONDS)
@@ -133,7 +133,7 @@ class Launcher:
             self._end(watcher)
 
     def _fill(self) -> bool:
-        """Starts runs on the shares that are free; whether it has started any."""
+        """Start waiting runs on free shares; return True if any started."""
         waiting = [run for run in self.runs if run.state == "waiting"]
         free = [share for share in range(len(self._cores)) if share not in self._going]
         for run, share in zip(waiting, free, strict=False):
@@ -157,12 +157,12 @@ class Launcher:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                start_new_session=True,  # or Ctrl-C would reach it beside our own word, and a second signal kills
+                start_new_session=True,  # else Ctrl-C and our SIGTERM would both reach it, and two signals kill
                 preexec_fn=resources.child_setup(self._cores[share]),
             )
 
     def _collect(self, watcher: Watcher) -> None:
-        """Takes note of how far the runs are, and of those that have ended."""
+        """Update the progress of the runs, and report those that ended."""
         for share, (run, process) in list(self._going.items()):
             code = process.poll()
             run.look()
@@ -172,7 +172,7 @@ class Launcher:
                 watcher.note(_news(run, code))
 
     def _end(self, watcher: Watcher) -> None:
-        """Tells the runs that are going to save and end, and waits for them."""
+        """Tell the running runs to save and stop, and wait for them."""
         for _, process in self._going.values():
             process.send_signal(signal.SIGTERM)
         if self._going:
@@ -184,7 +184,7 @@ class Launcher:
 
 
 def _news(run: Run, code: int) -> str:
-    """What there is to say of a run that has ended."""
+    """Return the message about a run that ended."""
     if run.state == "done":
         return f"{run.cell.name} is done: {run.score:,.2f}"
     how = f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -1,1 +1,1 @@
-"""Agents at play: rollouts, scores, and what is said about them."""
+"""Evaluation of saved agents: rollouts, scores and statistics."""

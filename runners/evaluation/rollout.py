@@ -1,4 +1,4 @@
-"""Playing: the agent step by step, for whoever wants to score it, film it or watch it."""
+"""Rollouts: an agent playing step by step, for scores, films and the watch window."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -16,16 +16,16 @@ Policy = Literal["sampled", "greedy"]
 
 
 class Transition(NamedTuple):
-    """One agent step of E environments: what the network said of an observation, what was done, and what came of it."""
+    """One agent step of E environments: the network's output, the action, and the step that followed."""
 
-    output: AgentOutput  # logits [1, E, A] that the action was drawn from, value [1, E]
+    output: AgentOutput  # logits [1, E, A] of the action's distribution, value [1, E]
     action: NDArray[np.int64]  # [E]
     step: Step  # after the action
 
 
 @torch.no_grad()
 def rollout(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> Iterator[Transition]:
-    """Plays for as long as it is asked to, with the core's state carried and reset as in training."""
+    """Yield transitions without end; carry and reset the core's state as in training."""
     device = next(agent.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     state = agent.initial_state(env.num_envs, device)

@@ -1,4 +1,4 @@
-"""Agents that were saved: found by the names of runs, checkpoints or folders of either, and loaded."""
+"""Saved agents: found by the paths of runs, checkpoints or folders of them, and loaded."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,16 +18,16 @@ from rfwp.runners.settings.config import TrainConfig
 
 @dataclass(frozen=True)
 class SavedAgent:
-    """An agent as a checkpoint of a run holds it."""
+    """An agent in a checkpoint of a run."""
 
     folder: RunFolder
-    config: TrainConfig  # that it was trained with
+    config: TrainConfig  # of its training
     checkpoint: Checkpoint
 
     def load(self, device: torch.device, env: EnvConfig | None = None) -> ActorCritic:
-        """Build the agent on a device and load its weights; UserError if they are damaged, or too large for it.
+        """Build the agent on a device and load its weights. Raise UserError if they are damaged or do not fit there.
 
-        `env` is what it will play, by default what it was trained in; it must have the same observations and actions.
+        `env` is the environment to play, by default that of training; it must have the same observations and actions.
         """
         agent = build_agent(replace(self.config, env=env or self.config.env), device)
         with self.folder.checkpoints.whole_one_offered("--checkpoint"):
@@ -36,17 +36,17 @@ class SavedAgent:
 
     @property
     def agent_steps(self) -> int:
-        """That it was trained for."""
+        """Agent steps of training."""
         return self.checkpoint.manifest.agent_steps
 
     @property
     def protocol(self) -> str | None:
-        """Protocol that it was trained under; None if its environment has none."""
+        """Protocol of training; None if the environment has none."""
         return self.config.env.protocol
 
 
 def open_agent(run: Path, which: str = "last") -> SavedAgent:
-    """Find the checkpoint `which` of a run: best, last, or its agent steps. UserError if there is no such one."""
+    """Find the checkpoint `which` of a run: best, last, or its agent steps. Raise UserError if it does not exist."""
     folder = RunFolder(run)
     config = folder.read_config()
     with folder.checkpoints.whole_one_offered("--checkpoint"):
@@ -54,10 +54,10 @@ def open_agent(run: Path, which: str = "last") -> SavedAgent:
 
 
 def find_agents(places: Sequence[Path], which: str) -> tuple[list[SavedAgent], list[str]]:
-    """Return the agents that are meant, and what had to be left out; UserError if none can be read.
+    """Return the agents at these places, and messages about those left out. Raise UserError if none can be read.
 
-    A place is a run, whose checkpoint `which` is taken; a folder that holds runs at any depth; a checkpoint; or the
-    checkpoints folder of a run, all of which are taken.
+    A place is a run or a folder with runs at any depth, of which the checkpoint `which` is taken; a checkpoint; or
+    the checkpoints folder of a run, of which all are taken.
     """
     found: list[SavedAgent] = []
     left_out: list[UserError] = []
@@ -75,7 +75,7 @@ def find_agents(places: Sequence[Path], which: str) -> tuple[list[SavedAgent], l
 
 
 def _candidates(place: Path, which: str) -> Iterator[tuple[RunFolder, Path | str]]:
-    """Runs, and of each the folder of a checkpoint or the word for one."""
+    """Yield run folders, each with the folder of a checkpoint or the word for one."""
     if (place / MANIFEST).exists():
         yield RunFolder(place.absolute().parent.parent), place
     elif steps := CheckpointStore(place).steps():

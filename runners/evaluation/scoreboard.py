@@ -1,4 +1,4 @@
-"""Shows an evaluation on the terminal: while it runs, and what came out."""
+"""Shows evaluations on the terminal: their progress and their results."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ def run_evaluation(
     seed: int = 0,
     drop_negative: bool = False,
 ) -> Evaluation:
-    """Plays with all cores of the machine; arguments as in `evaluate`."""
+    """Evaluate with all CPU cores and show progress; arguments as in `evaluate`."""
     torch.set_num_threads(host.operator_threads())  # the emulator's own threads take the rest
     total = f"{episodes} episodes" if score == "episode" else f"{BATCHES * episodes} lives"
     with cleaning_up(), console.status(f"playing {total} ...") as status:
@@ -50,7 +50,7 @@ def run_evaluation(
 
 
 def print_evaluation(result: Evaluation, console: Console) -> None:
-    """The scores as a table, with the protocol that they were made by."""
+    """Print the scores and their protocol as a table."""
     facts = result.summary()
     unit = "full episodes" if result.score == "episode" else "single lives: not comparable with full episodes"
     table = Table(title=f"{result.title}: {len(result.episodes)} {unit}", title_justify="left", show_header=False)
@@ -78,7 +78,7 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
 
 
 def reference_line(scores: Mapping[str, float]) -> str:
-    """Reference scores by their titles, in one line."""
+    """Format reference scores and their titles in one line."""
     return "; ".join(f"{title} {score:,.1f}" for title, score in scores.items())
 
 
@@ -86,7 +86,7 @@ class Line(NamedTuple):
     """One agent's scores in a table of several."""
 
     run: str
-    config: TrainConfig  # that it was trained by
+    config: TrainConfig  # of its training
     episodes: Evaluation | None
     lives: Evaluation | None
 
@@ -97,14 +97,14 @@ class Line(NamedTuple):
 
     @property
     def either(self) -> Evaluation:
-        """Whichever there is."""
+        """One of its evaluations."""
         found = self.episodes or self.lives
-        assert found is not None, "an agent is scored by something"
+        assert found is not None, "an agent has at least one evaluation"
         return found
 
 
 def print_scoreboard(lines: Sequence[Line], console: Console) -> None:
-    """Scores of several agents in one table; where protocols are mixed each line says by which it was made."""
+    """Print the scores of several agents in one table; with mixed protocols, each row names its own."""
     marked = len({line.either.protocol for line in lines}) > 1 or any(line.either.trained_protocol for line in lines)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("run", overflow="fold")
@@ -143,7 +143,7 @@ def _life_cells(line: Line) -> list[str]:
 
 
 def _print_notes(lines: Sequence[Line], console: Console) -> None:
-    """What the table was made by, reference scores, and scores over environments."""
+    """Print how the scores were made, reference scores, and aggregates over environments."""
     notes = [_circumstances(line.episodes) for line in lines if line.episodes]
     notes += [_circumstances(line.lives) for line in lines if line.lives]
     scored = [line.episodes for line in lines if line.episodes]
@@ -164,10 +164,10 @@ def _circumstances(result: Evaluation) -> str:
 
 
 def aggregate_lines(lines: Sequence[Line]) -> list[str]:
-    """For each core, mean, median and interquartile mean of its normalised scores over the environments of a suite.
+    """Return mean, median and interquartile mean of each core's normalised scores over the environments of a suite.
 
-    Only where all were played by one protocol, and only of runs that were trained for the same agent steps by the
-    same settings; it is said where there are others.
+    Needs a single protocol, and runs of a core with the same agent steps and settings; a line says if others were
+    left out.
     """
     by_suite: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
@@ -199,13 +199,13 @@ def _aggregate_suite(lines: Sequence[Line]) -> list[str]:
             found.append(f"{after}, human-normalised over {len(strata)} environments: {values}.")
     if len(found) < len(trained_alike):
         found.append(
-            "Scores of a core are taken together over environments only for runs of the same agent steps and settings."
+            "Scores of a core are aggregated over environments only for runs with the same agent steps and settings."
         )
     return found
 
 
 def _unlike(lines: Sequence[Line]) -> bool:
-    """Whether runs differ in more than the title, and what bears on how long, how fast or where they ran."""
+    """Return True if runs differ in more than the title and CIRCUMSTANCES."""
     names = (name for line in lines for name in differences(lines[0].config, line.config))
     title = title_option(lines[0].config.env)
     return any(name != title and not name.startswith(CIRCUMSTANCES) for name in names)

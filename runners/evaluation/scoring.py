@@ -1,4 +1,4 @@
-"""Scores an agent: a fixed number of episodes is started, and all of them are finished."""
+"""Scores an agent over a fixed number of episodes, all of which are finished."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from rfwp.runners.machine.errors import UserError
 Score = Literal["episode", "life"]
 
 MAX_ENVS = 32  # played at once
-BATCHES = 5  # of lives, over whose means the RFWP paper states mean and deviation
-PATIENCE = 50  # negative lives that may be dropped for every one of a batch
+BATCHES = 5  # of lives; the RFWP paper reports mean and deviation of their means
+PATIENCE = 50  # negative lives that may be dropped per life in a batch
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Evaluation:
     policy: Policy
     score: Score  # full episodes, or single lives as the RFWP paper counts them
     seed: int
-    agent_steps: int  # that the agent was trained for
+    agent_steps: int  # of training
     frames: int  # of those steps
-    episodes: list[Episode]  # (or lives), in the order of the environments that played them
-    trained_protocol: str | None = None  # where the agent has learned by another one
-    dropped: int = 0  # negative lives that were played and not counted
+    episodes: list[Episode]  # or lives, in the order of the environments that played them
+    trained_protocol: str | None = None  # if it differs from `protocol`
+    dropped: int = 0  # negative lives that were not counted
 
     @property
     def title(self) -> str:
@@ -42,7 +42,7 @@ class Evaluation:
 
     @property
     def protocol(self) -> str | None:
-        """Protocol under which the scores were made; None if the environment has none."""
+        """Protocol of the scores; None if the environment has none."""
         return self.env.protocol
 
     @property
@@ -64,7 +64,7 @@ class Evaluation:
         return [fmean(self.scores[start : start + size]) for start in range(0, len(self.episodes), size)]
 
     def summary(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Return everything as plain values."""
         scores = self.scores
         means = {"batch_means": self.batch_means, "deviation_of_means": pstdev(self.batch_means)}
         return {
@@ -97,12 +97,12 @@ def evaluate(
     on_progress: Callable[[int], None] = lambda finished: None,
     drop_negative: bool = False,
 ) -> Evaluation:
-    """Play full episodes, or lives, many at once, with the core's state carried and reset as in training.
+    """Score an agent over full episodes or lives, many at once; carry and reset the core's state as in training.
 
-    `episodes` full episodes: how many each environment plays is fixed beforehand, or short ones would be counted more
-    often. Or, as the published code of the RFWP paper scores a checkpoint, five batches of `episodes` lives each: the
-    lives of a batch follow each other in one environment; `drop_negative` plays on until so many are not negative.
-    UserError where almost all of them are.
+    For full episodes, each environment plays a number fixed in advance, because otherwise short episodes would count
+    more often. For lives, play five batches of `episodes` lives, as the RFWP paper's published code does; the lives
+    of a batch follow each other in one environment. `drop_negative` replaces negative lives by further ones; raise
+    UserError if almost all are negative.
     """
     if score == "life":
         quota = np.full(BATCHES, episodes)
@@ -126,7 +126,7 @@ def evaluate(
 
 
 class _Every:
-    """Counts whatever was scored."""
+    """Counts every score."""
 
     dropped = 0
 
@@ -135,7 +135,7 @@ class _Every:
 
 
 class NotNegative(_Every):
-    """Counts scores that are not negative, and how many are; UserError at more than `patience` of these."""
+    """Counts scores of 0 or more and drops negative ones; raises UserError after more than `patience` drops."""
 
     def __init__(self, patience: int) -> None:
         self._patience = patience
@@ -157,7 +157,7 @@ def play(
     on_progress: Callable[[int], None] = lambda finished: None,
     counts: Callable[[float], bool] = lambda score: True,
 ) -> list[list[Episode]]:
-    """Play until each environment e has ended quota[e] episodes (or lives) that count; return those, by environment."""
+    """Play until each environment e has quota[e] episodes (or lives) that count; return them by environment."""
     played: list[list[Episode]] = [[] for _ in quota]
     life_return, life_length = np.zeros(len(quota)), np.zeros(len(quota), dtype=np.int64)
     steps = (transition.step for transition in rollout(agent, env, policy, seed))

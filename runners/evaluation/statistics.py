@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 
 
 class Estimate(NamedTuple):
-    """A number and its confidence interval, NaN at both ends where the runs are too few for one."""
+    """A number and its confidence interval; both ends are NaN if there are too few runs."""
 
     value: float
     low: float
@@ -27,29 +27,31 @@ class Estimate(NamedTuple):
 
 
 def iqm(strata: Strata) -> Array:
-    """Interquartile mean [...]: the mean of the middle half of all runs of all environments."""
-    from scipy.stats import trim_mean  # here, because it takes half a second, and every training imports this module
+    """Return the interquartile mean [...]: the mean of the middle half of all runs of all environments."""
+    from scipy.stats import (
+        trim_mean,
+    )  # here: it takes half a second, and every run imports this module
 
     return np.asarray(trim_mean(np.concatenate(strata, axis=-1), 0.25, axis=-1))
 
 
 def mean(strata: Strata) -> Array:
-    """Mean over environments [...] of each one's mean over runs."""
+    """Return the mean [...] over environments of each one's mean over runs."""
     return np.asarray(_game_means(strata).mean(axis=-1))
 
 
 def median(strata: Strata) -> Array:
-    """Median over environments [...] of each one's mean over runs."""
+    """Return the median [...] over environments of each one's mean over runs."""
     return np.asarray(np.median(_game_means(strata), axis=-1))
 
 
 def optimality_gap(strata: Strata, target: float = 1.0) -> Array:
-    """How far runs fall short of `target` on average [...]; what is above it counts as having reached it."""
+    """Return how far runs fall short of `target` on average [...]; scores above it count as `target`."""
     return np.asarray(target - np.minimum(np.concatenate(strata, axis=-1), target).mean(axis=-1))
 
 
 def probability_of_improvement(ours: Strata, theirs: Strata) -> Array:
-    """How likely one of our runs is to beat one of theirs [...], mean over environments; a tie is a half."""
+    """Return the probability that one of our runs beats one of theirs [...], mean over environments; a tie is 1/2."""
     chances = []
     for our, their in zip(ours, theirs, strict=True):
         difference = our[..., :, None] - their[..., None, :]  # [..., our runs, their runs]
@@ -58,16 +60,16 @@ def probability_of_improvement(ours: Strata, theirs: Strata) -> Array:
 
 
 def performance_profile(strata: Strata, thresholds: ArrayLike) -> Array:
-    """Share of all runs that score above each threshold [..., thresholds]."""
+    """Return the share of all runs that score above each threshold [..., thresholds]."""
     runs = np.concatenate(strata, axis=-1)
     return np.stack([(runs > threshold).mean(axis=-1) for threshold in np.asarray(thresholds)], axis=-1)
 
 
 def relative_improvement(ours: ArrayLike, baseline: ArrayLike, random: ArrayLike, human: ArrayLike) -> Array:
-    """Gain over a baseline agent as a share of what that agent, or the human if better, gains over random play.
+    """Return the gain over a baseline as a share of what the better of baseline and human gains over random play.
 
-    Wang et al. 2016, Dueling Network Architectures, equation 10: unlike a plain quotient it has a meaning where raw
-    scores are negative.
+    Wang et al. 2016, Dueling Network Architectures, equation 10. Unlike a plain quotient, it makes sense for negative
+    raw scores.
     """
     ours, baseline, random, human = (np.asarray(each, np.float64) for each in (ours, baseline, random, human))
     return np.asarray((ours - baseline) / (np.maximum(baseline, human) - random))
@@ -76,9 +78,9 @@ def relative_improvement(ours: ArrayLike, baseline: ArrayLike, random: ArrayLike
 def bootstrap(
     statistic: Callable[..., Array], *agents: Strata, samples: int = SAMPLES, seed: int = 0
 ) -> tuple[Array, Array, Array]:
-    """A statistic of one or more agents with both ends of its percentile interval; runs are drawn by environment.
+    """Return a statistic of one or more agents and both ends of its percentile interval; resample by environment.
 
-    NaN at both ends where an agent has one run of an environment: it says nothing of others, and would pass for exact.
+    Both ends are NaN if an agent has a single run of an environment: its interval would have no width.
     """
     generator = np.random.default_rng(seed)
     value = statistic(*agents)
@@ -90,18 +92,18 @@ def bootstrap(
 
 
 def repeated(strata: Strata) -> bool:
-    """Whether there are several runs of every environment."""
+    """Return True if every environment has several runs."""
     return all(len(runs) > 1 for runs in strata)
 
 
 def estimate(statistic: Callable[..., Array], *agents: Strata, samples: int = SAMPLES, seed: int = 0) -> Estimate:
-    """`bootstrap` of a statistic that is one number."""
+    """Bootstrap a statistic that is one number."""
     value, low, high = bootstrap(statistic, *agents, samples=samples, seed=seed)
     return Estimate(float(value), float(low), float(high))
 
 
 def mean_curve(curves: Array, samples: int = SAMPLES, seed: int = 0) -> tuple[Array, Array, Array]:
-    """Mean over seeds [points] of curves [seeds, points], with both ends of its interval; NaN for a single seed."""
+    """Return the mean [points] over seeds of curves [seeds, points] and both ends of its interval; NaN for one seed."""
     average = curves.mean(axis=0)
     if len(curves) < 2:
         return average, np.full_like(average, np.nan), np.full_like(average, np.nan)
@@ -112,14 +114,14 @@ def mean_curve(curves: Array, samples: int = SAMPLES, seed: int = 0) -> tuple[Ar
 
 
 def percentile_interval(samples: Array, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
-    """Both ends [...] of the interval that holds the middle of bootstrap samples [samples, ...]."""
+    """Return both ends [...] of the central interval of bootstrap samples [samples, ...]."""
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(samples, [tail, 100 - tail], axis=0)
     return low, high
 
 
 def _draw(runs: Array, samples: int, generator: np.random.Generator) -> Array:
-    """As many runs as there are, drawn with replacement [samples, runs]."""
+    """Draw as many runs as there are, with replacement [samples, runs]."""
     return runs[generator.integers(len(runs), size=(samples, len(runs)))]
 
 
@@ -127,7 +129,7 @@ def _game_means(strata: Strata) -> Array:
     return np.stack([runs.mean(axis=-1) for runs in strata], axis=-1)  # [..., environments]
 
 
-# Of human-normalised scores: name and function.
+# Aggregates of human-normalised scores: name and function.
 AGGREGATES: dict[str, tuple[str, Callable[[Strata], Array]]] = {
     "iqm": ("interquartile mean", iqm),
     "median": ("median", median),

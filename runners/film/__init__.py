@@ -1,1 +1,1 @@
-"""Agents at play, for people to look at: films, the window, and what is drawn beside the game."""
+"""Films of agents, the watch window, and the overlay beside the game."""

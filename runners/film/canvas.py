@@ -1,4 +1,4 @@
-"""Drawing into an array of pixels: text, lines, colour maps. Knows nothing of agents."""
+"""Draws text, lines and colour maps into arrays of pixels."""
 
 import math
 from functools import cache, lru_cache
@@ -22,10 +22,10 @@ MUTED: Colour = (142, 151, 166)
 BLUE: Colour = (92, 168, 255)
 AMBER: Colour = (242, 178, 74)
 RED: Colour = (246, 96, 92)
-# Far apart in hue and alike in lightness, to tell heads from each other.
+# Different hues of similar lightness, one per head.
 SERIES: tuple[Colour, ...] = ((92, 168, 255), (242, 178, 74), (86, 204, 157), (224, 130, 206))
 
-_SHIFT = 4  # bits of a pixel that lines are placed by
+_SHIFT = 4  # fractional bits of line coordinates
 
 
 class Box(NamedTuple):
@@ -38,36 +38,36 @@ class Box(NamedTuple):
 
     @property
     def right(self) -> int:
-        """First column beyond."""
+        """First column past the box."""
         return self.x + self.width
 
     @property
     def bottom(self) -> int:
-        """First row beyond."""
+        """First row past the box."""
         return self.y + self.height
 
     def inset(self, left: int, top: int, right: int, bottom: int) -> "Box":
-        """The box without its margins."""
+        """Return the box without margins."""
         return Box(self.x + left, self.y + top, self.width - left - right, self.height - top - bottom)
 
     def of(self, image: Pixels) -> Pixels:
-        """This part of an image, to be drawn into."""
+        """Return this part of an image, as a view to draw into."""
         return image[self.y : self.bottom, self.x : self.right]
 
 
 def fill(image: Pixels, box: Box, colour: Colour) -> None:
-    """A plain rectangle; one that is empty draws nothing."""
+    """Fill a rectangle; an empty one draws nothing."""
     if box.width > 0 and box.height > 0:
         cv2.rectangle(image, (box.x, box.y), (box.right - 1, box.bottom - 1), colour, -1)
 
 
 def enlarged(image: Pixels, zoom: int) -> Pixels:
-    """Each pixel so many pixels wide and high."""
+    """Enlarge an image by a whole factor."""
     return np.asarray(cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def card(image: Pixels, box: Box) -> None:
-    """A panel with round corners."""
+    """Draw a panel with round corners."""
     radius = 8
     fill(image, box.inset(radius, 0, radius, 0), CARD)
     fill(image, box.inset(0, radius, 0, radius), CARD)
@@ -77,12 +77,12 @@ def card(image: Pixels, box: Box) -> None:
 
 
 def text(image: Pixels, x: int, y: int, words: str, size: int = 13, colour: Colour = TEXT, align: str = "left") -> int:
-    """Writes a line whose capitals stand on y; `align` says what x is: left, right or middle. Gives its width."""
+    """Write a line of text with its baseline at y; x is its left, right or middle, by `align`. Return its width."""
     mask, rise = _letters(words, size)
     width = int(mask.shape[1])
     left = x - {"left": 0, "right": width, "middle": width // 2}[align]
     top = y - rise
-    # What reaches beyond the image is cut off.
+    # Clip what lies outside the image.
     rows, columns = slice(max(0, -top), image.shape[0] - top), slice(max(0, -left), image.shape[1] - left)
     mask = mask[rows, columns]
     target = image[max(0, top) : max(0, top) + mask.shape[0], max(0, left) : max(0, left) + mask.shape[1]]
@@ -92,7 +92,7 @@ def text(image: Pixels, x: int, y: int, words: str, size: int = 13, colour: Colo
 
 @lru_cache(maxsize=4096)
 def _letters(words: str, size: int) -> tuple[Floats, int]:
-    """Coverage [height, width, 1] of each pixel by a line of text, and how many rows are above its foot."""
+    """Return the coverage [height, width, 1] of a line of text, and the number of rows above its baseline."""
     font = _font(size)
     _, top, right, bottom = font.getbbox(words, anchor="ls")
     image = Image.new("L", (max(1, math.ceil(right)), max(1, math.ceil(bottom - top))))
@@ -102,19 +102,19 @@ def _letters(words: str, size: int) -> tuple[Floats, int]:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)  # comes with Pillow; its digits are equally wide
+    font = ImageFont.load_default(size)  # comes with Pillow; its digits have equal widths
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RuntimeError("Pillow was built without FreeType; its wheels have it")
     return font
 
 
 def width_of(words: str, size: int) -> int:
-    """Pixels that a line of text is wide."""
+    """Return the width of a line of text in pixels."""
     return int(_letters(words, size)[0].shape[1])
 
 
 def plot(image: Pixels, box: Box, values: Floats, low: float, high: float, colour: Colour, points: int) -> None:
-    """A line through values, the newest at the right edge; the box is as wide as so many points."""
+    """Draw a line through values, the newest at the right edge; the box is `points` points wide."""
     if len(values) < 2:
         return
     x = box.right - 1 - np.arange(len(values) - 1, -1, -1) * (box.width - 1) / (points - 1)
@@ -125,19 +125,19 @@ def plot(image: Pixels, box: Box, values: Floats, low: float, high: float, colou
 
 
 def heat_map(values: Floats, scale: float, size: tuple[int, int]) -> Pixels:
-    """An image (width, height) of a matrix [rows, columns]: dark is 0, bright amber is +scale, bright blue −scale."""
+    """Return an image (width, height) of a matrix [rows, columns]: 0 dark, +scale bright amber, −scale bright blue."""
     index = np.nan_to_num(values * (127 / scale), nan=0, posinf=127, neginf=-127).clip(-127, 127)
     colours = diverging_map()[(index + 127.5).astype(np.uint8)]
     rows, columns = values.shape
     zoom = max(math.ceil(size[0] / columns), math.ceil(size[1] / rows))
-    if size != (columns * zoom, rows * zoom) and zoom > 1:  # cells keep sharp edges, and equal sizes
+    if size != (columns * zoom, rows * zoom) and zoom > 1:  # keeps sharp edges and equal cell sizes
         return np.asarray(cv2.resize(enlarged(colours, zoom), size, interpolation=cv2.INTER_AREA), np.uint8)
     return np.asarray(cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST if zoom > 1 else cv2.INTER_AREA))
 
 
 @cache
 def diverging_map() -> Pixels:
-    """255 colours from light blue by dark to light amber [255, 3], their lightness even in Oklab (Ottosson 2020)."""
+    """Return 255 colours [255, 3] from light blue via dark to light amber, even in Oklab lightness (Ottosson 2020)."""
     distance = np.linspace(-1, 1, 255)
     lightness = 0.24 + 0.64 * np.abs(distance)
     chroma = 0.15 * np.sin(np.abs(distance) * 0.8 * np.pi)  # none at 0, little at the bright ends
@@ -163,7 +163,7 @@ def diverging_map() -> Pixels:
 
 
 def round_up(value: float, steps: tuple[float, ...] = (1, 2, 5, 10)) -> float:
-    """The next of these steps, times a power of ten, that is not below: scales that change rarely; 1e-6 at least."""
+    """Round up to one of these steps times a power of ten, at least 1e-6, so that scales rarely change."""
     if not value > 1e-6:
         return 1e-6
     power = 10.0 ** math.floor(math.log10(value))

@@ -1,4 +1,4 @@
-"""Writes films: frames go to ffmpeg as they come, and a file appears whole or not at all."""
+"""Writes films: pipes frames to ffmpeg and creates files atomically."""
 
 import errno
 import os
@@ -16,14 +16,14 @@ from rfwp.runners.machine.errors import UserError
 
 
 class Mp4:
-    """A film in H.264 and yuv420p, which browsers and slide programs play, at the rate that frames come.
+    """A film in H.264 and yuv420p, which browsers and slide programs play, at the full frame rate.
 
-    While entered it takes frames. Left in peace it finishes the film, and left with an error it drops it.
+    Takes frames while entered. Finishes the film on a normal exit, and drops it on an error.
     """
 
-    option = "video"  # that asks for such a film
-    joined = 1  # frames that make one of the film
-    suffix = ".mp4"  # of what is written while frames come
+    option = "video"  # that requests such a film
+    joined = 1  # frames per frame of the film
+    suffix = ".mp4"  # of the file written while frames arrive
     options: tuple[str, ...] = (
         *("-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"),
         *("-vf", "scale=out_color_matrix=bt709:out_range=tv"),
@@ -37,7 +37,7 @@ class Mp4:
         self._stream = self._hidden(self.suffix)
 
     def write(self, image: Pixels) -> None:
-        """Adds a frame [height, width, 3]; UserError if the disk has no room for it."""
+        """Add a frame [height, width, 3]. Raise UserError if the disk is full."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(np.ascontiguousarray(image).data)
@@ -56,7 +56,7 @@ class Mp4:
             ),
             stdin=subprocess.PIPE,
             stderr=self._log,
-            start_new_session=True,  # Ctrl-C is for us; we end ffmpeg
+            start_new_session=True,  # Ctrl-C must not reach ffmpeg; we end it
         )
         return self
 
@@ -77,23 +77,23 @@ class Mp4:
                 path.unlink()
 
     def _close(self) -> None:
-        """Tells ffmpeg that there are no more frames, if it is still there."""
+        """Tell ffmpeg that there are no more frames, if it still runs."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()
 
     def _complete(self) -> None:
-        """Makes the film of the stream that ffmpeg has written."""
+        """Make the film from the stream that ffmpeg wrote."""
         self._stream.rename(self.path)
 
     def _await(self) -> None:
-        """Waits for ffmpeg to write what it has; UserError if it could not."""
+        """Wait for ffmpeg to finish. Raise UserError if it failed."""
         if self._process.wait() != 0:
             self._log.seek(0)
             raise self._error(self._log.read(), self._process.returncode)
 
     def _run(self, *words: str) -> None:
-        """A further run of ffmpeg."""
+        """Run ffmpeg once more."""
         done = subprocess.run(_ffmpeg(*words), capture_output=True, text=True, start_new_session=True)
         if done.returncode != 0:
             raise self._error(done.stderr, done.returncode)
@@ -108,11 +108,11 @@ class Mp4:
 
 
 class Gif(Mp4):
-    """The same film for a README: half the frames a second, no wider than 800 pixels, in 128 colours of its own.
+    """The same film for a README: half the frame rate, at most 800 pixels wide, with its own palette of 128 colours.
 
-    GIFs count in 1/100 s, and browsers play what has more than 50 frames a second at 10. Each frame is the brightest of
-    two: sprites that flicker are drawn in every other frame only. The palette needs the whole film, so that waits on
-    disk, lossless, rather than in memory.
+    GIFs count in 1/100 s, and browsers slow anything above 50 frames a second down to 10. Each frame is the brighter of
+    two, because flickering sprites appear only in every other frame. The palette needs the whole film, so the film
+    waits on disk, lossless, rather than in memory.
     """
 
     option = "gif"
@@ -142,7 +142,7 @@ class Gif(Mp4):
 
 
 def _ffmpeg(*words: str) -> list[str]:
-    """The ffmpeg that comes with imageio-ffmpeg; it overwrites, and speaks only of errors."""
-    import imageio_ffmpeg  # only who films needs it
+    """Return the command of imageio-ffmpeg's ffmpeg; it overwrites files and prints errors only."""
+    import imageio_ffmpeg  # needed for films only
 
     return [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-nostdin", "-v", "error", *words]

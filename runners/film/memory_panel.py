@@ -1,4 +1,4 @@
-"""Draws a memory at work: every fast weight matrix as a heat map, and how much is written over time."""
+"""Draws a core's memory: every fast weight matrix as a heat map, and the size of writes over time."""
 
 import math
 from collections import deque
@@ -23,7 +23,7 @@ from rfwp.runners.film.canvas import (
     text,
 )
 
-MOST = 8  # leaves of the state that find room
+MOST = 8  # leaves of the state that fit
 GAP, LABEL = 14, 20
 KEY_WIDTH = 44
 PLOT_WIDTH, PLOT_HEIGHT = 150, 62
@@ -31,7 +31,7 @@ _STEPS = (1, 1.5, 2, 3, 5, 7.5, 10)
 
 
 class MemoryPanel:
-    """The leaves of the state in a grid that is laid out once, for the largest heat maps."""
+    """The leaves of the state in a grid, laid out once for the largest possible heat maps."""
 
     def __init__(self, box: Box, history: int) -> None:
         self.box = box
@@ -39,7 +39,7 @@ class MemoryPanel:
         self._blocks: list[Block] = []
 
     def draw(self, image: Pixels, memory: Memory, opens: bool) -> None:
-        """Adds one agent step and draws it with those before."""
+        """Add one agent step and draw it with the earlier ones."""
         x = self.box.x + 14
         x += text(image, x, self.box.y + 24, "memory", 13, MUTED) + 10
         if not memory:
@@ -59,7 +59,7 @@ class MemoryPanel:
 
 
 class Place(NamedTuple):
-    """Where one leaf is drawn."""
+    """The place of one leaf."""
 
     label: Box
     maps: list[Box]
@@ -68,7 +68,7 @@ class Place(NamedTuple):
 
 
 class Block:
-    """One leaf of the state: its heat maps, and curves of what was written."""
+    """One leaf of the state: its heat maps and curves of its writes."""
 
     def __init__(self, place: Place, history: int) -> None:
         self._place = place
@@ -79,7 +79,7 @@ class Block:
         self._values: deque[Floats] = deque(maxlen=history)
 
     def draw(self, image: Pixels, leaf: Matrices | Vector) -> None:
-        """Adds one agent step and draws it with those before."""
+        """Add one agent step and draw it with the earlier ones."""
         maps = self._maps(leaf)
         self._largest.append(float(np.quantile(np.nan_to_num(np.abs(maps)), 0.99)))
         scale = round_up(max(self._largest), _STEPS)
@@ -93,7 +93,7 @@ class Block:
         self._draw_curves(image, leaf)
 
     def _draw_key(self, image: Pixels, scale: float) -> None:
-        """What the colours of the heat maps mean."""
+        """Draw the colour key of the heat maps."""
         key = self._place.key
         bar = key._replace(width=8)
         ramp = diverging_map()[::-1][np.linspace(0, 254, bar.height).astype(int)]
@@ -102,7 +102,7 @@ class Block:
             text(image, bar.right + 6, y, label, 11, MUTED)
 
     def _maps(self, leaf: Matrices | Vector) -> Floats:
-        """Images [M, rows, columns]: matrices as they are, a vector over time."""
+        """Return images [M, rows, columns]: matrices directly, a vector over time."""
         if isinstance(leaf, Matrices):
             return leaf.weights
         self._values.append(leaf.values)
@@ -139,13 +139,13 @@ class Block:
 
 
 def _shown(memory: Memory) -> Memory:
-    """The matrices; the vectors of a memory that has none."""
+    """Return the matrices of a memory, or its vectors if it has none."""
     matrices: Memory = [leaf for leaf in memory if isinstance(leaf, Matrices)]
     return (matrices or memory)[:MOST]
 
 
 def _shape(leaf: Matrices | Vector, history: int) -> tuple[int, int, int]:
-    """Number, rows and columns of the heat maps of a leaf."""
+    """Return the number, rows and columns of a leaf's heat maps."""
     if isinstance(leaf, Matrices):
         count, rows, columns = leaf.weights.shape
         return count, rows, columns
@@ -153,14 +153,14 @@ def _shape(leaf: Matrices | Vector, history: int) -> tuple[int, int, int]:
 
 
 def _colours(count: int) -> list[tuple[int, int, int]]:
-    """One for each head; those of one head's gates or rates are alike."""
+    """Return a colour per series: one per head, shared by the gates or rates of that head."""
     if count <= len(SERIES) or count % len(SERIES):
         return [SERIES[index % len(SERIES)] for index in range(count)]
     return [SERIES[index * len(SERIES) // count] for index in range(count)]
 
 
 def _lay_out(box: Box, shapes: list[tuple[int, int, int]]) -> list[Place]:
-    """Tries every grid, with the curves below the heat maps or beside them, and takes the one with the largest maps."""
+    """Try every grid, with curves below or beside the heat maps; return the one with the largest maps."""
     grids = []
     for columns in range(1, len(shapes) + 1):
         rows = math.ceil(len(shapes) / columns)
@@ -174,7 +174,7 @@ def _lay_out(box: Box, shapes: list[tuple[int, int, int]]) -> list[Place]:
 
 
 def _place(cell: Box, shape: tuple[int, int, int], below: int) -> Place:
-    """Heat maps at the top left of a cell, curves in what remains."""
+    """Place heat maps at the top left of a cell, and curves in the rest."""
     count, rows, columns = shape
     inner = cell.inset(0, LABEL, 0, 0)
     room = inner.inset(0, 0, KEY_WIDTH, 0)
@@ -190,7 +190,7 @@ def _place(cell: Box, shape: tuple[int, int, int], below: int) -> Place:
     ]
     used = Box(inner.x, inner.y, maps[across - 1].right - inner.x, maps[-1].bottom - inner.y)
     if below:
-        # A vector's curve has the time axis of its heat map.
+        # A vector's curve shares the time axis of its heat map.
         width = used.width if count == 1 else inner.width
         plots = Box(inner.x, used.bottom + GAP, width, inner.bottom - used.bottom - GAP)
     else:
@@ -201,7 +201,7 @@ def _place(cell: Box, shape: tuple[int, int, int], below: int) -> Place:
 
 
 def _readable(place: Place) -> bool:
-    """Whether two curves have room, side by side or one above the other."""
+    """Return True if two curves fit, side by side or one above the other."""
     _, _, width, height = place.plots
     return (width >= 220 and height >= 44) or (width >= 100 and height >= 2 * width // 3)
 
@@ -211,6 +211,6 @@ def _map_area(place: Place) -> int:
 
 
 def _zoom(room: Box, across: int, down: int, rows: int, columns: int) -> float:
-    """How often its size a matrix can have so that all fit: a whole number, or less than 1."""
+    """Return the largest zoom at which all matrices fit: a whole number, or less than 1."""
     zoom = min((room.width - (across - 1) * 8) / across / columns, (room.height - (down - 1) * 8) / down / rows)
     return math.floor(zoom) if zoom >= 1 else max(zoom, 1 / max(rows, columns))

@@ -1,4 +1,4 @@
-"""Draws what an agent thinks beside the game that it plays: policy, value, rewards and memory, at 720p."""
+"""Draws an agent's policy, value, rewards and memory beside the game, at 720p."""
 
 import math
 from collections import deque
@@ -29,29 +29,29 @@ from rfwp.runners.film.canvas import (
 from rfwp.runners.film.memory_panel import MemoryPanel
 
 WIDTH, HEIGHT = 1280, 720
-HISTORY = 270  # agent steps that curves reach back: 18 s at the speed of the real game
+HISTORY = 270  # agent steps shown in curves: 18 s of real time
 MARGIN, GAP = 32, 16
 TOP = 58
-TOP_ROW = 188  # height of the panels of policy and value
+TOP_ROW = 188  # height of the policy and value panels
 
 
 class Thought(NamedTuple):
-    """One agent step of one game, in plain numbers."""
+    """One agent step in plain numbers."""
 
-    policy: Floats  # [A] probabilities that the action was drawn from
+    policy: Floats  # [A] probabilities of the actions
     action: int
-    value: float  # of the frame that was acted on
-    reward: float  # raw, that the action led to
-    opens: bool  # the action led into a new learner episode
+    value: float  # of the observation that was acted on
+    reward: float  # raw, that followed the action
+    opens: bool  # a learner episode starts after the action
     episode_over: bool
     memory: Memory
 
 
 class Overlay:
-    """One picture an agent step: the game on the left, to be pasted in, and the agent's mind on the right."""
+    """One picture per agent step: space for the game on the left, the agent's outputs and memory on the right."""
 
     def __init__(self, title: str, subtitle: str, action_names: Sequence[str], screen: tuple[int, int]) -> None:
-        """The screen is (width, height) as it is shown, at most 480 by 630."""
+        """Take the size of the screen, (width, height) as shown, at most 480 by 630."""
         self.game = Box(MARGIN, TOP, *screen)
         left = self.game.right + MARGIN
         panel = Box(left, TOP, WIDTH - MARGIN - left, HEIGHT - TOP - MARGIN)
@@ -69,7 +69,7 @@ class Overlay:
         self._score, self._steps = 0.0, 0
 
     def draw(self, thought: Thought) -> Pixels:
-        """The whole picture but for the game; it is drawn over with the next one."""
+        """Return the picture without the game. The next call draws over it."""
         self._score += thought.reward
         self._steps += 1
         image = self._image
@@ -93,7 +93,7 @@ class Overlay:
 
 
 class PolicyPanel:
-    """A bar for each action; the one that was chosen is lit."""
+    """A bar for each action, with the chosen one highlighted."""
 
     def __init__(self, box: Box, action_names: Sequence[str]) -> None:
         self.box = box
@@ -127,7 +127,7 @@ class PolicyPanel:
 
 
 class ValuePanel:
-    """The value over time, with a mark where a reward came and a line where an episode began."""
+    """The value over time, with a mark at every reward and a line at every start of an episode."""
 
     def __init__(self, box: Box) -> None:
         self.box = box
@@ -157,7 +157,7 @@ class ValuePanel:
             right -= width + 14
 
     def _draw_grid(self, image: Pixels, chart: Box, values: Floats) -> tuple[float, float]:
-        """Lines at round values, labelled; gives the lowest and the highest."""
+        """Draw labelled lines at round values; return the lowest and the highest."""
         least, most = float(values.min()), float(values.max())
         step = round_up(max(most - least, 1e-2) / 3)
         first, last = math.floor(least / step), math.ceil(most / step)

@@ -1,4 +1,4 @@
-"""What is filmed and watched, frame by frame: the game alone, or beside it what the agent thinks."""
+"""The pictures of films and of the window: the game alone, or with the agent's outputs and memory beside it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,20 +16,20 @@ from rfwp.runners.settings.config import TrainConfig
 
 OverlayName = Literal["memory"]
 
-SCALE = 3  # each pixel of the game is so many pixels wide and high
+SCALE = 3  # enlargement of the game's pixels
 
 
 class Picture(AbstractContextManager["Picture"]):
     """The game alone, enlarged."""
 
     def __init__(self, screen: Renderer) -> None:
-        """The screen must have been reset."""
+        """Take a renderer that has been reset."""
         self.screen = screen
         _, height, width, _ = screen.screens().shape
         self.size = width * SCALE, height * SCALE
 
     def frames(self, transition: Transition) -> Iterator[Pixels]:
-        """All frames of the agent step that the screen has just played, [height, width, 3]; each until the next."""
+        """Yield the frames [height, width, 3] of the last agent step; each is valid until the next."""
         for image in self.screen.screens():
             yield enlarged(image, SCALE)
 
@@ -40,7 +40,7 @@ class Picture(AbstractContextManager["Picture"]):
 
 
 class MemoryPicture(Picture):
-    """The game with the policy, the value and the memory that played it, from the forward pass that acted."""
+    """The game beside policy, value and memory, from the forward pass that acted."""
 
     def __init__(self, screen: Renderer, agent: ActorCritic, title: str, subtitle: str) -> None:
         super().__init__(screen)
@@ -79,7 +79,7 @@ class MemoryPicture(Picture):
 def picture_of(
     overlay: OverlayName | None, agent: ActorCritic, config: TrainConfig, agent_steps: int, policy: Policy
 ) -> Callable[[Renderer], Picture]:
-    """What makes the picture that was asked for, once there is a screen."""
+    """Return the function that makes the requested picture from a renderer."""
     if overlay is None:
         return Picture
     subtitle = f"{name_of(config.core)}  ·  trained for {agent_steps:,} agent steps  ·  {policy} actions"

@@ -1,4 +1,4 @@
-"""Shows a game as it is played: at the speed of the real game or another, paused, or step by step."""
+"""Plays frames in real time or at another speed, paused, or step by step."""
 
 import time
 from collections import deque
@@ -10,25 +10,25 @@ from rfwp.runners.film.canvas import Pixels
 Command = Literal["pause", "step", "faster", "slower", "quit"]
 
 SLOWEST, FASTEST = 1 / 16, 16.0
-LONGEST = 1 / 15  # seconds that the picture stands still when the machine is too slow for every frame
+LONGEST = 1 / 15  # seconds without a new picture at most, on a machine too slow for every frame
 
 
 class Display(Protocol):
-    """What a game is shown on."""
+    """A screen with keys."""
 
     def show(self, image: Pixels, status: str) -> None:
-        """Shows a frame and, in a few words, how it is played."""
+        """Show a frame and a short status."""
 
     def commands(self) -> Iterable[Command]:
-        """What the user has asked for since the last call."""
+        """Return the user's commands since the last call."""
 
 
 class Quit(Exception):
-    """The user has seen enough."""
+    """The user quits."""
 
 
 class Player:
-    """Shows frames when they are due, and does what the user asks for in between."""
+    """Shows frames when they are due, and obeys the user's commands."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class Player:
 
     @property
     def status(self) -> str:
-        """How it is played, in a few words."""
+        """The speed, or "paused"."""
         return "paused" if self.paused else f"speed {self.speed:g}"
 
     def play(self, frames: Iterable[Pixels]) -> None:
-        """Shows the frames of one agent step, once nothing holds it back. Raises Quit."""
+        """Show the frames of one agent step, after any pause. Raise Quit if the user quits."""
         self._wait_while_paused()
         for image in frames:
             self._show_in_time(image)
@@ -61,7 +61,7 @@ class Player:
                 self._obey(command)
 
     def _wait_while_paused(self) -> None:
-        """Comes back when the user goes on, or wants one more step."""
+        """Wait until the user resumes or requests one step."""
         while self.paused:
             for command in self._commands():
                 if command == "step":
@@ -86,8 +86,8 @@ class Player:
                 self.speed = max(self.speed / 2, SLOWEST)
 
     def _show_in_time(self, image: Pixels) -> None:
-        """Waits until a frame is due; leaves it out where it is too late, or where more come than a screen shows."""
-        # Time that the machine is short of is not caught up with.
+        """Wait until a frame is due and show it; skip it if it is late or frames come faster than a screen shows."""
+        # Lost time is not caught up.
         self._due = max(self._due + self._frame / self.speed, self._now() - LONGEST)
         if (early := self._due - self._now()) > 0:
             self._sleep(early)
@@ -99,7 +99,7 @@ class Player:
             self._shown = now
 
     def _commands(self) -> Iterator[Command]:
-        """What was asked for and is not done yet."""
+        """Yield commands that are not obeyed yet."""
         self._pending.extend(self._display.commands())
         while self._pending:
             yield self._pending.popleft()

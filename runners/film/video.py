@@ -1,4 +1,4 @@
-"""Films an agent at play: every frame of the real game, at its real speed."""
+"""Films an agent: every frame of the game, in real time."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,14 +24,14 @@ def film(
     picture_of: Callable[[Renderer], Picture] = Picture,
     seconds: float | None = None,
 ) -> Episode | None:
-    """Plays one full game, or its first `seconds`, into films, each .mp4 or .gif; gives the score of a full game.
+    """Play one full episode, or its first `seconds`, into films (.mp4 or .gif); return the episode if it was full.
 
-    Frames are written as they are played: a long game takes no more memory than a short one. UserError if a film cannot
-    be written; nothing of it is left then.
+    Frames are written as they are played, so a long episode takes no more memory than a short one. Raise UserError,
+    leaving no partial file, if a film cannot be written.
     """
     agent.eval()
     with cleaning_up(), open_renderer() as screen, ExitStack() as stack:
-        screen.reset(seed)  # for the size of its screens
+        screen.reset(seed)  # to know the size of its screen
         picture = stack.enter_context(picture_of(screen))
         films = [
             stack.enter_context(ENCODERS[path.suffix](path, picture.size, screen.frames_per_second)) for path in paths

@@ -1,4 +1,4 @@
-"""A window on the user's screen, by SDL."""
+"""A window on the user's screen, with SDL."""
 
 import os
 from collections.abc import Iterator
@@ -19,18 +19,18 @@ DRIVERS = {"DISPLAY": "x11", "WAYLAND_DISPLAY": "wayland"}  # the variable that 
 
 
 def check_display(instead: str) -> None:
-    """UserError where there is no screen; `instead` is a command that needs none."""
+    """Raise UserError without a display; `instead` is a command that needs none."""
     if not any(os.environ.get(name) for name in (*DRIVERS, "SDL_VIDEODRIVER")):
-        raise UserError(f"there is no display to open a window on; film a game instead: {instead}")
+        raise UserError(f"there is no display to open a window on; film an episode instead: {instead}")
 
 
 class Window:
-    """Shows pictures of one size, larger or smaller as the user drags it."""
+    """Shows pictures of one size; the user can resize the window."""
 
     def __init__(self, title: str, size: tuple[int, int], instead: str) -> None:
-        """UserError where it cannot be opened; `instead` is a command that needs no window."""
+        """Open the window. Raise UserError if that fails; `instead` is a command that needs no window."""
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-        # Left to itself, SDL would rather draw to nowhere than say that a display cannot be opened.
+        # By default, SDL draws to a dummy display instead of reporting that it cannot open one.
         drivers = ",".join(driver for name, driver in DRIVERS.items() if os.environ.get(name))
         os.environ.setdefault("SDL_VIDEODRIVER", drivers)
         import pygame
@@ -45,9 +45,9 @@ class Window:
             self._surface = pygame.display.set_mode((width, height + BAR), pygame.RESIZABLE | pygame.SCALED)
         except pygame.error as error:
             pygame.display.quit()
-            raise UserError(f"cannot open a window: {error}; film a game instead: {instead}") from None
+            raise UserError(f"cannot open a window: {error}; film an episode instead: {instead}") from None
         pygame.display.set_caption(title)
-        pygame.key.set_repeat(300, 60)  # to hold a key down is to press it often
+        pygame.key.set_repeat(300, 60)  # holding a key repeats it
         keys: dict[Command, tuple[int, ...]] = {
             "pause": (pygame.K_SPACE, pygame.K_p),
             "step": (pygame.K_RIGHT, pygame.K_n),
@@ -58,7 +58,7 @@ class Window:
         self._commands = {key: command for command, names in keys.items() for key in names}
 
     def show(self, image: Pixels, status: str) -> None:
-        """Shows a picture, and in the bar and the title how it is played."""
+        """Show a picture, and the status in the bar and the title."""
         height, width, _ = image.shape
         self._canvas[:height] = image
         if status != self._status:
@@ -72,7 +72,7 @@ class Window:
         self._pygame.display.flip()
 
     def commands(self) -> Iterator[Command]:
-        """The keys that were pressed since the last call; to close the window is to quit."""
+        """Yield the commands of keys pressed since the last call; closing the window quits."""
         for event in self._pygame.event.get():
             if event.type == self._pygame.QUIT:
                 yield "quit"

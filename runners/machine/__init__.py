@@ -1,1 +1,1 @@
-"""The machine that rfwp runs on: its resources, its signals, and what is wrong with it."""
+"""The machine that rfwp runs on: resources, signals and diagnosis."""

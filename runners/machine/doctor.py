@@ -1,4 +1,4 @@
-"""Examines the machine for `rfwp doctor`: facts, self-tests, and problems with what to do about them."""
+"""Examines the machine for `rfwp doctor`: facts, self-tests, problems and advice."""
 
 import os
 import resource
@@ -29,7 +29,7 @@ TOLERANCE = 1e-3  # between kernel and loop, in float32
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong."""
+    """A problem and advice on it."""
 
     severity: Literal["error", "warning"]  # an error keeps rfwp from training
     what: str
@@ -38,33 +38,35 @@ class Problem:
 
 @dataclass
 class Report:
-    """What was found."""
+    """The findings."""
 
     facts: dict[str, str | int | float | None] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
-        """1 if there is an error."""
+        """1 if there is an error, else 0."""
         return int(any(problem.severity == "error" for problem in self.problems))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
     def warn_if_less(self, value: float | None, enough: float, what: str, advice: str) -> None:
-        """A problem if there is a value and it is below what is enough."""
+        """Add a warning if there is a value and it is below `enough`."""
         if value is not None and value < enough:
             self.problems.append(Problem("warning", what, advice))
 
 
 def examine() -> Report:
-    """Everything; takes a few seconds for the self-tests."""
+    """Examine everything; the self-tests take a few seconds."""
     report = Report(facts=dict(resources.versions()))
     _examine_limits(report)
     _examine_gpu(report)
-    _self_test(report, "emulator self-test", _play, "reinstall ale-py, and see which limits are named here")
-    _self_test(report, "kernel self-test", _compare_kernels, "set RFWP_KERNELS=off to train without, and report it")
+    _self_test(report, "emulator self-test", _play, "reinstall ale-py, and check the limits listed here")
+    _self_test(
+        report, "kernel self-test", _compare_kernels, "set RFWP_KERNELS=off to train without them, and report it"
+    )
     return report
 
 
@@ -84,20 +86,18 @@ def _examine_limits(report: Report) -> None:
         "disk free here": resources.megabytes(disk),
         "open files allowed": files,
     }
-    report.warn_if_less(
-        files, ENOUGH_FILES, f"only {files} files may be open", f"run `ulimit -n {ENOUGH_FILES}` before"
-    )
+    report.warn_if_less(files, ENOUGH_FILES, f"only {files} files may be open", f"run `ulimit -n {ENOUGH_FILES}` first")
     report.warn_if_less(
         shared,
         ENOUGH_SHARED_MEMORY,
-        f"{resources.SHARED_MEMORY} has little room",
+        f"{resources.SHARED_MEMORY} has little space",
         "give the container more (docker run --shm-size=1g)",
     )
     report.warn_if_less(
-        memory, ENOUGH_MEMORY, f"there is {resources.megabytes(memory)} of memory", "use fewer environments"
+        memory, ENOUGH_MEMORY, f"only {resources.megabytes(memory)} of memory is free", "use fewer environments"
     )
     report.warn_if_less(
-        disk, ENOUGH_DISK, f"the disk has {resources.megabytes(disk)} free", "free some, for checkpoints"
+        disk, ENOUGH_DISK, f"only {resources.megabytes(disk)} of disk is free", "make space for checkpoints"
     )
     report.warn_if_less(host.cores(), 2, "there is one CPU core", "expect acting and learning to take turns")
     if os.getloadavg()[0] > 2 * host.cores():
@@ -127,14 +127,14 @@ def _examine_gpu(report: Report) -> None:
 def _self_test(report: Report, name: str, test: Callable[[], str], advice: str) -> None:
     try:
         report.facts[name] = test()
-    except Exception as error:  # whatever fails here is what the user wants to know
+    except Exception as error:  # any failure is a finding
         report.facts[name] = "failed"
         cause = str(error).partition("\n")[0]
         report.problems.append(Problem("error", f"the {name} failed: {cause}", advice))
 
 
 def _play() -> str:
-    """Pong in two actor processes."""
+    """Play Pong in two actor processes."""
     envs, steps = 8, 0
     with ActorPool(ActorsConfig(envs=envs, processes=2, groups=1), atari.Config("pong"), 2, seed=(0,)) as pool:
         pool.wait(0)
@@ -147,7 +147,7 @@ def _play() -> str:
 
 
 def _compare_kernels() -> str:
-    """One core on the device, in the loop that defines it and in whatever `forward` takes there."""
+    """Run one core on the device, with `forward` and with the loop that defines it, and compare."""
     device = resources.pick_device("auto")
     torch.manual_seed(0)
     core = rdn.Config().build(16).to(device)

@@ -1,4 +1,4 @@
-"""The machine that a run finds itself on: its devices, cores, memory and versions."""
+"""Resources of the machine: devices, cores, memory and versions."""
 
 import contextlib
 import itertools
@@ -24,7 +24,7 @@ _PACKAGES = ("rfwp", "torch", "numpy", "gymnasium", "ale-py", "opencv-python-hea
 
 
 def memory_limit(cgroup: Path = host.CGROUP) -> int | None:
-    """Bytes that the container may use; None where there is no limit."""
+    """Return the bytes that the container may use; None without a limit."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             limit = int((cgroup / name).read_text())
@@ -33,7 +33,7 @@ def memory_limit(cgroup: Path = host.CGROUP) -> int | None:
 
 
 def _memory_used(cgroup: Path) -> int:
-    """Bytes that the container uses, without the cached files that it would give up first."""
+    """Return the bytes that the container uses, without the cached files that it would reclaim first."""
     for used, statistics, given_up in (
         ("memory.current", "memory.stat", "inactive_file"),  # version 2
         ("memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
@@ -45,7 +45,7 @@ def _memory_used(cgroup: Path) -> int:
 
 
 def share_cores(processes: int) -> list[list[int]]:
-    """The cores that this process may use, shared out among so many processes: evenly, and one at least for each."""
+    """Split the cores of this process evenly among `processes` processes, at least one each."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     mine = allowed[: host.cores()]
     starts = [number * len(mine) // processes for number in range(processes + 1)]
@@ -53,7 +53,7 @@ def share_cores(processes: int) -> list[list[int]]:
 
 
 def child_setup(own_cores: Sequence[int]) -> Callable[[], None]:
-    """What a new process runs first to stay on these cores, and to get SIGTERM when its parent has ended, however."""
+    """Return a function for a new process to call first: pin it to cores, and request SIGTERM when its parent ends."""
     ask_for_sigterm = host.signal_at_end_of_parent(signal.SIGTERM)
 
     def set_up() -> None:
@@ -65,24 +65,24 @@ def child_setup(own_cores: Sequence[int]) -> Callable[[], None]:
 
 
 def own_command(*words: str) -> list[str]:
-    """`rfwp` with these words, by this Python; -P: not from a folder called rfwp that lies where it is started."""
+    """Return the command line of `rfwp` with these words. -P: do not import from a folder rfwp in the current one."""
     return [sys.executable, "-P", "-m", "rfwp", *words]
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",")[: torch.cuda.device_count()] if named else list(map(str, range(torch.cuda.device_count())))
 
 
 def free_memory(cgroup: Path = host.CGROUP) -> int:
-    """Bytes of memory that programs can still have, on the machine and in the container."""
+    """Return the bytes of memory still available on the machine and in the container."""
     available, limit = int(psutil.virtual_memory().available), memory_limit(cgroup)
     return available if limit is None else max(0, min(available, limit - _memory_used(cgroup)))
 
 
 def pick_device(name: str) -> torch.device:
-    """As rfwp.agents.device.pick_device, for a name from the command line; UserError if this machine has none such."""
+    """Return the device of a name, as rfwp.agents.device.pick_device does. Raise UserError if it is missing here."""
     try:
         return devices.pick_device(name)
     except ValueError as error:
@@ -90,7 +90,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def check_shared_memory(needed: int, sizes: str) -> None:
-    """UserError if the actors' slabs do not fit; `sizes` says what they are made of."""
+    """Raise UserError if the actors' slabs do not fit; `sizes` describes them."""
     free = shutil.disk_usage(SHARED_MEMORY).free if os.path.isdir(SHARED_MEMORY) else needed
     if free < needed:
         raise UserError(
@@ -100,7 +100,7 @@ def check_shared_memory(needed: int, sizes: str) -> None:
 
 
 def check_memory(needed: int, sizes: str, device: torch.device) -> None:
-    """UserError if the unrolls do not fit into the memory of the device."""
+    """Raise UserError if `needed` bytes do not fit into the memory of the device; `sizes` describes them."""
     on_gpu = device.type == "cuda"
     free = torch.cuda.mem_get_info(device)[0] if on_gpu else free_memory()
     if free < needed:
@@ -110,12 +110,12 @@ def check_memory(needed: int, sizes: str, device: torch.device) -> None:
 
 
 def gpu_memory(device: torch.device) -> int | None:
-    """Bytes of a GPU that PyTorch holds, in use or kept for reuse; None for the CPU."""
+    """Return the bytes of a GPU that PyTorch holds, in use or cached; None for the CPU."""
     return torch.cuda.memory_reserved(device) if device.type == "cuda" else None
 
 
 def ask_gpu_busy(device: torch.device) -> subprocess.Popen[str] | None:
-    """Asks nvidia-smi for the share of this moment in which a GPU does something, without waiting for the answer."""
+    """Ask nvidia-smi for a GPU's current utilisation, without waiting for the answer."""
     if device.type != "cuda":
         return None
     name = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
@@ -126,7 +126,7 @@ def ask_gpu_busy(device: torch.device) -> subprocess.Popen[str] | None:
 
 
 def gpu_busy(question: subprocess.Popen[str] | None) -> float | None:
-    """The answer to `ask_gpu_busy`, 0 to 1; None without a GPU, or where nvidia-smi cannot tell."""
+    """Return the answer to `ask_gpu_busy`, 0 to 1; None without a GPU, or if nvidia-smi cannot tell."""
     if question is None:
         return None
     try:
@@ -138,12 +138,12 @@ def gpu_busy(question: subprocess.Popen[str] | None) -> float | None:
 
 
 def megabytes(size: float) -> str:
-    """Bytes for people."""
+    """Format a number of bytes."""
     return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
 def versions() -> dict[str, str]:
-    """What a result depends on: Python, packages, platform, processor."""
+    """Return the versions of Python and packages, the platform, the processor and the GPUs."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

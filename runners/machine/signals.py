@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for a clean stop, the second ends at once."""
+"""Ctrl-C and SIGTERM: the first requests a clean stop, the second ends the process at once."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ from typing import Self
 
 
 class StopSignals:
-    """While entered, notes SIGINT and SIGTERM in `received` instead of raising in the middle of an update."""
+    """While entered, records SIGINT and SIGTERM in `received` instead of interrupting an update."""
 
     def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
-        """`on_stop` is called once, by the first signal; it must be quick."""
+        """Call `on_stop` once, at the first signal; it must be quick."""
         self.received: int | None = None
         self._on_stop = on_stop
         self._previous: dict[int, object] = {}
@@ -43,7 +43,7 @@ class StopSignals:
 
 @contextlib.contextmanager
 def cleaning_up() -> Iterator[None]:
-    """While entered, SIGTERM ends the program as Ctrl-C does: by an exception, so that nothing is left half-done."""
+    """Make SIGTERM raise an exception while entered, as Ctrl-C does, so that cleanup code runs."""
     previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         yield

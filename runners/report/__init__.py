@@ -1,1 +1,1 @@
-"""Reports: from run folders to curves, tables and statistics on one page."""
+"""Reports: curves, tables and statistics of runs on one page."""

@@ -1,4 +1,4 @@
-"""A sheet to draw on with matplotlib, in the report's style, that becomes SVG text."""
+"""A matplotlib figure in the report's style, exported as SVG text."""
 
 import html
 import io
@@ -19,10 +19,10 @@ WIDTH = 9.2  # inches: the page is as wide
 
 
 class Drawing:
-    """A context manager: inside it, axes have the report's style. It never touches matplotlib's own state for good."""
+    """A figure. While entered, matplotlib uses the report's style; its own settings are restored at the end."""
 
     def __init__(self, height: float) -> None:
-        """Height in inches."""
+        """Take the height in inches."""
         self._style = matplotlib.rc_context(STYLE)
         self._height = height
 
@@ -38,14 +38,14 @@ class Drawing:
         self._style.__exit__(kind, error, trace)
 
     def grid(self, rows: int, columns: int, used: int | None = None, sharey: bool = False) -> list[Axes]:
-        """Axes in rows; the first `used` of them, without the rest, if it is given."""
+        """Return axes row by row; if `used` is given, keep only the first `used` of them."""
         every: list[Axes] = list(self._figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
         for axes in every[used:] if used else ():
             axes.remove()
         return every[:used]
 
     def legend(self, look: Mapping[str, Mark]) -> None:
-        """Names all agents above the axes; a single one needs no legend."""
+        """Draw a legend of all agents above the axes."""
         handles = [
             Line2D([], [], color=mark.light, dashes=mark.dashes, marker=mark.marker, markersize=5.5, label=agent)
             for agent, mark in look.items()
@@ -53,7 +53,7 @@ class Drawing:
         self._figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)), borderpad=0)
 
     def svg(self, title: str) -> str:
-        """The drawing as an <svg> element that says what it shows; the same drawing gives the same text."""
+        """Return the figure as an <svg> element with a label; the same figure gives the same text."""
         out = io.StringIO()
         metadata: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
         with matplotlib.rc_context(STYLE | {"svg.hashsalt": title}):

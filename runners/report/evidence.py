@@ -1,4 +1,4 @@
-"""What a reader has to know before believing a report: where runs are few, unfinished or not alike."""
+"""Warnings for the reader of a report: few seeds, unfinished runs, unequal settings."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ FEW_SEEDS = 3
 
 
 def warnings(study: Study) -> list[str]:
-    """One sentence for each reason to doubt, the weightiest first."""
+    """Return one sentence for each reason to doubt, the most important first."""
     return [
         *_about_seeds(study),
         *_about_chances(study),
@@ -37,8 +37,8 @@ def _about_seeds(study: Study) -> Iterator[str]:
         yield f"{_some(study, fewest)} {fewest} seeds: intervals are wide and themselves uncertain."
     if len(counts) > 1:
         yield (
-            f"Agents have between {fewest} and {max(counts)} seeds: aggregates weigh an environment by its number of"
-            " runs, and intervals differ in width for that reason alone."
+            f"Agents have between {fewest} and {max(counts)} seeds: aggregates weight an environment by its number of"
+            " runs, and the widths of intervals differ for that reason alone."
         )
     for result in study.results:
         repeated = [seed for seed, n in Counter(run.settings["seed"] for run in result.runs).items() if n > 1]
@@ -47,7 +47,7 @@ def _about_seeds(study: Study) -> Iterator[str]:
 
 
 def _some(study: Study, seeds: int) -> str:
-    """Whom a number of seeds holds for, as the beginning of a sentence."""
+    """Return the start of a sentence: the agents with this number of seeds."""
     concerned = [f"{result.agent} on {result.task}" for result in study.results if len(result.runs) == seeds]
     if len(concerned) == len(study.results):
         return "Every agent has"
@@ -59,8 +59,8 @@ def _about_chances(study: Study) -> Iterator[str]:
     single = [agent for agent in study.agents if agent not in study.repeated]
     if study.comparable and len(study.agents) > 1 and single:
         yield (
-            f"Probabilities of improvement leave out {', '.join(single)}: a single run on a task would come out as"
-            " better or worse for certain."
+            f"Probabilities of improvement leave out {', '.join(single)}: with a single run on a task, the"
+            " probability would look certain."
         )
 
 
@@ -68,21 +68,21 @@ def _about_worlds(study: Study) -> Iterator[str]:
     for env in study.mixed_envs:
         differences = ", ".join(f"{name} ({show_all(values)})" for name, values in study.variants[env].items())
         yield (
-            f"Runs on {env.capitalize()} differ in {differences}: their scores do not compare, so each is a task of"
-            " its own, and comparisons over environments are left out."
+            f"Runs on {env.capitalize()} differ in {differences}: their scores are not comparable, so each variant"
+            " is a separate task, and comparisons over environments are left out."
         )
 
 
 def _about_lengths(study: Study) -> Iterator[str]:
     unfinished = [run for run in study.runs if not run.finished]
     for run in unfinished[:10]:
-        state = "is still under way" if run.under_way else "is unfinished"
+        state = "is still running" if run.under_way else "is unfinished"
         yield f"{study.name_of(run)} {state}: {run.agent_steps:,} of {run.total_steps:,} agent steps."
     if len(unfinished) > 10:
-        yield f"{len(unfinished) - 10} more runs are unfinished; the table of runs marks them."
+        yield f"{len(unfinished) - 10} more runs are unfinished; see the table of runs."
     for task in study.tasks:
         steps = sorted(run.agent_steps for run in study.runs if study.task_of(run) == task)
-        if steps[-1] > 1.01 * steps[0]:  # a run ends with the batch that reaches its last step
+        if steps[-1] > 1.01 * steps[0]:  # runs overshoot their last step by up to a batch
             yield (
                 f"Runs on {task} were trained for {steps[0]:,} to {steps[-1]:,} agent steps:"
                 " final scores compare unequal training."
@@ -101,8 +101,8 @@ def _about_scores(study: Study) -> Iterator[str]:
         trained = sum(final.source == "training" for final in result.finals)
         if trained:
             yield (
-                f"{where}: {trained} of {len(result.runs)} runs have no evaluation by {study.policy} actions; the"
-                f" return of the last {RECENT_EPISODES} episodes in training (†) counts, which lags behind."
+                f"{where}: {trained} of {len(result.runs)} runs have no evaluation with {study.policy} actions; the"
+                f" return of the last {RECENT_EPISODES} episodes in training (†) is used, which lags behind."
             )
     for run in study.runs:
         final = run.final(study.policy)
@@ -111,7 +111,7 @@ def _about_scores(study: Study) -> Iterator[str]:
 
 
 def _about_settings(study: Study) -> Iterator[str]:
-    """Settings beside the core and its own that differ on a task; those of the core that differ between tasks."""
+    """Warn of settings other than the core's that differ on a task, and of core settings that differ between tasks."""
     for task in study.tasks:
         runs = [run for run in study.runs if study.task_of(run) == task]
         for name, values in differing(runs).items():
@@ -120,10 +120,10 @@ def _about_settings(study: Study) -> Iterator[str]:
     for agent in study.agents:
         for name, values in differing([run for run in study.runs if study.agent_of(run) == agent]).items():
             if name.startswith("core."):
-                yield f"{agent} has not the same memory on all tasks: {name} is {show_all(values)}."
+                yield f"{agent} does not have the same memory on all tasks: {name} is {show_all(values)}."
     machines = {_machine(run) for run in study.runs}
     if len(machines) > 1:
-        yield f"Runs come from {len(machines)} kinds of machine: curves against time do not compare."
+        yield f"Runs come from {len(machines)} kinds of machine: curves against time are not comparable."
 
 
 def _machine(run: Run) -> tuple[str | None, str | None]:
@@ -138,4 +138,4 @@ def _about_tasks(study: Study) -> Iterator[str]:
         yield f"Not every agent has scores on {', '.join(tasks)}: comparisons over environments leave them out."
     others = [task for task in study.shared_tasks(study.agents, normalised=True) if task not in study.aggregated_tasks]
     if study.aggregated_tasks and others:
-        yield f"Aggregates are over one suite of environments: they leave out {', '.join(others)}."
+        yield f"Aggregates cover one suite of environments and leave out {', '.join(others)}."

@@ -1,4 +1,4 @@
-"""The figures of a report, each as SVG text that the page can colour."""
+"""The figures of a report, as SVG text that the page can recolour."""
 
 import math
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from rfwp.runners.report.palette import INK, MUTED, Mark, marks
 from rfwp.runners.report.study import Study, common_grid
 from rfwp.runners.runfolder.records import Array, Run
 
-AGAINST = ("agent_steps", "wall_seconds")  # what learning is drawn over
+AGAINST = ("agent_steps", "wall_seconds")  # x-axes of learning curves
 TIMES = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
 
 
 def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
-    """Return against agent steps and time, a row a task; or against one of them, a grid of tasks."""
+    """Draw returns against agent steps and time, one row per task; or against one of them, as a grid of tasks."""
     panels = [(task, name) for task in study.tasks for name in against]
     columns = len(against) if len(against) > 1 else 3
     rows = math.ceil(len(panels) / columns)
@@ -39,7 +39,7 @@ def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
 
 
 def _short_numbers(*scales: Axis) -> None:
-    """Labels as in 20k and 1.5M."""
+    """Label axes with short numbers, such as 20k and 1.5M."""
     for scale in scales:
         scale.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
 
@@ -51,13 +51,13 @@ def _short(value: float) -> str:
 
 
 def _time_unit(study: Study) -> str:
-    """The largest unit of which the longest run took a few."""
+    """Return the largest unit of which the longest run took at least three."""
     longest = max(np.nanmax(run.metrics["wall_seconds"], initial=0) for run in study.runs)
     return next(name for name, seconds in TIMES.items() if longest >= 3 * seconds or seconds == 1)
 
 
 def _draw_curves(axes: Axes, runs: Sequence[Run], against: str, scale: float, mark: Mark, points: int) -> None:
-    """Every run as a thin line; their mean and its interval where all of them have come."""
+    """Draw every run as a thin line, and the mean and its interval over the range that all of them cover."""
     curves = [(x / scale, y) for x, y in (run.curve(against) for run in runs) if x.size]
     grid = common_grid(curves) if len(curves) > 1 else None
     for x, y in curves:
@@ -74,12 +74,12 @@ def _draw_curves(axes: Axes, runs: Sequence[Run], against: str, scale: float, ma
 
 
 def _points(study: Study) -> int:
-    """Points of the line of a run: as many as the eye can tell apart, fewer where many runs share a page."""
+    """Return the number of points per line: as many as the eye can resolve, fewer with many runs on the page."""
     return max(30, min(120, 12_000 // len(study.runs)))
 
 
 def _thinned(x: Array, y: Array, most: int) -> tuple[Array, Array]:
-    """A curve by some of its points."""
+    """Return at most `most` evenly spaced points of a curve."""
     keep = np.unique(np.linspace(0, x.size - 1, min(most, x.size)).astype(int))
     return x[keep], y[keep]
 
@@ -89,7 +89,7 @@ def _end(axes: Axes, x: float, y: float, mark: Mark) -> None:
 
 
 def aggregates(study: Study, tasks: Sequence[str]) -> str:
-    """Aggregates of human-normalised scores over environments: a row an agent, a column a statistic."""
+    """Draw aggregates of human-normalised scores over environments: a row per agent, a column per statistic."""
     look = marks(study.agents)
     with Drawing(0.34 * len(study.agents) + 0.9) as drawing:
         for axes, (title, statistic) in zip(
@@ -99,7 +99,7 @@ def aggregates(study: Study, tasks: Sequence[str]) -> str:
                 strata = study.strata(agent, tasks, normalised=True)
                 _interval(axes, row, statistics.estimate(statistic, strata), look[agent])
             _rows(axes, list(study.agents))
-            axes.use_sticky_edges = False  # bars would end at the frame
+            axes.use_sticky_edges = False  # otherwise bars would end at the edge
             axes.margins(x=0.08)
             axes.set(title=title.capitalize())
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -108,7 +108,7 @@ def aggregates(study: Study, tasks: Sequence[str]) -> str:
 
 
 def _interval(axes: Axes, row: float, estimate: statistics.Estimate, mark: Mark) -> None:
-    """A point and its interval as a bar, in a row."""
+    """Draw a point, and its interval as a bar, in a row."""
     if np.isfinite(estimate.low):
         axes.barh(row, estimate.high - estimate.low, left=estimate.low, height=0.42, color=mark.light, alpha=0.28)
     axes.plot([estimate.value], [row], mark.marker, color=mark.light, markersize=6)
@@ -121,7 +121,7 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def profiles(study: Study, tasks: Sequence[str]) -> str:
-    """Performance profiles: the share of runs above each human-normalised score."""
+    """Draw performance profiles: the share of runs above each human-normalised score."""
     look, scores = marks(study.agents), {agent: study.strata(agent, tasks, True) for agent in study.agents}
     highest = max(float(np.max(np.concatenate(strata))) for strata in scores.values())
     thresholds = np.linspace(0, max(1.0, min(highest * 1.05, 8.0)), 121)
@@ -139,7 +139,7 @@ def profiles(study: Study, tasks: Sequence[str]) -> str:
 
 
 def improvement_chances(study: Study, tasks: Sequence[str], baseline: str) -> str:
-    """Probability that a run of each agent beats one of the baseline's on the same task; of agents with several."""
+    """Draw the probability that a run of an agent beats one of the baseline's, for agents with several runs."""
     others, look = [agent for agent in study.repeated if agent != baseline], marks(study.agents)
     theirs = study.strata(baseline, tasks, normalised=False)
     with Drawing(0.36 * len(others) + 0.8) as drawing:
@@ -155,7 +155,7 @@ def improvement_chances(study: Study, tasks: Sequence[str], baseline: str) -> st
 
 
 def relative_improvements(study: Study, baseline: str) -> str | None:
-    """Relative improvement over the baseline, by environment, as bars; None where no game has both."""
+    """Draw relative improvement over the baseline by environment, as bars; None if no environment has both."""
     found = {}
     for agent in study.agents:
         tasks = study.shared_tasks((agent, baseline), normalised=True) if agent != baseline else []
@@ -185,7 +185,7 @@ def _draw_bars(axes: Axes, gains: Sequence[tuple[float, str]], mark: Mark) -> No
     axes.barh(range(len(gains)), values, height=0.62, color=[mark.light if v >= 0 else MUTED for v in values])
     axes.axvline(0, color=MUTED, linewidth=0.8)
     _rows(axes, [task for _, task in gains])
-    if max(map(abs, values)) > 5:  # one environment would squeeze all others
+    if max(map(abs, values)) > 5:  # one environment would squash all others
         axes.set_xscale("symlog", linthresh=1.0)
         ticks = [tick for tick in (-100, -10, -1, 0, 1, 10, 100) if min(*values, -0.1) <= tick <= max(*values, 0.1)]
         axes.set_xticks(ticks)
@@ -195,7 +195,7 @@ def _draw_bars(axes: Axes, gains: Sequence[tuple[float, str]], mark: Mark) -> No
 
 
 def throughput(study: Study) -> str:
-    """How fast runs learned and how old the acting policy was, over their steps."""
+    """Draw throughput, policy lag and clipped importance weights over agent steps."""
     titles = {
         "steps_per_second": "Agent steps per second",
         "policy_lag": "Policy lag, in updates",
@@ -216,5 +216,5 @@ def throughput(study: Study) -> str:
 
 
 def _smoothed(values: Array) -> Array:
-    """A running mean over a fiftieth of the run."""
+    """Return a running mean over a fiftieth of the run."""
     return np.asarray(uniform_filter1d(values, max(1, values.size // 50), mode="nearest"))

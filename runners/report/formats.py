@@ -1,10 +1,10 @@
-"""Tables as text: for people, as Markdown, CSV and LaTeX."""
+"""Tables as text: Markdown, CSV and LaTeX."""
 
 import csv
 import io
 from typing import NamedTuple
 
-Cell = str | int | float | None  # None where there is nothing to say
+Cell = str | int | float | None  # None: empty
 
 
 class Table(NamedTuple):
@@ -15,7 +15,7 @@ class Table(NamedTuple):
 
 
 def text(cell: Cell) -> str:
-    """A cell for people."""
+    """Format a cell for reading."""
     if cell is None:
         return "–"
     if isinstance(cell, float):
@@ -24,7 +24,7 @@ def text(cell: Cell) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """Plain numbers; nothing where there is none."""
+    """Return a table as CSV, with plain numbers and empty cells for None."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(table.columns)
@@ -33,14 +33,14 @@ def as_csv(table: Table) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """A table as GitHub shows it; numbers to the right."""
+    """Return a table as GitHub Markdown, with all columns but the first aligned right."""
     lines = [table.columns, [":--" if place == 0 else "--:" for place in range(len(table.columns))]]
     lines += [[text(cell) for cell in row] for row in table.rows]
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
 
 
 def as_latex(table: Table) -> str:
-    """A tabular that needs the booktabs package."""
+    """Return a table as a LaTeX tabular, which needs the booktabs package."""
     lines = [" & ".join(_escaped(text(cell)) for cell in row) + r" \\" for row in table.rows]
     head = " & ".join(map(_escaped, table.columns)) + r" \\"
     body = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing beside itself."""
+"""The report as one self-contained HTML page."""
 
 import base64
 import re
@@ -14,18 +14,18 @@ from rfwp.runners.report import formats
 from rfwp.runners.report.palette import INK, MUTED, RULE, marks, page_colours
 from rfwp.runners.report.study import Study
 
-LARGEST_CLIP = 2_500_000  # bytes of a video that goes into the page
-LARGEST_CLIPS = 12_000_000  # of all of them together
+LARGEST_CLIP = 2_500_000  # bytes of a video that is embedded in the page
+LARGEST_CLIPS = 12_000_000  # bytes of all embedded videos
 KINDS = {".mp4": "video/mp4", ".gif": "image/gif"}
 
 
 class Clip(NamedTuple):
-    """A video of a run, inside the page."""
+    """A video of a run, embedded in the page."""
 
     run: str
     name: str
-    moving_picture: bool  # a GIF, which the page shows as an image
-    address: str  # of kind data:
+    moving_picture: bool  # True for a GIF, which the page shows as an image
+    address: str  # a data: URL
 
 
 def render(
@@ -36,7 +36,7 @@ def render(
     figures: dict[str, str],
     shared: Sequence[str],
 ) -> str:
-    """The whole page. `shared` are the tasks that the comparisons over environments are made from."""
+    """Render the page. `shared` are the tasks used in comparisons over environments."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     source = resources.files("rfwp.runners.report").joinpath("page.html").read_text(encoding="utf-8")
     clips, too_large = _clips(study)
@@ -65,7 +65,7 @@ def render(
 
 
 def downloads(tables: dict[str, formats.Table]) -> dict[str, str]:
-    """The tables as files, by their names."""
+    """Return the tables as files, by name."""
     return {
         "scores.csv": formats.as_csv(tables["scores"]),
         "runs.csv": formats.as_csv(tables["runs"]),
@@ -88,17 +88,17 @@ def _enumerated(names: Sequence[str]) -> str:
 
 
 def _summary(study: Study) -> str:
-    """What was compared, and how, in two sentences."""
+    """Say what was compared and how, in two sentences."""
     protocol = f" under protocol {' and '.join(study.protocols)}" if study.protocols else ""
     runs = f"{len(study.runs)} run{'s' if len(study.runs) > 1 else ''}"
     return (
-        f"{runs}{protocol}. Scores are mean raw returns of full episodes, by {study.policy} actions; intervals hold"
-        " 95 % of the bootstrap over seeds."
+        f"{runs}{protocol}. Scores are mean raw returns of full episodes with {study.policy} actions; intervals are"
+        " 95 % bootstrap intervals over seeds."
     )
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
-    """The size of it, in figures."""
+    """Return the key figures of the study."""
     seeds = sorted({len(result.runs) for result in study.results})
     steps = [run.agent_steps for run in study.runs]
     hours = sum(float(np.nanmax(run.metrics["wall_seconds"], initial=0)) for run in study.runs) / 3600
@@ -120,7 +120,7 @@ def _short(count: int) -> str:
 
 
 def _coloured(svg: str) -> Markup:
-    """A drawing whose colours are the page's, and which is as wide as the page lets it be."""
+    """Make an SVG use the page's colours and full width."""
     names = {light: name for light, (name, _) in page_colours().items()}
     names |= {INK: "--ink", MUTED: "--muted", RULE: "--rule"}
     svg = re.sub(r"#[0-9a-f]{6}\b", lambda found: f"var({names[found[0]]})" if found[0] in names else found[0], svg)
@@ -128,7 +128,7 @@ def _coloured(svg: str) -> Markup:
 
 
 def _clips(study: Study) -> tuple[list[Clip], list[str]]:
-    """The newest video of each run, as far as they are small, and what was too large."""
+    """Return the newest video of each run if it is small enough, and the paths of those that are not."""
     clips: list[Clip] = []
     too_large, room = [], LARGEST_CLIPS
     for run in study.runs:
@@ -144,6 +144,6 @@ def _clips(study: Study) -> tuple[list[Clip], list[str]]:
 
 
 def _address(content: str | bytes, kind: str) -> str:
-    """A data: address that holds the content itself."""
+    """Return a data: URL with the content."""
     raw = content.encode() if isinstance(content, str) else content
     return f"data:{kind};base64,{base64.b64encode(raw).decode()}"

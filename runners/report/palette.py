@@ -1,21 +1,21 @@
-"""One look for all figures: colours and marks of the cores, and the style of the axes."""
+"""The style of all figures: colours and markers of the cores, and the style of the axes."""
 
 from typing import Any, NamedTuple
 
-# Placeholders in the drawings: the page puts its own colours, light or dark, in their place.
+# Placeholders in the figures; the page replaces them by its own light or dark colours.
 INK, MUTED, RULE = "#1c1b19", "#6f6b64", "#dcd8d0"
 
 
 class Mark(NamedTuple):
-    """How an agent is drawn, everywhere."""
+    """How an agent is drawn in every figure."""
 
-    light: str  # on a light page, and in figures that stand alone
+    light: str  # on a light page and in separate figures
     dark: str
     marker: str
-    dashes: tuple[float, ...]  # of its lines; () for a line without gaps
+    dashes: tuple[float, ...]  # of its lines; (): solid
 
 
-# Okabe and Ito's colours first, which people who see colours differently can tell apart; a marker tells, too.
+# Okabe and Ito's colours first, which suit colour-blind readers; the markers differ as well.
 CORES = {
     "feedforward": ("#767676", "#a8a8a8", "X"),
     "lstm": ("#0072b2", "#58aee6", "s"),
@@ -34,8 +34,8 @@ OTHERS = (("#4b5563", "#b6bfcc", "d"), ("#a3231f", "#f0736e", "H"), ("#2f4b9a", 
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.5, 1.5), (6, 1.5, 1.5, 1.5))
 
 STYLE: dict[Any, Any] = {  # matplotlib types every key
-    "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
-    "text.parse_math": False,  # names are shown as they are
+    "svg.fonttype": "none",  # text stays text, so it can be searched and uses the page's font
+    "text.parse_math": False,  # show names literally
     "font.family": "sans-serif",
     "font.size": 9.0,
     "text.color": INK,
@@ -70,7 +70,7 @@ STYLE: dict[Any, Any] = {  # matplotlib types every key
 
 
 def marks(agents: dict[str, str]) -> dict[str, Mark]:
-    """A mark for each agent, whose core is given: the core's colour and marker; its second agent is dashed."""
+    """Return a mark for each agent, given its core: the core's colour and marker; further agents are dashed."""
     unknown = sorted({core for core in agents.values() if core not in CORES})
     looks = CORES | {core: OTHERS[place % len(OTHERS)] for place, core in enumerate(unknown)}
     seen: dict[str, int] = {}
@@ -82,6 +82,6 @@ def marks(agents: dict[str, str]) -> dict[str, Mark]:
 
 
 def page_colours() -> dict[str, tuple[str, str]]:
-    """The page's name for every colour in the drawings, and that colour in the dark; by the colour in the light."""
+    """Return the page's name and dark variant of every colour in the figures, by its light variant."""
     looks = [*CORES.values(), *OTHERS]
     return {light: (f"--series-{number}", dark) for number, (light, dark, _) in enumerate(looks)}

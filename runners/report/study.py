@@ -1,4 +1,4 @@
-"""Runs put in order: by task, and by agent, which is a core with its settings."""
+"""Runs grouped by task and by agent; an agent is a core with its settings."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,22 +21,22 @@ USUAL_BASELINES = ("lstm", "gru", "feedforward")
 
 
 class Result(NamedTuple):
-    """What the runs of one agent on one task came to."""
+    """The result of one agent on one task."""
 
     task: str
     agent: str
     runs: list[Run]
-    finals: list[Final]  # of those in which an episode has ended
-    score: Estimate  # mean over runs; NaN where no episode has ended
+    finals: list[Final]  # of the runs in which an episode has ended
+    score: Estimate  # mean over runs; NaN if no episode has ended
 
     @property
     def from_training(self) -> bool:
-        """Whether a score of these is the return in training, for want of an evaluation."""
+        """True if a score is the return in training, because its run has no evaluation."""
         return any(final.source == "training" for final in self.finals)
 
     @property
     def env(self) -> EnvConfig:
-        """Environment of the first run; the others differ in nothing that counts."""
+        """Environment of the first run; the others do not differ in anything that matters."""
         return self.runs[0].env
 
     @property
@@ -54,12 +54,12 @@ class Study:
 
     @cached_property
     def names(self) -> dict[Path, str]:
-        """What to call the run in each folder."""
+        """The name of the run in each folder."""
         folders = [run.folder for run in self.runs]
         return dict(zip(folders, short_names(folders), strict=True))
 
     def name_of(self, run: Run) -> str:
-        """What to call a run."""
+        """Return the name of a run."""
         return self.names[run.folder]
 
     @cached_property
@@ -69,12 +69,12 @@ class Study:
 
     @property
     def has_score_range(self) -> bool:
-        """Whether any task has a score range."""
+        """True if any task has a score range."""
         return any(run.env.score_range for run in self.runs)
 
     @cached_property
     def variants(self) -> dict[str, dict[str, list[Any]]]:
-        """For each environment, the settings beside its title by which its runs, and so its tasks, differ."""
+        """The settings, other than the title, in which the runs of each environment differ."""
         by_env: dict[str, list[Run]] = defaultdict(list)
         for run in self.runs:
             by_env[run.env_name].append(run)
@@ -89,16 +89,16 @@ class Study:
 
     @cached_property
     def mixed_envs(self) -> list[str]:
-        """Environments of several titles whose runs differ in other settings of theirs."""
+        """Environments with several titles whose runs differ in other settings of the environment."""
         return sorted({run.env_name for run in self.runs if run.env.title_setting and self.variants[run.env_name]})
 
     @property
     def comparable(self) -> bool:
-        """Whether scores of different environments may be averaged."""
+        """True if scores of different environments may be averaged."""
         return not self.mixed_envs
 
     def task_of(self, run: Run) -> str:
-        """The title, with the values of those settings by which the tasks of its environment differ."""
+        """Return the task of a run: the title and the settings in which tasks of its environment differ."""
         return _distinguished(run.task, run, self.variants[run.env_name])
 
     @cached_property
@@ -108,14 +108,14 @@ class Study:
 
     @cached_property
     def agents(self) -> dict[str, str]:
-        """All agents, usual baselines first, and the core of each."""
+        """All agents with their cores, usual baselines first."""
         cores = {self.agent_of(run): run.core for run in self.runs}
         rank = {core: place for place, core in enumerate(("feedforward", "lstm", "gru"))}
         return dict(sorted(cores.items(), key=lambda item: (rank.get(item[1], len(rank)), item[0])))
 
     @cached_property
     def _distinctions(self) -> dict[str, list[str]]:
-        """For each core the settings by which its runs on one task differ: those of its agents."""
+        """The settings in which runs of each core on one task differ; they distinguish its agents."""
         by_place: dict[tuple[str, str], list[Run]] = defaultdict(list)
         for run in self.runs:
             by_place[run.core, self.task_of(run)].append(run)
@@ -125,12 +125,12 @@ class Study:
         return {core: sorted(found) for core, found in names.items()}
 
     def agent_of(self, run: Run) -> str:
-        """The core, with the values of those settings by which its agents differ."""
+        """Return the agent of a run: the core and the settings in which its agents differ."""
         return _distinguished(run.core, run, self._distinctions[run.core])
 
     @cached_property
     def results(self) -> list[Result]:
-        """One for each agent on each task that it has runs on."""
+        """One result for each agent on each task that it has runs on."""
         grouped: dict[tuple[str, str], list[Run]] = defaultdict(list)
         for run in self.runs:
             grouped[self.task_of(run), self.agent_of(run)].append(run)
@@ -145,11 +145,11 @@ class Study:
         return Result(task, agent, runs, finals, score)
 
     def result(self, task: str, agent: str) -> Result | None:
-        """That of one agent on one task, if it has runs there."""
+        """Return the result of an agent on a task, if it has runs there."""
         return next((each for each in self.results if (each.task, each.agent) == (task, agent)), None)
 
     def shared_tasks(self, agents: Iterable[str], normalised: bool) -> list[str]:
-        """Tasks on which all of these have scores; if `normalised`, only those with a score range."""
+        """Return the tasks on which all these agents have scores; if `normalised`, only those with a score range."""
         wanted = set(agents)
         scored: dict[str, set[str]] = defaultdict(set)
         for result in self.results:
@@ -159,7 +159,7 @@ class Study:
 
     @cached_property
     def aggregated_tasks(self) -> list[str]:
-        """Tasks whose normalised scores are averaged: those all agents share, of the suite with the most of them."""
+        """Tasks whose normalised scores are averaged: those that all agents share, of the suite with most of them."""
         by_suite: dict[str, list[str]] = defaultdict(list)
         suites = {result.task: result.env.suite for result in self.results}
         for task in self.shared_tasks(self.agents, normalised=True) if self.comparable else ():
@@ -169,12 +169,12 @@ class Study:
 
     @cached_property
     def repeated(self) -> list[str]:
-        """The agents that have several runs on each of the tasks that all agents have scores on."""
+        """The agents with several runs on every task that all agents have scores on."""
         tasks = self.shared_tasks(self.agents, normalised=False)
         return [agent for agent in self.agents if repeated(self.strata(agent, tasks, normalised=False))]
 
     def strata(self, agent: str, tasks: Sequence[str], normalised: bool) -> Strata:
-        """The scores [runs] of an agent on each of these tasks, raw or normalised by the score range of the task."""
+        """Return the scores [runs] of an agent on each task, raw or normalised by the task's score range."""
         found = []
         for task in tasks:
             result = self.result(task, agent)
@@ -185,7 +185,7 @@ class Study:
         return found
 
     def baseline(self, wanted: str | None) -> str:
-        """The agent that others are compared with; UserError if there is none of that name."""
+        """Return the agent that others are compared with. Raise UserError for an unknown name."""
         if wanted is None:
             usual = [agent for core in USUAL_BASELINES for agent in self.agents if self.agents[agent] == core]
             return (usual or list(self.agents))[0]
@@ -196,32 +196,32 @@ class Study:
 
 
 def _distinguished(name: str, run: Run, settings: Iterable[str]) -> str:
-    """A name with the values of some settings of a run."""
+    """Append the values of some settings of a run to a name."""
     values = [f"{setting.rpartition('.')[2]} {show(run.settings.get(setting))}" for setting in settings]
     return f"{name} ({', '.join(values)})" if values else name
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """Settings that differ among the runs that have them, with their values in the order of the runs."""
+    """Return the settings that differ among the runs that have them, with their values in the order of the runs."""
     names = dict.fromkeys(name for run in runs for name in run.settings)
     values = {name: [run.settings[name] for run in runs if name in run.settings] for name in names}
     return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
 
 
 def show_all(values: Iterable[Any]) -> str:
-    """The values of a setting for people, each once."""
+    """Format the distinct values of a setting."""
     return ", ".join(sorted({show(value) for value in values}))
 
 
 def show(value: Any) -> str:
-    """A setting for people."""
+    """Format the value of a setting."""
     if isinstance(value, bool) or value is None:
         return {None: "none", True: "on", False: "off"}[value]
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def common_grid(curves: Sequence[tuple[Array, Array]], points: int = 100) -> tuple[Array, Array] | None:
-    """Curves on one grid [points], and their values there [curves, points], over what all of them cover."""
+    """Return a grid [points] over the range that all curves cover, and their values on it [curves, points]."""
     if not curves or any(x.size < 2 for x, _ in curves):
         return None
     start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)

@@ -12,12 +12,12 @@ from rfwp.runners.report.study import Result, Study, differing, show
 from rfwp.runners.runfolder.records import Run
 from rfwp.runners.settings.components import title_option
 
-NAMED_ELSEWHERE = ("core.name", "seed")  # in the table of runs, and so is the title
+NAMED_ELSEWHERE = ("core.name", "seed")  # in other columns of the table of runs, like the title
 BESIDE = ("random", "human")  # reference scores that get a column in the table by environment
 
 
 def scores(study: Study) -> Table:
-    """Final scores: a row for every agent on every task."""
+    """Tabulate final scores: a row for every agent on every task."""
     columns = ["task", "agent", "seeds", "agent steps", "score", "95 % low", "95 % high", "human, %", "from"]
     table = Table(columns, [_score_row(result, study.policy) for result in study.results])
     return table if study.has_score_range else _without(table, "human, %")
@@ -31,7 +31,7 @@ def _score_row(result: Result, policy: str) -> list[Cell]:
 
 
 def source(result: Result, policy: str) -> str:
-    """What a result is the mean of, in a few words."""
+    """Say briefly what a result averages."""
     if not result.finals:
         return "no episode has ended"
     episodes = sorted({final.episodes for final in result.finals})
@@ -47,7 +47,7 @@ def _known(number: float) -> float | None:
 
 
 def by_game(study: Study) -> Table:
-    """The usual table of a paper: a row a task, a column an agent, and reference scores where there are any."""
+    """Tabulate scores as papers do: a row per task, a column per agent, and reference scores if there are any."""
     beside = [title for title in BESIDE if any(title in run.env.reference_scores for run in study.runs)]
     rows: list[list[Cell]] = []
     for task in study.tasks:
@@ -58,7 +58,7 @@ def by_game(study: Study) -> Table:
 
 
 def score_text(result: Result | None) -> str | None:
-    """The mean with its interval; None where there is none."""
+    """Format the mean with its interval; None without scores."""
     if result is None or not result.finals:
         return None
     size = abs(result.score.value)
@@ -69,7 +69,7 @@ def score_text(result: Result | None) -> str | None:
 
 
 def references(study: Study) -> Table:
-    """Reference scores of the tasks; no rows if there are none or if protocols are mixed."""
+    """Tabulate the reference scores of the tasks; no rows if there are none or protocols are mixed."""
     compared = [run for run in study.runs if run.env.reference_scores and len(study.protocols) <= 1]
     known = {run.task: run.env.reference_scores for run in sorted(compared, key=lambda run: run.task)}
     titles = list(dict.fromkeys(title for scores in known.values() for title in scores))
@@ -78,7 +78,7 @@ def references(study: Study) -> Table:
 
 
 def aggregates(study: Study, tasks: Sequence[str]) -> Table:
-    """Aggregates of human-normalised scores over environments, each with its interval: a row an agent."""
+    """Tabulate aggregates of human-normalised scores over environments, with intervals: a row per agent."""
     rows: list[list[Cell]] = []
     for agent in study.agents:
         strata = study.strata(agent, tasks, normalised=True)
@@ -88,7 +88,7 @@ def aggregates(study: Study, tasks: Sequence[str]) -> Table:
 
 
 def chances(study: Study, tasks: Sequence[str]) -> Table:
-    """Probability that a run of the row's agent beats one of the column's on the same task; of agents with several."""
+    """Tabulate the probability that a run of the row's agent beats one of the column's; agents with several runs."""
     strata = {agent: study.strata(agent, tasks, normalised=False) for agent in study.repeated}
 
     def chance(one: str, other: str) -> Cell:
@@ -106,14 +106,14 @@ def _percent(estimate: Estimate) -> str:
 
 
 def runs(study: Study) -> Table:
-    """One row a run, with its final score."""
+    """Tabulate the runs: a row per run, with its final score."""
     columns = ["run", "task", "agent", "seed", "agent steps", "hours", "score", "human, %", "from"]
     table = Table(columns, [_run_row(study, run) for run in study.runs])
     return table if study.has_score_range else _without(table, "human, %")
 
 
 def _without(table: Table, column: str) -> Table:
-    """A table but for one column."""
+    """Return a table without one column."""
     place = table.columns.index(column)
     columns = table.columns[:place] + table.columns[place + 1 :]
     return Table(columns, [row[:place] + row[place + 1 :] for row in table.rows])
@@ -121,7 +121,7 @@ def _without(table: Table, column: str) -> Table:
 
 def _run_row(study: Study, run: Run) -> list[Cell]:
     final = run.final(study.policy)
-    state = "" if run.finished else f", {'under way' if run.under_way else 'unfinished'}"
+    state = "" if run.finished else f", {'running' if run.under_way else 'unfinished'}"
     source = f"{'† ' if final.source == 'training' else ''}{final.source}" if final else "no episode has ended"
     seconds = run.metrics["wall_seconds"]
     return [
@@ -138,7 +138,7 @@ def _run_row(study: Study, run: Run) -> list[Cell]:
 
 
 def throughput(study: Study) -> Table:
-    """How each run went as a program: medians over its record."""
+    """Tabulate the throughput of each run: medians over its metrics."""
     names = ("steps_per_second", "policy_lag", "importance_weight_clipped", "emulator_share", "learning_share")
     columns = ["run", "agent steps / s", "policy lag", "weights clipped", "emulator share", "learning share"]
     rows: list[list[Cell]] = []
@@ -160,7 +160,7 @@ def _highest(run: Run, name: str) -> int | None:
 
 
 def settings(study: Study) -> Table:
-    """Settings that differ between runs, and what runs have them."""
+    """Tabulate the settings that differ between runs, and which runs have which values."""
     rows: list[list[Cell]] = []
     named_elsewhere = {*NAMED_ELSEWHERE, *(title_option(run.env) for run in study.runs)}
     for name in differing(study.runs):

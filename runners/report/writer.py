@@ -1,4 +1,4 @@
-"""Makes a report from runs, and writes it into a folder."""
+"""Makes a report on runs and writes it into a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from rfwp.runners.runfolder.files import write_whole
 from rfwp.runners.runfolder.records import read_runs
 
 INDEX = "index.html"
-SIGN = '<meta name="generator" content="rfwp report'  # by which a page of ours is known again
+SIGN = '<meta name="generator" content="rfwp report'  # marks pages written by rfwp
 
 
 class Report(NamedTuple):
-    """What was written, and what it says."""
+    """A written report."""
 
     page: Path
     study: Study
@@ -25,10 +25,10 @@ class Report(NamedTuple):
 
 
 def write_report(folders: Sequence[Path], out: Path, baseline: str | None = None, policy: Policy = "sampled") -> Report:
-    """Reports on all runs in `folders`, at any depth, into the folder `out`: a page, tables and figures.
+    """Report on all runs in `folders`, at any depth: write a page, tables and figures into the folder `out`.
 
-    `baseline` is the core that others are compared with, by default the LSTM if there is one; `policy` that of the
-    evaluations that count. UserError if there are no runs, no such baseline, or something else in `out`.
+    `baseline` is the core to compare with, by default the LSTM if there is one; `policy` selects the evaluations.
+    Raise UserError if there are no runs, no such baseline, or other files of the same name in `out`.
     """
     _check(out)
     runs, left_out = read_runs(folders)
@@ -49,7 +49,7 @@ def write_report(folders: Sequence[Path], out: Path, baseline: str | None = None
 
 
 def _figures(study: Study, baseline: str, shared: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
-    """All figures that the runs allow, as SVG."""
+    """Draw all figures that the runs allow, as SVG."""
     drawn = {"throughput": figures.throughput(study)}
     if len(study.tasks) <= 4:
         drawn["curves"] = figures.learning_curves(study)
@@ -66,7 +66,7 @@ def _figures(study: Study, baseline: str, shared: Sequence[str], tasks: Sequence
 
 
 def _tables(study: Study, shared: Sequence[str], tasks: Sequence[str]) -> dict[str, Table]:
-    """All tables that the runs allow."""
+    """Make all tables that the runs allow."""
     found = {name: make(study) for name, make in tables.ALWAYS.items()}
     if (references := tables.references(study)).rows:
         found["references"] = references
@@ -78,9 +78,9 @@ def _tables(study: Study, shared: Sequence[str], tasks: Sequence[str]) -> dict[s
 
 
 def _check(out: Path) -> None:
-    """UserError rather than writing over what is no report."""
+    """Raise UserError if writing would overwrite something other than a report."""
     index = out / INDEX
     if out.exists() and not out.is_dir():
         raise UserError(f"out: got {str(out)!r}, which is a file; allowed: a folder, new or of an earlier report")
     if index.exists() and SIGN not in index.read_text(errors="replace")[:2000]:
-        raise UserError(f"out: {str(index)!r} is no report of rfwp and would be lost; choose another folder")
+        raise UserError(f"out: {str(index)!r} is not a report of rfwp and would be overwritten; choose another folder")

@@ -1,1 +1,1 @@
-"""The folder of a run: what lies in it, each file with one writer and one reader."""
+"""The run folder: each file in it has one writer and one reader."""

@@ -1,4 +1,4 @@
-"""Checkpoints: folders that appear whole or not at all, are verified before use, and run no code when read."""
+"""Checkpoints: folders that are written atomically, verified before use, and run no code when loaded."""
 
 import contextlib
 import hashlib
@@ -31,7 +31,7 @@ class Checkpoint:
         self.manifest = read_manifest(folder / MANIFEST)
 
     def load_weights(self, agent: nn.Module) -> None:
-        """Loads the agent's weights; UserError if they are damaged or of another agent, which is then left alone."""
+        """Load the agent's weights. Raise UserError, leaving the agent unchanged, if they are damaged or do not fit."""
         self._verify(WEIGHTS)
         try:
             weights = load_file(self.folder / WEIGHTS)
@@ -40,21 +40,21 @@ class Checkpoint:
         expected = {name: tuple(tensor.shape) for name, tensor in agent.state_dict().items()}
         if {name: tuple(tensor.shape) for name, tensor in weights.items()} != expected:
             raise UserError(
-                f"checkpoint: {self.folder / WEIGHTS} holds the weights of another agent than config.yaml describes"
+                f"checkpoint: {self.folder / WEIGHTS} does not hold the weights of the agent in config.yaml"
             )
         agent.load_state_dict(weights)
 
     def load_trainer(self) -> dict[str, Any]:
-        """The optimiser, counters and random generators; tensors and plain values only, so reading runs no code."""
+        """Load optimiser, counters and random generators: tensors and plain values only, so loading runs no code."""
         self._verify(TRAINER)
         try:
             state: dict[str, Any] = torch.load(self.folder / TRAINER, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises many kinds; each means that the file is not what was written
+        except Exception as error:  # torch.load raises many types; each means a damaged file
             raise UserError(f"checkpoint: {self.folder / TRAINER} is damaged: {str(error).splitlines()[0]}") from None
         return state
 
     def verify(self) -> None:
-        """UserError if a file is not what was written."""
+        """Raise UserError if a file is missing or damaged."""
         self._verify(WEIGHTS)
         self._verify(TRAINER)
 
@@ -71,22 +71,22 @@ class Checkpoint:
 
 
 class Absent(UserError):
-    """There is no such checkpoint."""
+    """The requested checkpoint does not exist."""
 
 
 class CheckpointStore:
-    """All checkpoints of a run, in folders named after their agent steps."""
+    """The checkpoints of a run, in folders named after their agent steps."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def steps(self) -> list[int]:
-        """Agent steps of the checkpoints that are there, ascending."""
+        """Return the agent steps of the existing checkpoints, ascending."""
         found = (path.name.removeprefix("step-") for path in self.folder.glob("step-*") if path.is_dir())
         return sorted(int(name) for name in found if name.isdecimal())
 
     def find(self, which: str) -> Checkpoint:
-        """Return the checkpoint called `best` (by the return of its RECENT_EPISODES), `last`, or by its agent steps."""
+        """Return the checkpoint `last`, `best` (by mean return over RECENT_EPISODES), or one by its agent steps."""
         steps = self.steps()
         if not steps:
             raise Absent(f"checkpoint: there is none in {str(self.folder)!r} yet")
@@ -100,9 +100,9 @@ class CheckpointStore:
         return self._open(int(digits))
 
     def save(self, agent: nn.Module, trainer: dict[str, Any], manifest: Manifest) -> Path:
-        """Writes a checkpoint under a temporary name and renames it when it is whole and on the disk."""
+        """Write a checkpoint under a temporary name, flush it to disk, then rename it."""
         target = self.path(manifest.agent_steps)
-        if target.exists():  # stopped again before any further update: the same weights
+        if target.exists():  # stopped again before another update: the same weights
             return target
         temporary = self._temporary(target)
         for leftover in self.folder.glob(".step-*.tmp-*"):
@@ -122,9 +122,9 @@ class CheckpointStore:
         return target
 
     def set_aside_after(self, agent_steps: int, metrics_file: Path) -> None:
-        """Renames newer checkpoints, which a run that goes on from an older one would otherwise run into.
+        """Rename newer checkpoints, so that a run resumed from an older one does not collide with them.
 
-        The newest takes a copy of the metrics with it, for they go on from the older one, too.
+        The newest gets a copy of the metrics, because the metrics also continue from the older checkpoint.
         """
         newer = [self.path(step) for step in self.steps() if step > agent_steps]
         if newer and metrics_file.exists():
@@ -137,9 +137,9 @@ class CheckpointStore:
 
     @contextlib.contextmanager
     def whole_one_offered(self, option: str) -> Iterator[None]:
-        """Adds to a refusal of a damaged checkpoint the option that takes the newest one whose files are all whole.
+        """Add to an error about a damaged checkpoint the option that selects the newest intact one.
 
-        It is offered and not taken: that files rot is something to look into, and going on from far back is a choice.
+        Suggested, never chosen automatically: corruption needs a human, and rolling back can lose hours.
         """
         try:
             yield
@@ -149,7 +149,7 @@ class CheckpointStore:
             step = next(filter(self._is_whole, reversed(self.steps())), None)
             if step is None:
                 raise
-            raise UserError(f"{error}; the newest whole checkpoint is {step}: {option} {step}") from None
+            raise UserError(f"{error}; the newest intact checkpoint is {step}: {option} {step}") from None
 
     def _is_whole(self, agent_steps: int) -> bool:
         try:
@@ -159,9 +159,9 @@ class CheckpointStore:
         return True
 
     def prune(self, keep: int) -> list[str]:
-        """Deletes all but the newest `keep` checkpoints and the best one.
+        """Delete all but the newest `keep` checkpoints and the best one.
 
-        One whose manifest cannot be read is left and not counted; what is wrong with each of those is returned.
+        Keep those with an unreadable manifest and do not count them; return what is wrong with each.
         """
         readable, problems = [], []
         for step in self.steps():
@@ -176,7 +176,7 @@ class CheckpointStore:
         return problems
 
     def _delete(self, folder: Path) -> None:
-        """By way of a temporary name: a kill in the middle leaves no half of a checkpoint, but what `save` sweeps."""
+        """Rename, then delete: a kill in between leaves only a temporary folder, which `save` removes."""
         with contextlib.suppress(OSError):
             shutil.rmtree(folder.rename(self._temporary(folder)))
 
@@ -184,7 +184,7 @@ class CheckpointStore:
         return self.folder / f".{folder.name}.tmp-{os.getpid()}"
 
     def path(self, agent_steps: int) -> Path:
-        """Where the checkpoint after so many agent steps is, or would be."""
+        """Return the path of the checkpoint at `agent_steps`, whether or not it exists."""
         return self.folder / f"step-{agent_steps:012d}"
 
     def _open(self, agent_steps: int) -> Checkpoint:
@@ -196,7 +196,7 @@ def _as_safetensors(weights: Mapping[str, Tensor]) -> bytes:
 
 
 def _as_torch(values: dict[str, Any]) -> bytes:
-    """What torch.save writes; in memory, so that a full disk is an OSError wherever it is met."""
+    """Return the output of torch.save as bytes, so that a full disk always raises OSError."""
     buffer = io.BytesIO()
     torch.save(values, buffer)
     return buffer.getvalue()
@@ -204,7 +204,7 @@ def _as_torch(values: dict[str, Any]) -> bytes:
 
 def _merit(checkpoint: Checkpoint) -> tuple[float, int]:
     score = checkpoint.manifest.return_mean
-    few = checkpoint.manifest.episodes < RECENT_EPISODES  # a lucky first episode is no merit
+    few = checkpoint.manifest.episodes < RECENT_EPISODES  # a lucky first episode does not count
     return (float("-inf") if score is None or few else score, checkpoint.manifest.agent_steps)
 
 

@@ -1,4 +1,4 @@
-"""The files in a run's eval/ folder: the scores of one evaluation each, as a JSON object."""
+"""The files in a run's eval/ folder: each holds the scores of one evaluation as a JSON object."""
 
 import json
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from typing import Any
 from rfwp.runners.runfolder.files import is_number, write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 
-_NUMBERS = ("mean", "agent_steps", "episodes", "seed")  # that every evaluation has
+_NUMBERS = ("mean", "agent_steps", "episodes", "seed")  # required in every evaluation
 _WORDS = ("env", "protocol", "score", "policy")
 
 
 def write_evaluation(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write an evaluation, whole or not at all."""
+    """Write an evaluation atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(facts, indent=2) + "\n")
 
@@ -29,11 +29,11 @@ def read_evaluation(path: Path) -> dict[str, Any] | None:
 
 
 def final_path(folder: RunFolder, agent_steps: int) -> Path:
-    """Return where the evaluation at the end of a run of so many agent steps belongs."""
+    """Return the path of the final evaluation of a run that ended at `agent_steps`."""
     return folder.evaluations / f"step-{agent_steps:012d}-final.json"
 
 
 def final_evaluation(folder: RunFolder) -> dict[str, Any] | None:
-    """Read the newest evaluation made at the end of a run; None if there is none that can be read."""
+    """Read the newest final evaluation of a run; None if none can be read."""
     paths = sorted(folder.evaluations.glob("step-*-final.json"), reverse=True)
     return next((facts for path in paths if (facts := read_evaluation(path))), None)

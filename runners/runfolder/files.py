@@ -1,4 +1,4 @@
-"""Files: written so that nothing is lost, by one process alone, and the ends of long ones read."""
+"""Files: atomic writes, locks, and reading the end of a long file."""
 
 import contextlib
 import fcntl
@@ -11,12 +11,12 @@ from typing import Any
 
 from rfwp.runners.machine.errors import UserError
 
-_TAIL_BYTES = 8192  # of a file that may be long
+_TAIL_BYTES = 8192  # read from the end of a long file
 _GLANCE_SECONDS = 0.1
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file that is either the old one or the new one, never half of it."""
+    """Write a text file atomically: it is either the old one or the new one."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("w") as file:
@@ -29,7 +29,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def check_writable(json_file: str | None) -> None:
-    """UserError, before hours of work, if their result cannot be written where --json says; `-` is standard output."""
+    """Raise UserError before hours of work if --json cannot be written to; `-` is standard output."""
     if json_file is None or json_file == "-":
         return
     path = Path(json_file).absolute()
@@ -39,7 +39,10 @@ def check_writable(json_file: str | None) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, option: str) -> Iterator[None]:
-    """Holds the folder of an option for this process; UserError if another one has it. The lock dies with its owner."""
+    """Lock the folder of an option while entered. Raise UserError if another process holds it.
+
+    The lock ends with its process.
+    """
     with (folder / ".lock").open("a+") as file:
         try:
             _lock(file.fileno())
@@ -57,24 +60,24 @@ def _lock(descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        time.sleep(_GLANCE_SECONDS)  # it may have been a glance of `in_use`
+        time.sleep(_GLANCE_SECONDS)  # `in_use` may have held it briefly
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def in_use(folder: Path) -> bool:
-    """Return whether a process holds the folder with `locked`."""
+    """Return True if a process holds the folder with `locked`."""
     try:
         with (folder / ".lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # there is no such file, or the file system has no locks
+    except OSError:  # no such file, or a file system without locks
         return False
     return False
 
 
 def tail(path: Path, lines: int = 20) -> list[str]:
-    """Return the last lines of a text file, each of them whole; [] where there is no file."""
+    """Return the last whole lines of a text file; [] if there is no file."""
     try:
         with path.open("rb") as file:
             start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
@@ -86,7 +89,7 @@ def tail(path: Path, lines: int = 20) -> list[str]:
 
 
 def flush_to_disk(path: Path) -> None:
-    """fsync of a file or folder by its path."""
+    """Flush a file or folder to disk with fsync."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -95,7 +98,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
-    """Drops the lines of a text file that are not wanted; a file without such lines is left alone."""
+    """Drop the lines of a text file that are not wanted; do not rewrite a file without any."""
     if not path.exists():
         return
     lines = path.read_text(errors="replace").splitlines(keepends=True)
@@ -105,5 +108,5 @@ def keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value read from JSON is a finite number."""
+    """Return True if a value read from JSON is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

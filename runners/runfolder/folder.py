@@ -1,4 +1,4 @@
-"""The folder of a run: what is where in it, and that only one process writes to it."""
+"""The run folder: its paths, its config.yaml, and a lock so that only one process writes to it."""
 
 import hashlib
 import os
@@ -22,13 +22,13 @@ from rfwp.runners.settings.config import TrainConfig, to_dict
 from rfwp.runners.settings.config_file import Values, read_config_file
 from rfwp.runners.settings.layers import config_from_values
 
-_END = "...\n"  # YAML's end of a document: shows that nothing is missing
+_END = "...\n"  # YAML's end of a document; a file without it is truncated
 _CHECKSUM = "# sha256 of the lines above: "
-_LIKE_A_CHECKSUM = re.compile(r"^#.*sha256|[0-9a-f]{64}$", re.MULTILINE)  # a damaged one; old files have none
+_LIKE_A_CHECKSUM = re.compile(r"^#.*sha256|[0-9a-f]{64}$", re.MULTILINE)  # even if damaged; old files have none
 
 
 class RunFolder:
-    """Paths inside a run's folder; nothing is created before `create`."""
+    """Paths inside a run folder. Creates nothing before `create`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,38 +42,38 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a run has begun here."""
+        """True if a run has started here."""
         return self.config_file.exists()
 
     def check_free(self) -> None:
-        """UserError if there is something at this place that is no run, nor the start of one that was cut short."""
+        """Raise UserError if the path exists and is neither a run nor the start of one that was interrupted."""
         if self.path.exists() and not self.exists and (not self.path.is_dir() or self._holds_anything()):
             raise UserError(
-                f"run: {str(self.path)!r} exists and is no run folder (it has no config.yaml); choose another name"
+                f"run: {str(self.path)!r} exists and is not a run folder (it has no config.yaml); choose another name"
             )
 
     def _holds_anything(self) -> bool:
-        """Whether there is more than a run that was ended before its config.yaml was written leaves behind."""
+        """Return True if there is more here than a run interrupted before writing config.yaml leaves behind."""
         made_first = (self.checkpoints.folder, self.path / ".lock")
         return any(path not in made_first for path in self.path.iterdir()) or any(self.checkpoints.folder.glob("*"))
 
     def create(self) -> None:
-        """Makes the folder; UserError if it cannot be made."""
+        """Create the folder. Raise UserError if that fails."""
         try:
             self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"run: cannot create {str(self.path)!r}: {error.strerror}") from None
 
     def read_values(self) -> Values:
-        """The plain values of config.yaml; UserError if this is no run folder."""
+        """Return the plain values of config.yaml. Raise UserError if there is no such file or it is damaged."""
         if not self.path.is_dir():
             raise UserError(f"run: got {str(self.path)!r}; there is no such run folder")
         if not self.exists:
-            raise UserError(f"run: {str(self.path)!r} is no run folder: it has no config.yaml")
+            raise UserError(f"run: {str(self.path)!r} is not a run folder: it has no config.yaml")
         values = read_config_file(self.config_file)
         text = self.config_file.read_text()
         if not text.endswith(f"\n{_END}"):
-            raise UserError(f"run: {str(self.config_file)!r} is cut short: it must end with the line `...`")
+            raise UserError(f"run: {str(self.config_file)!r} is truncated: it must end with the line `...`")
         body, _, _ = text.rpartition(_CHECKSUM)
         if _LIKE_A_CHECKSUM.search(text) and text != f"{body}{_CHECKSUM}{_sha256(body)}\n{_END}":
             raise UserError(
@@ -83,7 +83,7 @@ class RunFolder:
         return values
 
     def read_config(self) -> TrainConfig:
-        """The settings of the run; UserError if they cannot be read or are not allowed."""
+        """Return the settings of the run. Raise UserError if they cannot be read or are not allowed."""
         values = self.read_values()
         try:
             return config_from_values(values)
@@ -91,7 +91,7 @@ class RunFolder:
             raise UserError(f"{self.config_file}: {error}") from None
 
     def write_config(self, config: TrainConfig) -> None:
-        """Writes config.yaml: all settings, and as comments what the run depends on, and did before it was resumed."""
+        """Write config.yaml: all settings and, as comments, the versions the run uses now and used before resuming."""
         found = {**versions(), "commit": commit()}
         comments = [f"# {name}: {version}" for name, version in found.items()]
         for line in self._comments() if self.exists else ():
@@ -102,7 +102,7 @@ class RunFolder:
         write_whole(self.config_file, f"{body}{_CHECKSUM}{_sha256(body)}\n{_END}")
 
     def read_origin(self) -> dict[str, str]:
-        """The comments at the head of config.yaml: what the run depends on besides its settings."""
+        """Return the comments at the head of config.yaml: the versions that the run used."""
         comments = (line.removeprefix("# ").partition(": ") for line in self._comments())
         return {name: value for name, _, value in comments}
 
@@ -111,7 +111,7 @@ class RunFolder:
         return list(takewhile(lambda line: line.startswith("# "), lines))
 
     def dump_batch(self, batch: Trajectory, agent_steps: int) -> Path:
-        """Keeps a batch that cannot be learned from, for whoever looks for the cause; OSError if the disk is full."""
+        """Save a batch whose gradients are not finite, for debugging. Raise OSError if the disk is full."""
         tensors = {f"state.{index}": leaf for index, leaf in enumerate(batch.state)}
         tensors |= dict(zip(batch._fields[:-1], batch[:-1], strict=True))
         path = self.path / f"bad-batch-{agent_steps:012d}.safetensors"
@@ -123,32 +123,32 @@ class RunFolder:
         return path
 
     def locked(self) -> AbstractContextManager[None]:
-        """Holds the folder for this process; UserError if another one has it. The lock dies with its owner."""
+        """Lock the folder while entered. Raise UserError if another process holds it."""
         return locked(self.path, "run")
 
 
 def find_run_folders(places: Iterable[Path], option: str) -> list[RunFolder]:
-    """The run folders that these folders are, or hold at any depth, each once; UserError for one that holds none."""
+    """Return the run folders among or below these folders, each once. Raise UserError for a folder without runs."""
     found: dict[Path, RunFolder] = {}
     for place in places:
         if not place.is_dir():
-            raise UserError(f"{option}: got {str(place)!r}; there is no such run folder, nor folder of runs")
+            raise UserError(f"{option}: got {str(place)!r}; there is no such folder")
         folders = [place] if RunFolder(place).exists else sorted(path.parent for path in place.rglob("config.yaml"))
         if not folders:
-            raise UserError(f"{option}: got {str(place)!r}; no run is in it (a run folder has a config.yaml)")
+            raise UserError(f"{option}: got {str(place)!r}; it contains no runs (a run folder has a config.yaml)")
         found |= {folder.resolve(): RunFolder(folder) for folder in folders}
     return list(found.values())
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """What to call run folders in a table: their paths below the folder that holds all of them."""
+    """Return names of run folders for tables: their paths relative to their common parent."""
     paths = [Path(os.path.abspath(folder)) for folder in folders]
     top = os.path.commonpath([path.parent for path in paths])
     return [str(path.relative_to(top)) for path in paths]
 
 
 def create_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolder:
-    """Makes runs/GAME-CORE-NUMBER with the lowest number that is free, also of runs that start at the same moment."""
+    """Create runs/TITLE-CORE-NUMBER with the lowest free number, even if several runs start at once."""
     name = f"{config.env.title}-{name_of(config.core)}"
     number = 1
     try:
@@ -161,7 +161,7 @@ def create_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFo
 
 
 def _made(path: Path) -> bool:
-    """Whether a folder could be made at this place; False if there is something."""
+    """Create a folder; return False if the path exists."""
     try:
         path.mkdir()
     except FileExistsError:
@@ -174,7 +174,7 @@ def _sha256(text: str) -> str:
 
 
 def commit() -> str:
-    """The commit of the code, where it runs from a git checkout of its own; `+` marks uncommitted changes."""
+    """Return the commit of the code if it runs from its git checkout; `+` marks uncommitted changes."""
     here = Path(__file__).resolve().parent.parent
     if not (here / "pyproject.toml").exists():
         return "installed package"

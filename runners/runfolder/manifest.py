@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: what it is, and the checksums of its files and of itself."""
+"""The manifest of a checkpoint: facts about it, and checksums of its files and of itself."""
 
 import hashlib
 import json
@@ -13,27 +13,27 @@ from rfwp.runners.machine.errors import UserError
 
 MANIFEST = "manifest.json"
 FORMAT = 2
-READABLE = (1, 2)  # 1 has no checksum of the manifest itself
+READABLE = (1, 2)  # format 1 has no checksum of the manifest itself
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint is, beside its weights."""
+    """Facts about a checkpoint."""
 
     agent_steps: int
     updates: int
     episodes: int  # full episodes ended since the start of the run
     return_mean: float | None  # of the last 100 full episodes; None before the first
-    metrics_bytes: int = 0  # of metrics.jsonl that belong to this checkpoint
-    metrics_sha256: str = ""  # of those; "": not known
+    metrics_bytes: int = 0  # length of metrics.jsonl at this checkpoint
+    metrics_sha256: str = ""  # of those bytes; "": unknown
     format: int = FORMAT
     created: str = ""  # UTC
-    written_by: str = ""  # the release
+    written_by: str = ""  # the release of rfwp
     sha256: dict[str, str] | None = None  # of each file
 
 
 def manifest_bytes(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
-    """The contents of a manifest file, with the time, the release and the checksums of the checkpoint's other files."""
+    """Return the contents of a manifest file, with the time, the release and checksums of the other files."""
     facts = {
         **asdict(manifest),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -45,7 +45,7 @@ def manifest_bytes(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """UserError if the file is missing, damaged or of a release that this one cannot read."""
+    """Read a manifest. Raise UserError if it is missing, damaged or of an unsupported format."""
     try:
         facts = json.loads(path.read_text())
         version = facts["format"]
@@ -65,7 +65,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def digest(facts: dict[str, Any]) -> str:
-    """Checksum of a manifest but for its own place in it."""
+    """Return the checksum of a manifest, computed without its own entry."""
     sums = {name: value for name, value in facts["sha256"].items() if name != MANIFEST}
     return hashlib.sha256(json.dumps({**facts, "sha256": sums}, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What a run records: names and meanings of the metrics, and the files that they go to."""
+"""The metrics of a run: their names and meanings, and the files that they are written to."""
 
 import contextlib
 import errno
@@ -20,23 +20,23 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.files import is_number, keep_lines, tail
 from rfwp.runners.training.meter import Meter
 
-# By name, in the order of a line. Means are over the time since the line before, unless their meaning says otherwise.
+# By name, in the order of a line. Means are over the time since the previous line unless stated otherwise.
 METRICS: dict[str, Metric] = {
     "agent_steps": Metric("", "agent steps learned from since the start of the run"),  # TensorBoard's own axis
     "frames": Metric("", "emulator frames of those steps"),
-    "wall_seconds": Metric("time", "seconds that the run has been training, stops not counted"),
+    "wall_seconds": Metric("time", "seconds that the run has trained, pauses between processes excluded"),
     "updates": Metric("time", "learner updates since the start of the run"),
     "learning_rate": Metric("optimiser", "of the next update"),
     **EpisodeStatistics.METRICS,
     **vtrace.Config.METRICS,
     **Learner.METRICS,
     **Meter.METRICS,
-    "gpu_memory_megabytes": Metric("time", "memory of the GPU that PyTorch holds; null without one"),
+    "gpu_memory_megabytes": Metric("time", "GPU memory that PyTorch holds; null without a GPU"),
 }
 
 
 def check_metrics(metrics_file: Path, size: int, sha256: str) -> None:
-    """UserError unless the file begins with what `MetricsLog.position` told of; one that was moved away is fine."""
+    """Raise UserError unless the file starts with the bytes of `MetricsLog.position`. A missing file is fine."""
     if not sha256 or not metrics_file.exists():
         return
     try:
@@ -46,8 +46,8 @@ def check_metrics(metrics_file: Path, size: int, sha256: str) -> None:
         raise UserError(f"metrics: {metrics_file} cannot be read: {error.strerror}") from None
     if damaged:
         raise UserError(
-            f"metrics: {metrics_file} is damaged: its first {size:,} bytes are not those that the checkpoint was"
-            " written after; restore it, or move it away to go on without it"
+            f"metrics: {metrics_file} is damaged: its first {size:,} bytes do not match the checkpoint; restore it,"
+            " or move it away to continue without it"
         )
 
 
@@ -55,23 +55,23 @@ class MetricsLog:
     """Appends to metrics.jsonl and TensorBoard. A context manager."""
 
     def __init__(self, metrics_file: Path, tensorboard: Path, agent_steps: int) -> None:
-        """Goes on after `agent_steps`: what an earlier process wrote beyond that is dropped: no step is told twice."""
+        """Continue after `agent_steps`; drop later lines of an earlier process, so that no step is recorded twice."""
         keep_lines(
             metrics_file, lambda line: (row := read_line(line)) is not None and row["agent_steps"] <= agent_steps
         )
         self._file = metrics_file.open("ab", buffering=0)
         self._written = hashlib.sha256(metrics_file.read_bytes())
-        self._waiting = b""  # lines that have not reached the file yet
+        self._waiting = b""  # lines not written yet
         self._tensorboard = tensorboard
         self._excepthook, threading.excepthook = threading.excepthook, self._in_thread
         self._writer: SummaryWriter | None = None
         self._open_tensorboard(agent_steps)
 
     def write(self, metrics: Mapping[str, float | None]) -> None:
-        """One line; what is not finite becomes null.
+        """Write one line; values that are not finite become null.
 
         Raises:
-            OSError: the disk is full. The line is kept in memory, and written before the next one.
+            OSError: the disk is full. The line is kept in memory and written before the next one.
         """
         finite = {
             name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()
@@ -81,7 +81,7 @@ class MetricsLog:
         self._write_tensorboard(finite, int(metrics["agent_steps"] or 0))
 
     def flush(self) -> None:
-        """Writes the lines that wait; OSError if they do not fit, and then no part of them is left in the file."""
+        """Write the waiting lines. Raise OSError, leaving no part of them in the file, if the disk is full."""
         if not self._waiting:
             return
         size = self._file.seek(0, os.SEEK_END)
@@ -95,7 +95,7 @@ class MetricsLog:
         self._waiting = b""
 
     def position(self) -> tuple[int, str]:
-        """Bytes of metrics.jsonl, which are on the disk then, and their checksum: as `check_metrics` takes them."""
+        """Flush metrics.jsonl to disk; return its size and checksum, as `check_metrics` takes them."""
         os.fsync(self._file.fileno())
         return self._file.seek(0, os.SEEK_END), self._written.hexdigest()
 
@@ -103,7 +103,7 @@ class MetricsLog:
         self._writer = SummaryWriter(str(self._tensorboard), purge_step=agent_steps + 1)
 
     def _write_tensorboard(self, metrics: Mapping[str, float | None], agent_steps: int) -> None:
-        """A writer that failed once fails for ever: after that the next line opens a new file."""
+        """Write to TensorBoard. A writer that failed once keeps failing, so the next line opens a new file."""
         if self._writer is None:
             self._open_tensorboard(agent_steps - 1)
         assert self._writer is not None
@@ -117,13 +117,13 @@ class MetricsLog:
             raise
 
     def _in_thread(self, failure: threading.ExceptHookArgs) -> None:
-        """TensorBoard's own thread prints a traceback of a full disk, and then has the next `write` raise it, too."""
+        """Silence TensorBoard's thread on a full disk: the next `write` raises the same error anyway."""
         if not issubclass(failure.exc_type, OSError):
             self._excepthook(failure)
 
     def _close_tensorboard(self) -> None:
         writer, self._writer = self._writer, None
-        with contextlib.suppress(OSError):  # of lines that were reported already
+        with contextlib.suppress(OSError):  # already reported
             if writer is not None:
                 writer.close()
 
@@ -139,7 +139,7 @@ class MetricsLog:
 
 
 def read_line(line: str) -> dict[str, float] | None:
-    """Read the numbers of one line of metrics.jsonl; None if it is damaged, or cut short."""
+    """Read the numbers of one line of metrics.jsonl; None if it is damaged or truncated."""
     if not line.endswith("\n"):
         return None
     try:
@@ -151,6 +151,6 @@ def read_line(line: str) -> dict[str, float] | None:
 
 
 def newest_metrics(metrics_file: Path) -> dict[str, float]:
-    """Read the last whole line of metrics.jsonl; {} before the first."""
+    """Read the last whole line of metrics.jsonl; {} if there is none."""
     rows = (read_line(f"{line}\n") for line in reversed(tail(metrics_file)))
     return next((row for row in rows if row is not None), {})

@@ -1,4 +1,4 @@
-"""Reads what runs have left in their folders. Whatever cannot be read is left out, counted and said."""
+"""Reads the records of runs from their folders. Skips, counts and reports what cannot be read."""
 
 import math
 from collections.abc import Iterable
@@ -21,21 +21,21 @@ from rfwp.runners.settings.layers import build_section
 
 Array = NDArray[np.float64]
 
-NEEDED = {"env.name": str, "core.name": str, "total_steps": int, "seed": int}  # in a config
+NEEDED = {"env.name": str, "core.name": str, "total_steps": int, "seed": int}  # required in a config
 
 
 class Final(NamedTuple):
     """The score that a run is judged by."""
 
     score: float  # mean raw return
-    source: str  # "evaluation", or "training": the last 100 episodes while the agent learned
-    episodes: int  # full episodes that it is the mean of
-    agent_steps: int  # that the agent had been trained for
+    source: str  # "evaluation", or "training": the last 100 episodes of training
+    episodes: int  # full episodes averaged
+    agent_steps: int  # at the evaluation
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its settings, its record, its evaluations."""
+    """One run: its settings, its metrics, its evaluations."""
 
     folder: Path
     env: EnvConfig  # built from the settings
@@ -74,25 +74,25 @@ class Run:
 
     @property
     def total_steps(self) -> int:
-        """Agent steps that the run was to have."""
+        """Agent steps that the run is configured for."""
         return int(self.settings["total_steps"])
 
     @property
     def finished(self) -> bool:
-        """Whether it has had all its steps."""
+        """True if it has done all its steps."""
         return self.agent_steps >= self.total_steps
 
     def curve(self, against: str) -> tuple[Array, Array]:
-        """A metric, as in "agent_steps", and the mean return of the last episodes at those points."""
+        """Return a metric, such as "agent_steps", and the mean return of the last episodes at those points."""
         known = np.isfinite(self.metrics[against]) & np.isfinite(self.metrics["return_mean"])
         return self.metrics[against][known], self.metrics["return_mean"][known]
 
     def normalised(self, score: float) -> float:
-        """Return a raw score, normalised by the score range of its environment; NaN without a score range."""
+        """Normalise a raw score by the score range of the environment; NaN without one."""
         return self.env.score_range.normalise(score) if self.env.score_range else math.nan
 
     def final(self, policy: str) -> Final | None:
-        """The newest evaluation of full episodes by this policy, else the end of training; None without episodes."""
+        """Return the newest evaluation of full episodes by this policy, or the end of training; None if no episode."""
         fitting = [
             facts
             for facts in self.evaluations
@@ -110,7 +110,7 @@ class Run:
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """All runs in some folders, each once, and what had to be left out; UserError if there is none that can be read."""
+    """Read all runs in some folders, each once; also return what was left out. Raise UserError if none can be read."""
     runs, left_out = [], []
     for folder in find_run_folders(folders, "report"):
         try:
@@ -125,7 +125,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
 
 def _copies(runs: Iterable[Run]) -> dict[Path, Path]:
-    """Runs with the settings and the record, times and all, of another; and that other, with no fewer evaluations."""
+    """Return runs that copy another's settings and metrics, with that other, which has no fewer evaluations."""
     originals: dict[tuple[str, bytes], Path] = {}
     copies = {}
     for run in sorted(runs, key=lambda run: -len(run.evaluations)):
@@ -137,12 +137,12 @@ def _copies(runs: Iterable[Run]) -> dict[Path, Path]:
 
 
 def read_run(folder: RunFolder) -> Run:
-    """One run; UserError if its config.yaml cannot be read."""
+    """Read one run. Raise UserError if its config.yaml cannot be read."""
     values = folder.read_values()
     settings = flatten(values)
     for name, kind in NEEDED.items():
         if not isinstance(settings.get(name), kind):
-            raise UserError(f"{folder.config_file} is no config of a run: it has no {name}")
+            raise UserError(f"{folder.config_file} is not the config of a run: it has no {name}")
     env = _build_env(values["env"], folder.config_file)
     notes: list[str] = []
     metrics = _read_metrics(folder.metrics_file, notes)
@@ -153,23 +153,23 @@ def read_run(folder: RunFolder) -> Run:
 
 
 def _build_env(values: Any, path: Path) -> EnvConfig:
-    """Build the config of an environment from the values in a config.yaml; UserError that names the file."""
+    """Build the config of an environment from a config.yaml. Raise UserError that names the file."""
     try:
         env: EnvConfig = build_section("env", values)
     except UserError as error:
-        raise UserError(f"{path} is no config of a run: {error}") from None
+        raise UserError(f"{path} is not the config of a run: {error}") from None
     return env
 
 
 def _read_metrics(path: Path, notes: list[str]) -> dict[str, Array]:
-    """The columns of metrics.jsonl, in the order of the steps."""
+    """Return the columns of metrics.jsonl, sorted by steps."""
     try:
         lines = path.read_text(errors="replace").splitlines(keepends=True)
     except OSError:
-        notes.append("has no metrics.jsonl that can be read")
+        notes.append("has no readable metrics.jsonl")
         lines = []
     if lines and not lines[-1].endswith("\n"):
-        lines.pop()  # the next line of a run that is being written, or the end of one that was killed
+        lines.pop()  # a line still being written, or cut off by a kill
     rows = [row for line in lines if line.strip() and (row := read_line(line)) is not None]
     unreadable = sum(1 for line in lines if line.strip()) - len(rows)
     if unreadable:
@@ -184,5 +184,5 @@ def _read_evaluations(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
         if (facts := read_evaluation(path)) is not None:
             found.append(facts)
         else:
-            notes.append(f"{path.name} in eval/ is no evaluation that can be read, and was skipped")
+            notes.append(f"{path.name} in eval/ is not a readable evaluation and was skipped")
     return found

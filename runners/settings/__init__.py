@@ -1,1 +1,1 @@
-"""What a run can be told: the settings, and how command lines and files become settings."""
+"""The settings of a run, and how they are read from command lines and files."""

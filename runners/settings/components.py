@@ -14,12 +14,12 @@ PACKAGES = {"env": "rfwp.envs.worlds", "encoder": "rfwp.models.encoders", "core"
 
 
 def names(kind: str) -> list[str]:
-    """All components of a kind (a key of PACKAGES), sorted."""
+    """Return the names of all components of a kind (a key of PACKAGES), sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(PACKAGES[kind]).__path__))
 
 
 def config_class(kind: str, name: Any) -> type[Any]:
-    """The settings class of a component; UserError with the nearest names for an unknown one."""
+    """Return the settings class of a component. Raise UserError with the nearest name for an unknown one."""
     if name not in names(kind):
         raise UserError(f"{kind}: got {name!r}; allowed: {', '.join(names(kind))}{nearest(str(name), names(kind))}")
     config: type[Any] = importlib.import_module(f"{PACKAGES[kind]}.{name}").Config
@@ -27,22 +27,22 @@ def config_class(kind: str, name: Any) -> type[Any]:
 
 
 def name_of(config: Any) -> str:
-    """The name of the component that a settings object belongs to."""
+    """Return the name of the component that a settings object belongs to."""
     return type(config).__module__.rpartition(".")[2]
 
 
 def title_option(env: EnvConfig | type[EnvConfig]) -> str | None:
-    """Return the option that selects the title of an environment, as in "env.game"; None if it is a single game."""
+    """Return the option that selects the title of an environment, as in "env.game"; None if there is only one."""
     return f"env.{env.title_setting}" if env.title_setting else None
 
 
 def description(kind: str, name: str) -> str:
-    """The component in one line: the first of its file's docstring."""
+    """Return a one-line description of a component: the first line of its file's docstring."""
     module = importlib.import_module(f"{PACKAGES[kind]}.{name}")
     return (inspect.getdoc(module) or "").partition("\n")[0]
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str:
-    """A hint for a misspelt name, or nothing."""
+    """Return a hint for a misspelt name, or ""."""
     close = difflib.get_close_matches(word.lower(), allowed, n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -1,4 +1,4 @@
-"""Everything that a training run can be told, and the presets."""
+"""All settings of a training run, and the presets."""
 
 import dataclasses
 import math
@@ -12,12 +12,12 @@ from rfwp.runners.settings import components
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When a run is saved, and what is kept."""
+    """When checkpoints are written, and how many are kept."""
 
     minutes: float = 5.0
-    """Wall-clock minutes between checkpoints; a run that is killed loses no more than this."""
+    """Wall-clock minutes between checkpoints; a killed run loses at most this."""
     keep: int = 3
-    """Newest checkpoints that are kept; the best one is kept beside them."""
+    """Number of newest checkpoints to keep; the best one is always kept as well."""
 
     def __post_init__(self) -> None:
         if not 0 < self.minutes < math.inf:
@@ -28,11 +28,11 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class TrainConfig(ActorLearnerConfig):
-    """A training run. Steps are agent steps; in Atari one agent step is four frames."""
+    """Settings of a training run. Steps are agent steps; in Atari one agent step is four frames."""
 
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     final_episodes: int = 30
-    """Full episodes of the evaluation at the end of the run; 0: none."""
+    """Full episodes in the evaluation at the end of the run; 0: no evaluation."""
     log_seconds: float = 5.0
     """Seconds between two lines of metrics."""
 
@@ -49,18 +49,18 @@ FIELDS = tuple(each.name for each in dataclasses.fields(TrainConfig))
 COMPONENTS = tuple(components.PACKAGES)  # sections whose settings depend on a name
 FINAL_POLICY: Literal["sampled"] = "sampled"  # of the evaluation at the end of a run
 FINAL_SEED = 0
-# What cannot change when a run is resumed: the weights, or what they have learned, would not fit, or the setting came
-# before the first step and would only be told of.
+# Cannot change when a run is resumed: the weights or what they learned would not fit, or the setting only has an
+# effect before the first step.
 FIXED = ("env", "encoder", "core", "seed", "initialisation")
 
-# What may differ between runs of one agent: it bears on how long, how fast or where they ran.
+# May differ between runs of one agent: these affect only how long, how fast or where they ran.
 CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_episodes", "checkpoint.", "actors.")
 
 DEFAULT_ENV = "atari"
 
-# The published hyperparameters; the defaults of the settings classes, but for these.
+# The published hyperparameters: the defaults of the settings classes, plus these names.
 _PAPER = {"encoder": {"name": "impala"}, "core": {"name": "rdn"}, "env": {"name": DEFAULT_ENV}}
-# Learns soon by the clock on two CPU cores; what little of it was measured is in results/first-light.
+# Learns quickly in wall-clock time on two CPU cores; results/first-light has a few measurements.
 _CPU = {
     "env": {"name": DEFAULT_ENV},
     "encoder": {"name": "shallow"},
@@ -70,7 +70,7 @@ _CPU = {
     "total_steps": 5_000_000,
     "initialisation": "orthogonal",
 }
-# Small and quick: toy tasks are learned in a minute or two.
+# Small and quick: learns a toy task in a minute or two.
 _TOY = {
     "env": {"name": "recall"},
     "encoder": {"name": "flat"},
@@ -85,18 +85,18 @@ PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "cpu": _CPU, "toy": _TOY}
 
 
 class DefaultPresets(NamedTuple):
-    """Names of the presets that are used unless --preset names another."""
+    """Names of the presets used without --preset."""
 
     on_gpu: str
     on_cpu: str
 
 
-# By the suite of the environment; None: for every other environment.
+# By suite of the environment; None: every other environment.
 DEFAULT_PRESETS = {"atari": DefaultPresets("paper", "cpu"), None: DefaultPresets("toy", "toy")}
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain nested values, with the names of the components; `rfwp train --config` reads them back."""
+    """Return plain nested values with the names of the components, which `rfwp train --config` reads back."""
     values = dataclasses.asdict(config)
     for section in COMPONENTS:
         values[section] = {"name": components.name_of(getattr(config, section)), **values[section]}
@@ -104,14 +104,14 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[Any, Any]]:
-    """Old and new value of every setting that differs, by its name on the command line; None where there is none."""
+    """Return (old, new) of every setting that differs, by its name on the command line; None for a missing one."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
     changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
     return {name: (before.get(name), after.get(name)) for name in changed}
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by the names that they have on the command line."""
+    """Return nested settings by their names on the command line."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= (

@@ -1,4 +1,4 @@
-"""Reads YAML config files as plain values; what is wrong in one becomes one UserError line that names the file."""
+"""Reads YAML config files as plain values; a mistake in one becomes a UserError that names the file."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ Values = dict[str, Any]
 
 
 def read_config_file(path: Path) -> Values:
-    """The plain values of a YAML config file; nothing in it is executed."""
+    """Return the plain values of a YAML config file; execute nothing in it."""
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -29,7 +29,7 @@ def read_config_file(path: Path) -> Values:
 
 
 def _checked_field(key: Any, value: Any, path: Path) -> Any:
-    """What a config file gives a field; `core: rdn` is short for `core: {name: rdn}`, as on the command line."""
+    """Return the value of a field, checked; `core: rdn` is short for `core: {name: rdn}`, as on the command line."""
     if key not in FIELDS:
         hint = components.nearest(str(key), FIELDS)
         raise UserError(f"{key}: got {value!r} in {str(path)!r}; there is no such setting{hint}")
@@ -37,7 +37,7 @@ def _checked_field(key: Any, value: Any, path: Path) -> Any:
         value = {"name": value}
     if key in SECTIONS and not isinstance(value, dict):
         example = "its name or its settings" if key in COMPONENTS else "its settings"
-        raise UserError(f"{key}: got {value!r} in {str(path)!r}; allowed: {example}, a line for each")
+        raise UserError(f"{key}: got {value!r} in {str(path)!r}; allowed: {example}, one per line")
     if key in COMPONENTS and value.get("name") is not None:
-        components.config_class(key, value["name"])  # refuses an unknown one, overridden or not
+        components.config_class(key, value["name"])  # refuses an unknown name, even if overridden
     return value

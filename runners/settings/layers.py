@@ -1,4 +1,4 @@
-"""Layers of settings, each a nested dict of plain values or text: merged, the later the stronger, and read once."""
+"""Layers of settings, nested dicts of plain values or text: merged, with later ones winning, then parsed once."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from rfwp.runners.settings.values import allowed, convert
 
 
 def merge(*layers: Mapping[str, Any]) -> Values:
-    """Return the settings of all layers. A component that a later layer replaces leaves its settings behind."""
+    """Merge layers; later ones win. A layer that names another component drops the settings of the earlier one."""
     merged: Values = {}
     for layer in layers:
         for key, value in layer.items():
@@ -26,7 +26,7 @@ def merge(*layers: Mapping[str, Any]) -> Values:
 
 
 def nested(flat: Mapping[str, Any]) -> Values:
-    """Return settings by section from settings by their names on the command line, as in "core.num_heads"."""
+    """Nest settings by section; keys are names on the command line, as in "core.num_heads"."""
     values: Values = {}
     for name, value in flat.items():
         section, _, field = name.rpartition(".")
@@ -36,31 +36,31 @@ def nested(flat: Mapping[str, Any]) -> Values:
 
 
 def build_config(values: Mapping[str, Any]) -> TrainConfig:
-    """Return the settings objects of merged layers; UserError for a value that is not allowed, naming the setting."""
+    """Build the config from merged layers. Raise UserError that names the setting if a value is not allowed."""
     sections = {section: build_section(section, values.get(section, {})) for section in SECTIONS}
     return cast(TrainConfig, _build("", TrainConfig, {**sections, **_read_scalars(values)}))
 
 
 def config_from_values(values: Mapping[str, Any]) -> TrainConfig:
-    """Return the config of a run folder's config.yaml; what it lacks is as in the preset `paper`, on any machine."""
+    """Build the config from a run's config.yaml; missing settings take the `paper` defaults on every machine."""
     return build_config(merge(PRESETS["paper"], values))
 
 
 def build_section(section: str, values: Any) -> Any:
-    """Return the settings object of one section, such as `env`; UserError as in `build_config`."""
+    """Build the settings object of one section, such as `env`. Raise UserError as `build_config` does."""
     owner, settings = _read_section(section, values)
     return _build(section, owner, settings)
 
 
 def check_layer(values: Mapping[str, Any]) -> None:
-    """UserError for a setting that does not exist, or whose value has the wrong type, though others may replace it."""
+    """Raise UserError for an unknown setting or a value of the wrong type, even if a later layer replaces it."""
     for section in SECTIONS:
         _read_section(section, values.get(section, {}))
     _read_scalars(values)
 
 
 def section_class(section: str, values: Any) -> type[Any]:
-    """Return the class of a section's settings; for a component that of its name, UserError if there is none such."""
+    """Return the settings class of a section. Raise UserError for an unknown component name."""
     if section not in COMPONENTS:
         return cast(type[Any], get_type_hints(TrainConfig)[section])
     return components.config_class(section, values.get("name") if isinstance(values, dict) else values)
@@ -69,7 +69,7 @@ def section_class(section: str, values: Any) -> type[Any]:
 def _read_section(section: str, values: Any) -> tuple[type[Any], Values]:
     owner = section_class(section, values)
     if not isinstance(values, dict):
-        raise UserError(f"{section}: got {values!r}; allowed: its settings, each with a name")
+        raise UserError(f"{section}: got {values!r}; allowed: its settings, by name")
     own = {name: value for name, value in values.items() if section not in COMPONENTS or name != "name"}
     return owner, _read(f"{section}.", owner, own)
 
@@ -79,7 +79,7 @@ def _read_scalars(values: Mapping[str, Any]) -> Values:
 
 
 def _read(prefix: str, owner: type[Any], values: Mapping[str, Any]) -> Values:
-    """Return values as the types of the fields that they are for."""
+    """Convert values to the types of their fields."""
     hints, fields = get_type_hints(owner), [field.name for field in dataclasses.fields(owner)]
     settings = {}
     for name, value in values.items():

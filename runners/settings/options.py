@@ -1,6 +1,6 @@
-"""The command line of a run: options for every setting, and what else `rfwp train` is told.
+"""The command line of a run: an option for every setting, and the other options of `rfwp train`.
 
-Values come from, the later the stronger: the settings classes, the preset, the config file, the command line.
+Values come from the settings classes, the preset, the config file and the command line; later ones win.
 """
 
 import dataclasses
@@ -29,24 +29,24 @@ from rfwp.runners.settings.layers import build_config, check_layer, merge, neste
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.values import allowed
 
-PROFILED_UPDATES = 10  # unless another number is given
+PROFILED_UPDATES = 10  # if --profile has no number
 
 
 class CommandLine(NamedTuple):
-    """What a command line that may hold every setting of a run says."""
+    """A parsed command line."""
 
     config: TrainConfig
-    own: Namespace  # the command's own options, beside the settings
+    own: Namespace  # the command's own options, apart from the settings
 
 
 def add_run_options(parser: Parser) -> None:
-    """Add what `rfwp train` is told beside the settings."""
-    parser.description = "Trains an agent, or resumes the run in an existing folder."
-    parser.add_argument("--run", metavar="FOLDER", help="folder of the run; an existing run is resumed")
+    """Add the options of `rfwp train` other than settings."""
+    parser.description = "Train an agent, or resume the run in an existing folder."
+    parser.add_argument("--run", metavar="FOLDER", help="run folder; an existing run is resumed")
     parser.add_argument(
         "--resume_from",
         metavar="best|last|STEP",
-        help="checkpoint of the run to go on from; newer ones are set aside with the metrics, not deleted",
+        help="checkpoint to resume from; newer ones are set aside with their metrics, not deleted",
     )
     parser.add_argument(
         "--profile",
@@ -67,10 +67,9 @@ def read_command_line(
     add_own: Callable[[Parser], None] = add_run_options,
     below: Values | None = None,
 ) -> CommandLine:
-    """Read a command line over the layers below it, by default the preset and the config file that it names.
+    """Read a command line on top of the layers below it, by default the preset and the config file that it names.
 
-    Another command than `train` says with `add_own` what it does, and which options it has instead of those for the run
-    folder.
+    Other commands than `train` pass `add_own`, which sets their description and adds their own options.
     """
     named = _named(argv)
     below = _layers_below(named) if below is None else below
@@ -84,7 +83,7 @@ def read_command_line(
 
 
 def config_from_words(argv: Sequence[str]) -> TrainConfig:
-    """Return the config of a new run from the words after `rfwp train`, with the config file that they may name."""
+    """Return the config of a new run from the words after `rfwp train`."""
     return read_command_line(argv).config
 
 
@@ -99,14 +98,14 @@ def named_device(argv: Sequence[str]) -> str | None:
 
 
 def default_preset(env: str | None, device: str | None) -> str:
-    """Return the preset for an environment, by default DEFAULT_ENV, on a device, by default this machine's best."""
+    """Return the preset for an environment (default: DEFAULT_ENV) on a device (default: the best of this machine)."""
     suite = components.config_class("env", DEFAULT_ENV if env is None else env).suite
     presets = DEFAULT_PRESETS.get(suite, DEFAULT_PRESETS[None])
     return presets.on_gpu if torch.cuda.is_available() and device != "cpu" else presets.on_cpu
 
 
 def _named(argv: Sequence[str]) -> dict[str, str]:
-    """Read what decides which options there are, or where they start from; the rest of the words may be wrong."""
+    """Read the options that decide which others exist and their defaults; do not check the other words."""
     finder = Parser("rfwp", add_help=False)
     for key in ("run", "config", "preset", "device"):
         finder.add_argument(f"--{key}", default=SUPPRESS)
@@ -116,7 +115,7 @@ def _named(argv: Sequence[str]) -> dict[str, str]:
 
 
 def _layers_below(named: Mapping[str, str]) -> Values:
-    """Return the preset and the config file that a command line asks for, merged."""
+    """Return the preset and the config file that a command line names, merged."""
     file: Values = {}
     if "config" in named:
         if named["config"] == "":
@@ -132,7 +131,7 @@ def _layers_below(named: Mapping[str, str]) -> Values:
 
 
 def _add_settings(parser: Parser, values: Values) -> list[str]:
-    """Add an option for every setting, each without a default; return their names. `values` are shown as defaults."""
+    """Add an option without a default for every setting; return the names. `values` are shown as defaults."""
     shown = flatten(values)
     parser.add_argument("--config", metavar="FILE", default=SUPPRESS, help="start from this config.yaml")
     parser.add_argument(
@@ -148,7 +147,7 @@ def _add_settings(parser: Parser, values: Values) -> list[str]:
 
 
 def _add_options(parser: Parser, section: str, owner: type[Any], shown: Mapping[str, Any]) -> list[str]:
-    """Add the options of one section, or with "" those that belong to none."""
+    """Add the options of one section; with "", those of no section."""
     documented = [
         docstring_parser.parse_from_object(each) for each in owner.__mro__[::-1] if dataclasses.is_dataclass(each)
     ]
@@ -188,5 +187,5 @@ def _add_options(parser: Parser, section: str, owner: type[Any], shown: Mapping[
 
 
 def _as_text(value: Any) -> str:
-    """Return a value as a user would write it."""
+    """Format a value as a user would write it."""
     return value if isinstance(value, str) else json.dumps(value)

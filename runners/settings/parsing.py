@@ -1,4 +1,4 @@
-"""Command lines: parsers that take type hints, and whose errors are one line, a UserError, and name what is allowed."""
+"""Command-line parsers that take type hints and raise one-line UserErrors that name the allowed values."""
 
 from argparse import ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
@@ -21,19 +21,19 @@ class Parser(ArgumentParser):
         )
 
     def add_argument(self, *flags: str, **keywords: Any) -> Any:
-        """As argparse's."""
+        """Add an option as argparse does; `type` is a type hint."""
         self.option_names += [flag.removeprefix("--") for flag in flags]
         if "type" in keywords:
             keywords["type"] = reader(keywords["type"])
         return super().add_argument(*flags, **keywords)
 
     def error(self, message: str) -> NoReturn:
-        """Raise what `parse` turns into a UserError; argparse itself would print the usage and exit."""
+        """Raise an error that `parse` turns into a UserError; argparse would print the usage and exit."""
         raise ArgumentError(None, message)
 
 
 def reader(hint: Any) -> Callable[[str], Any]:
-    """Return the function by which argparse reads a value of a type."""
+    """Return the function with which argparse reads a value of a type."""
 
     def read(text: str) -> Any:
         try:
@@ -45,14 +45,14 @@ def reader(hint: Any) -> Callable[[str], Any]:
 
 
 def parse(parser: Parser, argv: Sequence[str], ignore_others: bool = False) -> Namespace:
-    """Parse a command line; a mistake in it is a UserError: the option, its value, what is allowed.
+    """Parse a command line. Raise UserError for a mistake: the option, its value, what is allowed.
 
-    With `ignore_others`, words that the parser does not know are none.
+    With `ignore_others`, ignore unknown words.
     """
     try:
         values, unknown = parser.parse_known_args(list(argv))
     except ArgumentError as error:
-        name = (error.argument_name or "").rpartition("/")[2].removeprefix("--")  # the last of its spellings
+        name = (error.argument_name or "").rpartition("/")[2].removeprefix("--")  # its last spelling
         raise UserError(f"{name}: {error.message}" if name else error.message) from None
     if unknown and not ignore_others:
         word = unknown[0].partition("=")[0]

@@ -1,4 +1,4 @@
-"""Options of the commands that let a saved agent play."""
+"""Options of the commands in which a saved agent plays."""
 
 from argparse import Namespace
 
@@ -8,9 +8,9 @@ from rfwp.runners.settings.parsing import Parser
 
 
 def add_playing_options(parser: Parser) -> None:
-    """Which agent plays, which episodes, and what is drawn beside them."""
-    parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="which checkpoint")
-    parser.add_argument("--seed", type=int, default=0, help="of the episodes and of sampled actions")
+    """Add options for the checkpoint, seed, device and overlay."""
+    parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="checkpoint to load")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the episodes and of sampled actions")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
     parser.add_argument(
         "--overlay",
@@ -20,7 +20,7 @@ def add_playing_options(parser: Parser) -> None:
 
 
 def check_playing_options(values: Namespace) -> None:
-    """UserError for numbers that are not allowed."""
+    """Raise UserError for a number that is not allowed."""
     if values.episodes is not None and values.episodes < 1:
         raise UserError(f"episodes: got {values.episodes}; allowed: a whole number of at least 1")
     if not 0 <= values.seed < 2**31:

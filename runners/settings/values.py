@@ -1,4 +1,4 @@
-"""Values of settings: read by the type hint of their field from text or from YAML, and described in words."""
+"""Values of settings: converted from text or YAML by the type hint of their field, and described in words."""
 
 import math
 from types import NoneType, UnionType
@@ -8,9 +8,9 @@ import yaml
 
 
 def convert(hint: Any, value: Any) -> Any:
-    """Return a value as the type that `hint` stands for; ValueError if it is none of that type.
+    """Convert a value to the type that `hint` stands for. Raise ValueError if it cannot be converted.
 
-    A value may be text, as on the command line, or what YAML makes of it: "2_000_000" and 2000000 are the same int.
+    A value is text from the command line or a value from YAML: "2_000_000" and 2000000 are the same int.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal and isinstance(value, str) and value in arguments:
@@ -47,7 +47,7 @@ def _as_list(value: Any) -> list[Any]:
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(error) from None
     if not isinstance(values, list | tuple):
-        raise ValueError(f"{value!r} is no list")
+        raise ValueError(f"{value!r} is not a list")
     return list(values)
 
 
@@ -62,7 +62,7 @@ def _finite(value: int | float | str) -> float:
 
 
 def allowed(hint: Any) -> str:
-    """Say in words what `convert` takes for a type hint."""
+    """Describe the values that `convert` takes for a type hint."""
     if get_origin(hint) is Literal:
         return ", ".join(map(str, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):

@@ -1,1 +1,1 @@
-"""A training run: an actor-learner system with its record, its checkpoints and its display."""
+"""Training runs: an actor-learner system, its metrics, its checkpoints and its display."""

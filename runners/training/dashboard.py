@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a dashboard on a terminal, plain lines elsewhere."""
+"""The display of a training run: a dashboard on a terminal, plain lines elsewhere."""
 
 import os
 import shlex
@@ -27,13 +27,13 @@ class Display(Protocol):
     """Shows a run. A context manager."""
 
     def update(self, line: Line) -> None:
-        """New metrics."""
+        """Show new metrics."""
 
     def advance(self, agent_steps: int) -> None:
-        """The run has got this far; called after every update, so it must cost nothing."""
+        """Show progress. Called after every update, so it must be cheap."""
 
     def note(self, message: str) -> None:
-        """Something that the user should know of."""
+        """Show a message to the user."""
 
     def __enter__(self) -> Self: ...
 
@@ -43,14 +43,14 @@ class Display(Protocol):
 
 
 def open_display(title: str, total_steps: int, console: Console) -> Display:
-    """A dashboard where there is a terminal, else plain lines."""
+    """Return a dashboard on a terminal, else plain lines."""
     if console.is_terminal:
         return Dashboard(title, total_steps, console)
     return PlainLines(total_steps, console)
 
 
 class PlainLines:
-    """A line now and then, for log files and pipes."""
+    """Prints a line at intervals, for log files and pipes."""
 
     SECONDS = 30.0  # between two lines
 
@@ -95,7 +95,7 @@ class PlainLines:
 
 
 class Dashboard:
-    """The state of the run at a glance, drawn in place at most four times a second."""
+    """The state of the run, redrawn in place at most four times a second."""
 
     def __init__(self, title: str, total_steps: int, console: Console) -> None:
         self._title = title
@@ -155,23 +155,23 @@ class Dashboard:
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """A number for people; a dash where there is none yet."""
+    """Format a number; a dash if there is none yet."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def percent(value: float | None) -> str:
-    """A share for people; a dash where there is none yet."""
+    """Format a share as a percentage; a dash if there is none yet."""
     return "–" if value is None else f"{value:.0%}"
 
 
 def memory(line: Line) -> str:
-    """Memory of the main process, and of the GPU where there is one."""
+    """Format the memory of the main process and of the GPU, if there is one."""
     gpu = line.get("gpu_memory_megabytes")
     return f"{number(line.get('memory_megabytes'))} MB" + ("" if gpu is None else f", GPU {number(gpu)} MB")
 
 
 def remaining(line: Line, total_steps: int) -> str:
-    """Hours, minutes and seconds to the end of the run at the present speed."""
+    """Format the time to the end of the run at the current speed."""
     speed, steps = line.get("steps_per_second"), line.get("agent_steps")
     if not speed or steps is None:
         return "–"
@@ -180,12 +180,12 @@ def remaining(line: Line, total_steps: int) -> str:
 
 
 def say(console: Console, text: str) -> None:
-    """Prints text as it is: paths may hold what rich takes for markup."""
+    """Print text literally, because rich would take parts of some paths for markup."""
     console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def command(name: str) -> str:
-    """How a user calls an installed program here: by its name where that is found, else by its path."""
+    """Return how to call an installed program: by name if it is on PATH, else by path."""
     beside = Path(sys.executable).parent / name
     if shutil.which(name) or not beside.exists():
         return name

@@ -1,4 +1,4 @@
-"""What a run takes: memory predicted before it starts, and named where it was not enough."""
+"""Estimates the memory of a run before it starts, and explains out-of-memory errors."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -17,18 +17,21 @@ from rfwp.runners.settings.config import TrainConfig
 
 
 def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, device: torch.device) -> int:
-    """Bytes on the device that a run needs; UserError if they, or the slabs in shared memory, do not fit."""
+    """Return the bytes that a run needs on the device.
+
+    Raise UserError if they do not fit there, or the slabs do not fit in shared memory.
+    """
     spec = config.env.spec()
     shape, num_actions = spec.observation_shape, len(spec.action_names)
     envs, batch, length = config.actors.envs, config.learner.batch_size, config.learner.unroll_length
     shared = num_processes * slab.num_bytes(envs // num_processes, shape)
     observations = f"{envs} environments with observations of {'x'.join(map(str, shape))}"
     resources.check_shared_memory(shared, f"actors.envs: {observations}")
-    # Every group fills one unroll; others wait in the queue, and one or two are in the learner's hands.
+    # Every group fills one trajectory; more wait in the queue, and the learner holds one or two.
     unrolls = envs * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
     unroll = Trajectory.empty(length, 1, shape, num_actions, agent.initial_state(1, "meta"), "meta")
     needed = int(unrolls * num_bytes([*unroll[:-1], *unroll.state])) + batch * unroll_bytes(agent, shape, length + 1)
-    needed += 5 * num_bytes(agent.parameters())  # weights, gradients, mean squares, those that act and those published
+    needed += 5 * num_bytes(agent.parameters())  # weights, gradients, mean squares, acting and published copies
     sizes = (
         f"actors.envs, learner.batch_size, learner.unroll_length: {observations}, {batch} unrolls of {length} steps,"
         f" core {name_of(config.core)}"
@@ -38,9 +41,9 @@ def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, dev
 
 
 def unroll_bytes(agent: ActorCritic, observation_shape: tuple[int, int, int], length: int) -> int:
-    """Bytes that encoder and core keep of an unroll of `length` frames for its backward pass.
+    """Return the bytes that encoder and core save for the backward pass of an unroll of `length` observations.
 
-    Measured, the core's over at most 32 steps, which is as many as any core takes at once.
+    Measured. The core is measured over at most 32 steps, the most that any core takes at once.
     """
     device, sample = next(agent.parameters()).device, min(length, 32)
 
@@ -57,13 +60,13 @@ def unroll_bytes(agent: ActorCritic, observation_shape: tuple[int, int, int], le
 
 
 def further_bytes(forward: Callable[[int], object]) -> int:
-    """Bytes that a forward pass over two keeps for its backward pass beyond one over one: weights count in neither."""
+    """Return activation bytes per extra sample: memory saved for backward with 2 minus 1, so weights cancel out."""
     return kept_bytes(partial(forward, 2)) - kept_bytes(partial(forward, 1))
 
 
 def kept_bytes(forward: Callable[[], object]) -> int:
-    """Bytes that autograd keeps of a forward pass for its backward pass, each piece of memory once."""
-    kept: dict[int, torch.UntypedStorage] = {}  # all alive until they are counted: no two share an address
+    """Return the bytes that autograd saves in a forward pass, counting each storage once."""
+    kept: dict[int, torch.UntypedStorage] = {}  # kept alive until counted, so that no two share an address
 
     def keep(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
@@ -75,19 +78,19 @@ def kept_bytes(forward: Callable[[], object]) -> int:
 
 
 def num_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of all of them together."""
+    """Return the total bytes of some tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error is of an allocator: PyTorch's, CUDA's own (a context, pinned memory), cuBLAS's or cuDNN's."""
-    words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # the last ones are the CPU's
+    """Return True for an allocation failure of PyTorch, CUDA (a context, pinned memory), cuBLAS or cuDNN."""
+    words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # the last is from the CPU
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in str(error) for each in words)
 
 
 @contextlib.contextmanager
 def sizes_named(config: TrainConfig) -> Iterator[None]:
-    """Turns running out of the device's memory into a UserError with the sizes that did not fit."""
+    """Turn an out-of-memory error of the device into a UserError that names the sizes."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

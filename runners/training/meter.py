@@ -1,4 +1,4 @@
-"""Where the time of a training goes."""
+"""Where the time of a training run goes."""
 
 import time
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class _Totals(NamedTuple):
     wall: float
     steps: float
     learning: float
-    collecting: float  # wall clock of the collector, up to its newest trajectory that has reached the learner
+    collecting: float  # wall clock of the collector, up to the newest trajectory that reached the learner
     acting: float
     emulator: float
 
@@ -27,12 +27,12 @@ class Meter:
 
     METRICS: ClassVar[Mapping[str, Metric]] = {
         "steps_per_second": Metric("time", "agent steps learned from per second"),
-        "emulator_share": Metric("time", "share of the actor processes' time that the emulator takes"),
+        "emulator_share": Metric("time", "share of the actor processes' time spent in the emulator"),
         "acting_share": Metric(
-            "time", "share of the collector's time that policy and copies take; on a GPU, with the wait for it"
+            "time", "share of the collector's time spent on policy and copies; on a GPU, waits for it included"
         ),
         "learning_share": Metric(
-            "time", "share of the learner's time that updates take; on a GPU, only what launches them"
+            "time", "share of the learner's time spent on updates; on a GPU, on launching them only"
         ),
         "queue_fill": Metric("time", "share of the queue that is full; 1: acting waits for the learner"),
         "actor_restarts": Metric("time", "actor processes replaced since the process started"),
@@ -60,7 +60,7 @@ class Meter:
         }
 
     def phases(self) -> dict[str, float]:
-        """Return the seconds so far by `thread: phase`; those in the emulator are of all actor processes together."""
+        """Return the seconds so far by `thread: phase`; emulator seconds are summed over all actor processes."""
         collected = self._system.statistics
         spent = {"actors: emulator": collected.emulator_seconds}
         for thread, phases in {"collector": collected.phases, "learner": self._system.learner.phases.seconds}.items():
@@ -80,5 +80,5 @@ class Meter:
 
 
 def _share(part: float, whole: float) -> float | None:
-    """Return part / whole; None where no trajectory has arrived in between."""
+    """Return part / whole; None if no trajectory has arrived since the last reading."""
     return part / whole if whole else None

@@ -1,4 +1,4 @@
-"""`rfwp train --profile`: a trace of some updates, which Perfetto and chrome://tracing open."""
+"""`rfwp train --profile`: a trace of some updates, for Perfetto or chrome://tracing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-WARM_UP = 5  # updates before the trace: the first ones allocate and choose algorithms
+WARM_UP = 5  # updates before the trace; the first ones allocate and choose algorithms
 
 
 class Profiler:
-    """Traces `updates` updates of a training after WARM_UP others: operators and phases of all its threads."""
+    """Traces `updates` updates after WARM_UP others: operators and phases of all threads."""
 
     def __init__(self, path: Path, updates: int, tell: Callable[[str], None]) -> None:
-        """`tell` is told where the trace is once it is there. With 0 updates there is none."""
+        """Pass the path of the trace to `tell` once it is written. With 0 updates there is no trace."""
         self.path = path
         self.updates = updates
         self._tell = tell
@@ -21,7 +21,7 @@ class Profiler:
         self._profiler: profile | None = None
 
     def step(self) -> None:
-        """To be called after every update, by the thread that does them."""
+        """Count an update. Call it after every update, in the learner's thread."""
         self._done += 1
         if self._done == WARM_UP and self.updates:
             self._start()
@@ -29,7 +29,7 @@ class Profiler:
             self.finish()
 
     def finish(self) -> None:
-        """Writes the trace, if one is under way; a run that ends early still has what there was."""
+        """Write the trace if one is being recorded, even if the run ends early."""
         if self._profiler is None:
             return
         profiler, self._profiler = self._profiler, None
@@ -38,7 +38,7 @@ class Profiler:
         try:
             profiler.export_chrome_trace(str(temporary))
             temporary.rename(self.path)
-        except (OSError, RuntimeError) as error:  # a full disk, which is no reason to end the run
+        except (OSError, RuntimeError) as error:  # a full disk must not end the run
             temporary.unlink(missing_ok=True)
             self._tell(f"the profile cannot be written: {error}")
             return
@@ -50,10 +50,10 @@ class Profiler:
             activities.append(ProfilerActivity.CUDA)
         from torch._C._profiler import _ExperimentalConfig
 
-        # Without it the collector's thread, which began before, would be missing.
+        # profile_all_threads includes the collector's thread, which started earlier.
         try:
             everywhere = _ExperimentalConfig(profile_all_threads=True, trace_only=True)
-        except TypeError:  # PyTorch before 2.13 knows no trace_only, which saves time at the end
+        except TypeError:  # PyTorch before 2.13 lacks trace_only, which saves time at the end
             everywhere = _ExperimentalConfig(profile_all_threads=True)
         self._profiler = profile(activities=activities, experimental_config=everywhere)
         self._profiler.start()

@@ -1,4 +1,4 @@
-"""When a run is saved: in intervals, and at its end whatever the disk does; and that its agent is worth saving."""
+"""Saves a run at intervals and at its end, and checks that its agent is worth saving."""
 
 import math
 import sys
@@ -17,27 +17,27 @@ from rfwp.runners.training.timer import Timer
 
 
 class Saver:
-    """Saves a run over and over. A disk that does not take it is reported, and tried again."""
+    """Saves a run at intervals. Reports a failing disk and tries again."""
 
     RETRY_SECONDS = 20.0  # after a checkpoint that could not be written
-    LAST_SECONDS = 4.0  # for saving when the run was told to stop, or failed: whoever sent SIGTERM will not wait long
+    LAST_SECONDS = 4.0  # to save after a stop or a failure: SIGKILL often follows SIGTERM soon
 
     def __init__(self, save: Callable[[], None], seconds: float, report: Callable[[str], None]) -> None:
-        """`save` writes one checkpoint, every so many seconds."""
+        """Call `save`, which writes one checkpoint, every `seconds` seconds."""
         self._save = save
         self._interval = Timer(seconds)
         self._disk = BestEffort("checkpoints cannot be written", report)
 
     def save_if_due(self) -> None:
-        """Saves if the last time was long ago."""
+        """Save if the interval has passed."""
         if self._interval.due() and not self._disk.attempt(self._save):
             self._interval.again_in(self.RETRY_SECONDS)
 
     def save_at_the_end(self, system: ActorLearner) -> bool:
         """Return True if a checkpoint was written.
 
-        Waits until the disk takes it: after a complete run for as long as that needs, after a failure or a stop for
-        LAST_SECONDS. Raises nothing for a full disk, so the exception or signal that ended the run is still reported.
+        Retry while the disk is full: without limit after a complete run, for LAST_SECONDS after a failure or a stop.
+        A full disk raises nothing, so the exception or signal that ended the run is still reported.
         """
         failed, deadline = sys.exception() is not None, math.inf
         while not self._disk.attempt(self._save):
@@ -51,9 +51,9 @@ class Saver:
 
 @torch.no_grad()
 def check_agent(agent: ActorCritic, batch: Trajectory) -> None:
-    """Raises Diverged if the agent computes infinities for the first unroll of a batch.
+    """Raise Diverged if the agent's outputs for the first unroll of a batch are not finite.
 
-    New weights may be useless before anything has acted with them.
+    The newest weights may have diverged before anything has acted with them.
     """
     unroll = batch.columns(0, 1)
     agent.eval()  # dropout would draw from the generator
@@ -62,7 +62,7 @@ def check_agent(agent: ActorCritic, batch: Trajectory) -> None:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return  # to save is worth more than to ask
+        return  # saving matters more than this check
     finally:
         agent.train()
     if not all(each.isfinite().all() for each in output):

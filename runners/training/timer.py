@@ -1,17 +1,17 @@
-"""What is to be done every so many seconds."""
+"""A timer for periodic work."""
 
 import time
 
 
 class Timer:
-    """Comes due every so many seconds."""
+    """Comes due every `seconds` seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._next = time.monotonic() + seconds
 
     def due(self) -> bool:
-        """Whether the time has come; begins anew if so."""
+        """Return True if the time has come, and start the next interval."""
         now = time.monotonic()
         if now < self._next:
             return False
@@ -19,5 +19,5 @@ class Timer:
         return True
 
     def again_in(self, seconds: float) -> None:
-        """Comes due earlier than it would."""
+        """Come due in `seconds` seconds at the latest."""
         self._next = min(self._next, time.monotonic() + seconds)

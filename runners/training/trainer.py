@@ -1,4 +1,4 @@
-"""A training run: an actor-learner system whose progress is shown, recorded and saved until it is done or stopped."""
+"""Trains: runs an actor-learner system to its end or a stop, and shows, records and saves its progress."""
 
 import sys
 from functools import partial
@@ -25,42 +25,42 @@ from rfwp.runners.training.timer import Timer
 
 
 class Trainer:
-    """Runs a system and writes what it learns into a run folder, which must exist."""
+    """Runs a system and writes metrics and checkpoints into an existing run folder."""
 
     def __init__(
         self, system: ActorLearner, config: TrainConfig, folder: RunFolder, display: Display, profiled_updates: int = 0
     ) -> None:
-        """Write nothing yet. So many updates, not long after the start, are profiled."""
+        """Write nothing yet. `profiled_updates` updates are profiled soon after the start."""
         self.system = system
         self.config = config
         self.folder = folder
         self.display = display
-        self.saved = False  # what was learned, at the end
+        self.saved = False  # at the end of the run
         self._episodes = EpisodeStatistics()
         self._averages = Averages()
         self._wall_seconds = 0.0
         self._logged_steps = 0
         self._newest_batch: Trajectory | None = None
-        self._reported: set[str] = set()  # damaged checkpoints that the user knows of
+        self._reported: set[str] = set()  # damaged checkpoints that were reported already
         self._profiler = Profiler(folder.profile, profiled_updates, display.note)
         self._write_metrics = BestEffort("metrics cannot be written", display.note)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same run; UserError if it holds something else."""
+        """Continue from a checkpoint of this run. Raise UserError if it does not fit."""
         checkpoint.load_weights(self.system.agent)
         state = checkpoint.load_trainer()
         try:
             self.load_state_dict(state)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"checkpoint: {checkpoint.folder} holds no state of such a run: {error!r}") from None
+            raise UserError(f"checkpoint: {checkpoint.folder} does not hold the state of this run: {error!r}") from None
 
     def run(self) -> None:
-        """Train until total_steps or until the system is stopped; save a checkpoint at the end either way.
+        """Train until total_steps or until the system is stopped, then save a checkpoint.
 
         Raises:
-            ActorFailure: actors fail over and over. A checkpoint is saved first.
-            Diverged: the weights are useless. They are never saved: the newest checkpoint is from before.
-            Stuck: gradients are not finite any more. The weights are saved, and the batch beside them.
+            ActorFailure: actors keep failing. A checkpoint is saved first.
+            Diverged: the weights are useless and not saved; the newest checkpoint is from before.
+            Stuck: gradients are no longer finite. The weights and the batch are saved.
         """
         self._logged_steps = self.system.learner.agent_steps
         with MetricsLog(self.folder.metrics_file, self.folder.tensorboard, self._logged_steps) as log, self.system:
@@ -69,7 +69,7 @@ class Trainer:
                 self._train(log, saver)
             except Stuck as error:
                 dumped = self._dump(error.batch)
-                message = f"{error}; the weights are those from before them, and the newest batch {dumped}"
+                message = f"{error}; the saved weights are from before them, and the newest batch {dumped}"
                 raise Stuck(message, error.batch) from None
             finally:
                 if not isinstance(sys.exception(), Diverged):
@@ -93,7 +93,7 @@ class Trainer:
         self._profiler.step()
         for failure in update.failures:
             reason = str(failure).partition("\n")[0]
-            self.display.note(f"an actor process {reason}; it was replaced, and its unfinished unroll dropped")
+            self.display.note(f"an actor process {reason}; it was replaced and its unfinished unroll dropped")
 
     def _write_line(self, log: MetricsLog, meter: Meter) -> None:
         learner = self.system.learner
@@ -134,28 +134,28 @@ class Trainer:
         for problem in self.folder.checkpoints.prune(self.config.checkpoint.keep):
             if problem not in self._reported:
                 self._reported.add(problem)
-                self.display.note(f"{problem}; it is left as it is")
+                self.display.note(f"{problem}; it was left in place")
 
     def _save_at_the_end(self, saver: Saver) -> None:
         self.saved = saver.save_at_the_end(self.system)
         if not self.saved:
             since, now = max(self.folder.checkpoints.steps(), default=0), self.system.learner.agent_steps
-            self.display.note(f"not saved: what was learned from agent step {since:,} to {now:,} is lost")
+            self.display.note(f"not saved: training from agent step {since:,} to {now:,} is lost")
 
     def _dump(self, batch: Trajectory) -> str:
-        """Keep a batch; say where it is, or why it could not be kept."""
+        """Write a batch to disk; say where it is or why that failed."""
         try:
             return f"is in {self.folder.dump_batch(batch, self.system.learner.agent_steps)}"
         except OSError as error:
             return f"cannot be written: {error.strerror or error}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds beside the weights; tensors and plain values only."""
+        """Return the state beside the weights that a checkpoint holds: tensors and plain values only."""
         episodes, seconds = self._episodes.state_dict(), self._wall_seconds
         return {**self.system.state_dict(), "episodes": episodes, "wall_seconds": seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state written by `state_dict`."""
+        """Continue from a state returned by `state_dict`."""
         self.system.load_state_dict(state)
         self._episodes.load_state_dict(state["episodes"])
         self._wall_seconds = float(state["wall_seconds"])

@@ -48,7 +48,7 @@ def test_training_goes_on_with_a_warning_and_saves_again_when_there_is_space(dis
             assert run.refused("--log_seconds", "3").count("in use") == 1
             assert run.cpu_seconds() > worked
         run.wait(lambda: run.saved()[-1] > newest)
-        run.wait(lambda: "checkpoints cannot be written: over after" in run.log.read_text())
+        run.wait(lambda: "checkpoints cannot be written: resolved after" in run.log.read_text())
         run.process.terminate()
         assert run.process.wait(timeout=HANGS) == 143
     finally:
@@ -89,7 +89,7 @@ def test_reports_of_an_outage_become_rarer(monkeypatch):
     waits = [after[0] - before[0] for before, after in pairwise(reports)]
     assert waits == [10, 20, 40, 80, 160, 320]
     assert best_effort.attempt(lambda: None)
-    assert "over after 1000 failed" in reports[-1][1]
+    assert "resolved after 1000 failed" in reports[-1][1]
 
 
 @pytest.fixture

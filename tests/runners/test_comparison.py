@@ -21,7 +21,7 @@ WRONG = [
     ("--envs pnog --cores gru --steps 9", "envs: got 'pnog'; nearest: pong, up_n_down; or counting, "),
     ("--envs Recal --cores gru --steps 9", "envs: got 'Recal'; .*did you mean recall"),
     ("--envs ALE/Pnog-v5 --cores gru --steps 9", "envs: got 'ALE/Pnog-v5'; nearest: pong"),
-    ("--envs pong --cores gru --steps 9 --env.game pong", "env.game: .*write --envs"),
+    ("--envs pong --cores gru --steps 9 --env.game pong", "env.game: .*use --envs"),
     ("--envs recall --cores grr --steps 9", "cores: got 'grr'; allowed: .*did you mean gru"),
     ("--envs recall --cores gru", "steps: missing"),
     ("--cores gru --steps 9", "envs: missing"),
@@ -32,9 +32,9 @@ WRONG = [
     ("--envs recall --cores gru --steps 9 --seeds -1", "seeds"),
     ("--envs recall --cores gru --steps 9 --jobs 0", "jobs: got 0"),
     ("--envs recall --cores gru --steps 9 --preset gpu", "preset: got 'gpu'; allowed: paper, cpu, toy"),
-    ("--envs recall --cores gru --steps 9 --seed 3", "seed: .*write --seeds"),
-    ("--envs recall --cores gru --steps 9 --resume_from best", "resume_from: .*write rfwp train --run RUN"),
-    ("--envs recall --cores gru --steps 9 --core=lstm", "core: .*write --cores"),
+    ("--envs recall --cores gru --steps 9 --seed 3", "seed: .*use --seeds"),
+    ("--envs recall --cores gru --steps 9 --resume_from best", "resume_from: .*use rfwp train --run RUN"),
+    ("--envs recall --cores gru --steps 9 --core=lstm", "core: .*use --cores"),
     ("--envs recall --cores gru --steps 9 --final_episodes 0", "final_episodes: got 0"),
     ("--envs recall --cores gru --steps 9 --learner.batch_size 0", "learner.batch_size: got 0"),
     ("--envs recall --cores rdn gru --steps 9 --core.feature_map elu", "core.feature_map: .*runs of gru on recall"),
@@ -81,10 +81,10 @@ def begin(out: Path, comparison) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--steps 10", "steps: got 10, but the run .* was begun with 9"),
-        ("--core.num_layers 3", r"core.num_layers: got 3, but the run .*recall-lstm-1.* was begun with 1"),
-        ("--final_episodes 5", "final_episodes: got 5, but the run .* was begun with 30"),
-        ("--preset cpu --encoder flat", "got .* but the run .* was begun with"),
+        ("--steps 10", "steps: got 10, but the run .* was started with 9"),
+        ("--core.num_layers 3", r"core.num_layers: got 3, but the run .*recall-lstm-1.* was started with 1"),
+        ("--final_episodes 5", "final_episodes: got 5, but the run .* was started with 30"),
+        ("--preset cpu --encoder flat", "got .* but the run .* was started with"),
     ],
 )
 def test_other_settings_than_those_of_the_runs_are_refused_with_both_values(tmp_path, capsys, words, message):
@@ -136,7 +136,7 @@ def test_a_run_ended_before_its_settings_were_written_can_be_begun_again_but_not
     with folder.locked():
         folder.check_free()
     (folder.checkpoints.folder / "step-000000000100").mkdir()
-    with pytest.raises(Exception, match="no run folder"):
+    with pytest.raises(Exception, match="not a run folder"):
         folder.check_free()
 
 

@@ -103,7 +103,7 @@ def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
         ("--score both", "score: got both; allowed: episode, because delayed_cue has no lives"),
         ("--video", "video: delayed_cue has no renderer, so there is nothing to film"),
         ("--protocol dqn", "protocol: got 'dqn'; allowed: none, because delayed_cue has no protocols"),
-        ("--drop_negative", "drop_negative: only lives are dropped; add --score life"),
+        ("--drop_negative", "drop_negative: applies to lives only; add --score life"),
         ("--device gpu9", "device: got 'gpu9'; allowed: "),
     ],
 )
@@ -205,7 +205,7 @@ def test_scores_are_taken_together_over_games_only_after_the_same_steps_by_the_s
     for mixed in ([*trained, *larger], [young[0], trained[1]]):
         (said,) = aggregate_lines(mixed)
         assert said.startswith(
-            "Scores of a core are taken together over environments only for runs of the same agent steps"
+            "Scores of a core are aggregated over environments only for runs with the same agent steps"
         )
 
 

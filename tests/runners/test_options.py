@@ -168,7 +168,7 @@ def config_file(tmp_path):
     ("text", "message"),
     [
         ("learnr: {unroll_length: 3}", "learnr: got {'unroll_length': 3} in '.*'; there is no such setting.*learner"),
-        ("learner: 3", "learner: got 3 in '.*'; allowed: its settings, a line for each"),
+        ("learner: 3", "learner: got 3 in '.*'; allowed: its settings, one per line"),
         ("learner:", "learner: got None in "),
         ("core: 3", "core: got 3 in '.*'; allowed: its name or its settings"),
         ("core: lstn", "core: got 'lstn'; allowed: .*did you mean lstm"),

@@ -164,7 +164,7 @@ def test_a_gpu_that_is_waited_for_does_not_pass_for_a_busy_thread(monkeypatch):
 
 
 WRONG = [
-    ("bench scaling", "out: allowed: the folder"),
+    ("bench scaling", "out: missing; allowed: a folder"),
     ("bench env --seconds 0", "seconds: got 0.0; allowed: a number above 0"),
     ("bench act --seconds nan", "seconds: got nan"),
     ("bench learn --json nowhere/x.json", "json: got 'nowhere/x.json'"),
@@ -172,8 +172,8 @@ WRONG = [
     ("bench env --ceiling 1", "ceiling: there is no such option"),
     ("bench env --run runs/x", "run: there is no such option"),
     ("bench train --core rnd", "got 'rnd'; allowed: .*did you mean rdn"),
-    ("bench suite", "out: allowed: the folder"),
-    ("bench suite --out file", "out: cannot make the folder 'file'"),
+    ("bench suite", "out: missing; allowed: a folder"),
+    ("bench suite --out file", "out: cannot create the folder 'file'"),
 ]
 
 

@@ -257,7 +257,7 @@ def test_a_folder_in_use_is_refused(start, tmp_path, capsys):
 def test_a_folder_that_is_no_run_is_left_untouched(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("years of work")
     assert main(["train", *TOY, "--run", str(tmp_path)]) == 2
-    assert "no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

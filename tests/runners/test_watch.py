@@ -130,7 +130,9 @@ def one_line(capsys, *words):
 
 def test_without_a_display_the_video_is_offered(atari_run, no_display, capsys):
     error = one_line(capsys, atari_run)
-    assert f"there is no display to open a window on; film a game instead: rfwp evaluate {atari_run} --video" in error
+    assert (
+        f"there is no display to open a window on; film an episode instead: rfwp evaluate {atari_run} --video" in error
+    )
 
 
 def test_a_display_that_cannot_be_opened_is_said_to_be_so(atari_run, no_display, monkeypatch, capsys):

@@ -38,12 +38,12 @@ def test_the_same_runs_give_the_same_figures(make_run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("empty", "no run is in it"),
-        ("nowhere", "there is no such run folder"),
+        ("empty", "it contains no runs"),
+        ("nowhere", "there is no such folder"),
         ("runs --baseline gru", "baseline: got 'gru'; allowed: lstm"),
         ("runs --policy best", "policy: got best; allowed: sampled, greedy"),
         ("runs --out file", "which is a file"),
-        ("runs --out site", "is no report of rfwp and would be lost"),
+        ("runs --out site", "is not a report of rfwp and would be overwritten"),
         ("other", "a: got 1 in 'other/config.yaml'; there is no such setting"),
     ],
 )

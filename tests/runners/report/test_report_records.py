@@ -22,7 +22,7 @@ def test_without_an_evaluation_the_end_of_training_stands_in_and_is_marked(make_
     (row,) = scores(tmp_path)
     assert row["score"] == 7.5
     assert row["from"] == "† training, 100 episodes"
-    assert "1 of 1 runs have no evaluation by sampled actions" in said(tmp_path)
+    assert "1 of 1 runs have no evaluation with sampled actions" in said(tmp_path)
 
 
 def test_only_evaluations_of_full_games_by_the_policy_and_protocol_of_the_run_count(make_run, add_evaluation, tmp_path):
@@ -51,7 +51,7 @@ def test_a_run_that_has_written_nothing_yet_is_named(make_run, tmp_path):
     run.metrics_file.unlink()
     (row,), warned = report(tmp_path, tmp_path / "report")
     assert row["score"] == ""
-    assert "has no metrics.jsonl that can be read" in warned
+    assert "has no readable metrics.jsonl" in warned
     assert "is unfinished: 0 of 3,000 agent steps" in warned
 
 
@@ -73,13 +73,13 @@ def test_what_python_cannot_hold_is_unreadable_like_any_other_line(make_run, tmp
     (run.evaluations / "odd.json").write_text(odd.replace("agent_steps", "mean"))
     assert scores(tmp_path)[0]["score"] == 5.0
     assert "1 of 4 lines of metrics.jsonl cannot be read" in said(tmp_path)
-    assert said(tmp_path).count("is no evaluation that can be read") == 1
+    assert said(tmp_path).count("is not a readable evaluation") == 1
 
 
 def test_a_run_is_under_way_as_long_as_a_process_trains_it(make_run, tmp_path):
     run = make_run(tmp_path, "breakout", "lstm", 1, total_steps=9000)
     with run.locked():
-        assert "breakout-lstm-1 is still under way: 3,000 of 9,000 agent steps" in said(tmp_path)
+        assert "breakout-lstm-1 is still running: 3,000 of 9,000 agent steps" in said(tmp_path)
     assert "breakout-lstm-1 is unfinished: 3,000 of 9,000 agent steps" in said(tmp_path)
 
 
@@ -88,7 +88,7 @@ def test_damaged_evaluations_are_skipped_and_named(make_run, tmp_path):
     for name, text in (("a", "{"), ("b", "[]"), ("c", json.dumps({"mean": None})), ("d", '"text"')):
         (run.evaluations / f"{name}.json").write_text(text)
     assert study(tmp_path).results[0].score.value == 5.0
-    assert said(tmp_path).count("is no evaluation that can be read") == 4
+    assert said(tmp_path).count("is not a readable evaluation") == 4
 
 
 def test_a_damaged_run_is_left_out_and_named(make_run, tmp_path):
@@ -117,4 +117,4 @@ def test_a_run_whose_environment_cannot_be_made_is_left_out_with_its_file_and_se
     wrong.write_text("\n".join(line for line in lines if "sha256" not in line) + "\n")
     (row,), warned = report(tmp_path, tmp_path / "report")
     assert row["task"] == "pong"
-    assert f"{wrong} is no config of a run: {message}" in warned
+    assert f"{wrong} is not the config of a run: {message}" in warned

@@ -49,7 +49,7 @@ def test_a_game_in_worlds_of_other_settings_is_several_tasks(make_run, tmp_path,
 def test_an_agent_whose_memory_is_another_on_another_task_is_named(make_run, tmp_path):
     make_run(tmp_path, "breakout", "lstm", 1, score=1.0, words="--core.hidden_size 16")
     make_run(tmp_path, "pong", "lstm", 1, score=1.0, words="--core.hidden_size 512")
-    assert "lstm has not the same memory on all tasks: core.hidden_size is 16, 512." in said(tmp_path)
+    assert "lstm does not have the same memory on all tasks: core.hidden_size is 16, 512." in said(tmp_path)
 
 
 def test_runs_of_one_core_with_other_settings_are_another_agent(make_run, tmp_path):
@@ -88,7 +88,7 @@ def test_aggregates_are_over_one_suite_and_what_they_leave_out_is_said(make_run,
     assert made.shared_tasks(made.agents, normalised=True) == ["breakout", "pong", "recall"]
     assert made.aggregated_tasks == ["breakout", "pong"]
     assert made.result("recall", "lstm").normalised == 0.5
-    assert "Aggregates are over one suite of environments: they leave out recall." in said(tmp_path)
+    assert "Aggregates cover one suite of environments and leave out recall." in said(tmp_path)
 
 
 def test_unequal_training_is_said(make_run, tmp_path):
