@@ -72,7 +72,7 @@ check: $(VENV)/installed-dev  ## check the format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@rm -rf $(TYPED) && mkdir -p $(TYPED)
-	@for part in $(PACKAGES) runners/package/__init__.py; do ln -s "../../../$$part" $(TYPED)/; done
+	@for part in $(PACKAGES) runners/package/*.py; do ln -s "../../../$$part" $(TYPED)/; done
 	$(BIN)/mypy $(TYPED)
 
 format: $(VENV)/installed-dev  ## format the code and fix what the linter can

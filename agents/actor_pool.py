@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.agents import actor_process, slab
+from rfwp.checks import check
 from rfwp.envs.vector_env import EnvConfig, EnvSpec
 
 
@@ -33,16 +34,13 @@ class ActorsConfig:
 
     def __post_init__(self) -> None:
         for field in ("envs", "groups"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}: got {getattr(self, field)}; allowed: a whole number of at least 1")
-        if not 0 < self.timeout <= 86_400:
-            raise ValueError(f"timeout: got {self.timeout}; allowed: seconds above 0, up to a day (86400)")
-        if self.envs % self.groups:
-            raise ValueError(f"envs: got {self.envs}; allowed: a multiple of groups ({self.groups})")
-        if self.processes is not None and (self.processes < 1 or self.processes % self.groups):
-            raise ValueError(f"processes: got {self.processes}; allowed: a multiple of groups ({self.groups})")
-        if self.processes is not None and self.envs % self.processes:
-            raise ValueError(f"processes: got {self.processes}; allowed: a divisor of envs ({self.envs})")
+            check(getattr(self, field) >= 1, field, getattr(self, field), "a whole number of at least 1")
+        check(0 < self.timeout <= 86_400, "timeout", self.timeout, "seconds above 0, up to a day (86400)")
+        check(self.envs % self.groups == 0, "envs", self.envs, f"a multiple of groups ({self.groups})")
+        if self.processes is not None:
+            shared = self.processes >= 1 and self.processes % self.groups == 0
+            check(shared, "processes", self.processes, f"a multiple of groups ({self.groups})")
+            check(self.envs % self.processes == 0, "processes", self.processes, f"a divisor of envs ({self.envs})")
 
     def num_processes(self, cores: int) -> int:
         """Return the largest number of processes, up to `cores`, that divides envs evenly; at least one per group."""

@@ -9,6 +9,7 @@ from rfwp.agents.actor_pool import ActorsConfig
 from rfwp.agents.device import pick_precision
 from rfwp.agents.learner import LearnerConfig
 from rfwp.agents.objectives import vtrace
+from rfwp.checks import check
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import CoreConfig
@@ -40,10 +41,8 @@ class ActorLearnerConfig:
     """Act and learn in turn, in one thread: on the CPU the same seed gives the same run, bit for bit."""
 
     def __post_init__(self) -> None:
-        if self.total_steps < 1:
-            raise ValueError(f"total_steps: got {self.total_steps}; allowed: a whole number of at least 1")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed: got {self.seed}; allowed: a whole number from 0 to {2**31 - 1}")
+        check(self.total_steps >= 1, "total_steps", self.total_steps, "a whole number of at least 1")
+        check(0 <= self.seed < 2**31, "seed", self.seed, f"a whole number from 0 to {2**31 - 1}")
 
     def build_agent(self, device: torch.device | str) -> ActorCritic:
         """Build the agent with PyTorch's initial weights. Raises ValueError if the encoder does not fit the env."""

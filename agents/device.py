@@ -2,6 +2,8 @@
 
 import torch
 
+from rfwp.agents import host
+
 
 def pick_device(name: str) -> torch.device:
     """Return the device called `name`; `auto` is a GPU if there is one. Raises ValueError for an unknown device."""
@@ -22,8 +24,6 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the encoder's data type; `auto` is bfloat16 where the hardware supports it, else float32."""
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported()
+    on_gpu = device.type == "cuda"
+    fast = torch.cuda.get_device_capability(device) >= (8, 0) if on_gpu else host.computes_bfloat16()
     return torch.bfloat16 if fast else torch.float32

@@ -33,6 +33,14 @@ def cpu_limit(cgroup: Path = CGROUP) -> float | None:
         return None
 
 
+def computes_bfloat16() -> bool:
+    """Return whether the processor has instructions for bfloat16; False where the kernel does not list its flags."""
+    try:
+        return " avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
 def operator_threads() -> int:
     """Return the number of threads for PyTorch's operators: half the cores. The environments need the others."""
     return max(1, cores() // 2)

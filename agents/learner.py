@@ -1,5 +1,6 @@
 """The learner: one batch of unrolls in, one optimiser step on the agent."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from rfwp.agents.metrics import Metric
 from rfwp.agents.phases import Phases
 from rfwp.agents.trajectory import Trajectory
+from rfwp.checks import check
 from rfwp.models.actor_critic import ActorCritic
 
 
@@ -50,13 +52,10 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         for field in ("unroll_length", "batch_size", "queue_size"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}: got {getattr(self, field)}; allowed: a whole number of at least 1")
+            check(getattr(self, field) >= 1, field, getattr(self, field), "a whole number of at least 1")
         for field in ("learning_rate", "rmsprop_epsilon", "gradient_clip"):
-            if not 0 < getattr(self, field) < float("inf"):
-                raise ValueError(f"{field}: got {getattr(self, field)}; allowed: a number above 0")
-        if not 0 <= self.rmsprop_decay <= 1:
-            raise ValueError(f"rmsprop_decay: got {self.rmsprop_decay}; allowed: a number from 0 to 1")
+            check(0 < getattr(self, field) < math.inf, field, getattr(self, field), "a number above 0")
+        check(0 <= self.rmsprop_decay <= 1, "rmsprop_decay", self.rmsprop_decay, "a number from 0 to 1")
 
 
 class Stuck(Exception):

@@ -7,7 +7,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv, check, check_actions
+from rfwp.checks import check
+from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv, check_actions
 
 NO_QUESTION = -1  # as an answer: no action earns a reward at this step
 

@@ -179,12 +179,6 @@ class EpisodeTracker:
         return Step(observation, reward, first, episode_over, episode_return, episode_length)
 
 
-def check(condition: bool, field: str, value: object, allowed: str) -> None:
-    """Raise ValueError naming the config field, its value and what is allowed, unless the condition holds."""
-    if not condition:
-        raise ValueError(f"{field}: got {value!r}; allowed: {allowed}")
-
-
 def check_actions(action: NDArray[np.int64], num_envs: int, num_actions: int) -> None:
     """Raise ValueError unless `action` is a signed integer array [num_envs] of action indices."""
     allowed = f"int64 [{num_envs}] of 0 to {num_actions - 1}"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rfwp.checks import check
+
 State = tuple[Tensor, ...]
 """A core's recurrent state: a flat tuple of leaves [B, ...]. Never mutated."""
 
@@ -87,12 +89,6 @@ def _may_start(first: Tensor) -> list[bool]:
     if first.device.type == "cpu":
         return [bool(any_first) for any_first in first.any(1).tolist()]
     return [True] * first.shape[0]
-
-
-def check(condition: bool, field: str, value: object, allowed: str) -> None:
-    """Raise ValueError naming the config field, its value and what is allowed, unless the condition holds."""
-    if not condition:
-        raise ValueError(f"{field}: got {value}; allowed: {allowed}")
 
 
 def check_horizon(gradient_horizon: int | None) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rfwp.checks import check
 from rfwp.cuda.available import available
-from rfwp.models.core import CoreConfig, State, check, check_horizon, cleared, unroll
+from rfwp.models.core import CoreConfig, State, check_horizon, cleared, unroll
 from rfwp.models.feature_maps import FeatureMapName, feature_map
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import elu, relu
 
-from rfwp.models.core import check
+from rfwp.checks import check
 
 FeatureMapName = Literal["elu_sum_norm", "softmax", "elu", "dpfp", "identity"]
 

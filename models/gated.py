@@ -8,8 +8,9 @@ from typing import Generic, TypeVar, cast
 
 from torch import Tensor, nn
 
+from rfwp.checks import check
 from rfwp.cuda.available import available
-from rfwp.models.core import Core, CoreConfig, State, check, check_horizon, unroll
+from rfwp.models.core import Core, CoreConfig, State, check_horizon, unroll
 
 Cell = TypeVar("Cell", bound=nn.RNNCellBase)
 

@@ -3,6 +3,7 @@
 Espeholt et al. 2018 (IMPALA): section 4.1 for the targets, 4.2 for the three terms of the loss.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -14,6 +15,7 @@ from torch import Tensor
 from rfwp.agents.learner import Objective
 from rfwp.agents.metrics import Metric
 from rfwp.agents.trajectory import Trajectory
+from rfwp.checks import check
 from rfwp.models.actor_critic import ActorCritic
 
 
@@ -47,13 +49,10 @@ class Config(Objective):
     }
 
     def __post_init__(self) -> None:
-        if not 0 <= self.discount <= 1:
-            raise ValueError(f"discount: got {self.discount}; allowed: a number from 0 to 1")
+        check(0 <= self.discount <= 1, "discount", self.discount, "a number from 0 to 1")
         for field in ("baseline_cost", "entropy_cost"):
-            if not 0 <= getattr(self, field) < float("inf"):
-                raise ValueError(f"{field}: got {getattr(self, field)}; allowed: a number of at least 0")
-        if not 0 < self.reward_clip < float("inf"):
-            raise ValueError(f"reward_clip: got {self.reward_clip}; allowed: a number above 0")
+            check(0 <= getattr(self, field) < math.inf, field, getattr(self, field), "a number of at least 0")
+        check(0 < self.reward_clip < math.inf, "reward_clip", self.reward_clip, "a number above 0")
 
     def loss(self, agent: ActorCritic, batch: Trajectory, version: int) -> tuple[Tensor, dict[str, Tensor]]:
         output, _ = agent(batch.observation, batch.reward, batch.first, batch.state)

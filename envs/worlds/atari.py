@@ -10,6 +10,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from rfwp.checks import check
 from rfwp.envs import published
 from rfwp.envs.ale import FRAME_SHAPE, FRAMES_PER_STEP, PROTOCOLS, Protocol, game_seeds, game_spec
 from rfwp.envs.games import GAMES, resolve
@@ -21,7 +22,6 @@ from rfwp.envs.vector_env import (
     ScoreRange,
     Step,
     VectorEnv,
-    check,
     check_actions,
 )
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rfwp.checks import check
 from rfwp.envs.toy import NO_QUESTION, Episodes, ToyConfig
-from rfwp.envs.vector_env import check
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from rfwp.models.core import State, check
+from rfwp.checks import check
+from rfwp.models.core import State
 from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
 from rfwp.models.feature_maps import feature_map

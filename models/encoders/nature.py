@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from rfwp.models.core import check
+from rfwp.checks import check
 from rfwp.models.encoder import Encoder, EncoderConfig, laid_out, scaled
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from rfwp.agents.config import ActorLearnerConfig
+from rfwp.checks import check
 from rfwp.runners.settings import components
 
 
@@ -20,10 +21,8 @@ class CheckpointConfig:
     """Number of newest checkpoints to keep; the best one is always kept as well."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.minutes < math.inf:
-            raise ValueError(f"minutes: got {self.minutes}; allowed: a finite number above 0")
-        if self.keep < 1:
-            raise ValueError(f"keep: got {self.keep}; allowed: a whole number of at least 1")
+        check(0 < self.minutes < math.inf, "minutes", self.minutes, "a finite number above 0")
+        check(self.keep >= 1, "keep", self.keep, "a whole number of at least 1")
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,8 @@ class TrainConfig(ActorLearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.final_episodes < 0:
-            raise ValueError(f"final_episodes: got {self.final_episodes}; allowed: a whole number of at least 0")
-        if not 0 < self.log_seconds < math.inf:
-            raise ValueError(f"log_seconds: got {self.log_seconds}; allowed: a finite number above 0")
+        check(self.final_episodes >= 0, "final_episodes", self.final_episodes, "a whole number of at least 0")
+        check(0 < self.log_seconds < math.inf, "log_seconds", self.log_seconds, "a finite number above 0")
 
 
 SECTIONS = ("env", "encoder", "core", "objective", "learner", "actors", "checkpoint")
