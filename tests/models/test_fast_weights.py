@@ -28,7 +28,7 @@ NORMALISED = ["elu_sum_norm", "softmax", "dpfp"]
     ],
 )
 def test_a_bad_setting_is_named_with_what_is_allowed(field: str, value: object, allowed: str) -> None:
-    with pytest.raises(ValueError, match=f"^{field}: got {value}; allowed: {allowed}$"):
+    with pytest.raises(ValueError, match=f"^{field}: got {value!r}; allowed: {allowed}$"):
         delta_net.Config(**{field: value})
 
 
