@@ -46,7 +46,7 @@ class ActorLearnerConfig:
             raise ValueError(f"seed: got {self.seed}; allowed: a whole number from 0 to {2**31 - 1}")
 
     def build_agent(self, device: torch.device | str) -> ActorCritic:
-        """Build the agent on a device, with PyTorch's weights. Raises ValueError if the encoder does not fit the env."""
+        """Build the agent on a device, with PyTorch's weights. Raises ValueError if encoder and env do not fit."""
         spec, device = self.env.spec(), torch.device(device)
         encoder = self.encoder.build(spec.observation_shape)
         precision = pick_precision(self.precision, device)
