@@ -20,9 +20,9 @@ UNGUARDED = 77  # exit code of an actor that tried to start actors
 
 
 def end_if_this_is_an_actor() -> None:
-    """End the process if it is an actor. Called before actors are started.
+    """End the process if it is an actor. Called where training starts.
 
-    An actor gets here while it imports a main script without `if __name__ == "__main__":`, and would train again.
+    Every actor imports the main script; without `if __name__ == "__main__":` there, it would start training again.
     """
     if multiprocessing.current_process().name == NAME:
         os._exit(UNGUARDED)

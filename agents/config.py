@@ -45,7 +45,7 @@ class ActorLearnerConfig:
         check(0 <= self.seed < 2**31, "seed", self.seed, f"a whole number from 0 to {2**31 - 1}")
 
     def build_agent(self, device: torch.device | str) -> ActorCritic:
-        """Build the agent with PyTorch's initial weights. Raises ValueError if the encoder does not fit the env."""
+        """Build the agent on a device, with PyTorch's weights. Raises ValueError if encoder and env do not fit."""
         spec, device = self.env.spec(), torch.device(device)
         encoder = self.encoder.build(spec.observation_shape)
         precision = pick_precision(self.precision, device)

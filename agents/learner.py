@@ -96,8 +96,8 @@ class Learner:
     def learn(self, batch: Trajectory) -> dict[str, Tensor]:
         """Take one gradient step on a batch; return the metrics of the objective and METRICS, as scalar tensors.
 
-        Raises Stuck after PATIENCE skipped updates in a row. On a GPU it may take twice as many, because reading the
-        count makes the host wait.
+        Raises Stuck after PATIENCE skipped updates in a row. On a GPU it can take up to twice as many, because it reads
+        the count only now and then, to keep the host from waiting.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate

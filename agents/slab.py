@@ -38,7 +38,7 @@ def num_bytes(num_envs: int, observation_shape: tuple[int, int, int]) -> int:
 
 
 def view(memory: Any, num_envs: int, observation_shape: tuple[int, int, int]) -> Slab:
-    """Return the fields of memory from `allocate`. The sizes must be the same."""
+    """Return the fields in memory from `allocate`, as views. The sizes must be the same as there."""
     _, fields = _layout(num_envs, observation_shape)
     return Slab(*(np.ndarray(shape, dtype, memory, offset) for shape, dtype, offset in fields))
 

@@ -18,8 +18,8 @@ class Episode(NamedTuple):
 class Trajectory(NamedTuple):
     """T agent steps in each of B environments, time first.
 
-    What arrives from the environment has length T + 1, what the agent did has length T. The last observation only
-    provides the bootstrap value; it is also the first observation of the next unroll.
+    Fields from the environment have length T + 1, fields from the agent length T. The last observation only provides
+    the bootstrap value; it is also the first observation of the next unroll.
     """
 
     observation: Tensor  # uint8   [T+1, B, C, H, W]

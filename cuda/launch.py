@@ -27,7 +27,7 @@ class Launcher(Protocol):
     ) -> None:
         """Queue a kernel: source "rdn.cuh", kernel "rdn_forward<float, float, 32>".
 
-        Tensors are passed as pointers; those that are written to must be contiguous. Ints have 32 bits; None is null.
+        Tensors are passed as pointers; those written to must be contiguous. Ints are 32-bit; None is a null pointer.
         """
 
 

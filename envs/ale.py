@@ -15,7 +15,7 @@ FRAME_SHAPE = (4, 84, 84)
 
 
 class Protocol(NamedTuple):
-    """The rules in which protocols differ."""
+    """The rules that differ between protocols."""
 
     sticky: float  # probability per frame that the emulator repeats the last action
     full_actions: bool  # all actions of the console (18 in most games), or only those that the game uses

@@ -17,10 +17,10 @@ class Publication(NamedTuple):
 # The keys are columns of published_scores.csv.
 PUBLICATIONS = {
     "impala_shallow": Publication(
-        "IMPALA shallow", "dqn", "Espeholt et al. 2018, shallow network, one agent a game, up to 30 no-ops"
+        "IMPALA shallow", "dqn", "Espeholt et al. 2018, shallow network, one agent per game, up to 30 no-ops"
     ),
     "impala_deep": Publication(
-        "IMPALA deep", "dqn", "Espeholt et al. 2018, deep residual network, one agent a game, up to 30 no-ops"
+        "IMPALA deep", "dqn", "Espeholt et al. 2018, deep residual network, one agent per game, up to 30 no-ops"
     ),
     "cleanba": Publication(
         "Cleanba IMPALA", "machado", "Huang et al. 2023, Cleanba, IMPALA with the deep residual network on one A100"

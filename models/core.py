@@ -85,7 +85,7 @@ def cleared(state: State, first: Tensor) -> State:
 
 
 def _may_start(first: Tensor) -> list[bool]:
-    """Return for each step whether an episode may start there. On a GPU, looking would wait, so all are True."""
+    """Return, for each step, True if an episode may start there. On a GPU all are True, which avoids a wait."""
     if first.device.type == "cpu":
         return [bool(any_first) for any_first in first.any(1).tolist()]
     return [True] * first.shape[0]

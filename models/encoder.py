@@ -39,8 +39,8 @@ def scaled(observation: Tensor) -> Tensor:
 def laid_out(observation: Tensor, training: bool) -> Tensor:
     """Return the observations in the memory layout that is fastest for convolutions with few channels.
 
-    Channels last makes forward plus backward a fifth faster in float32. It is slower without a backward pass, and in
-    bfloat16 on a CPU.
+    In float32, channels last cuts the time of a forward and backward pass by a fifth. It is slower without a backward
+    pass, and in bfloat16 on a CPU.
     """
     if training and not torch.is_autocast_enabled("cpu"):
         return observation.contiguous(memory_format=torch.channels_last)

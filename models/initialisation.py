@@ -14,8 +14,8 @@ def initialise(agent: ActorCritic, scheme: Scheme) -> None:
 
     default: keep PyTorch's initial weights, as in the paper.
     orthogonal: gain √2 in the encoder, 0.01 in the policy head, 1 in the value head and in the matrices of LSTM and GRU
-    cells, whose biases are 0; fast weight cores keep their weights. Early learning from few samples needs it,
-    because PyTorch's weights shrink the signal layer by layer.
+    cells, whose biases are 0; fast weight cores keep their weights. Early learning from few samples needs it, because
+    PyTorch's weights shrink the signal layer by layer.
 
     Raises ValueError for an unknown scheme.
     """

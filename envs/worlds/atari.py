@@ -130,7 +130,7 @@ class Atari(VectorEnv):
         return self._tracker.open(_filled(observation, self._black))
 
     def step(self, action: NDArray[np.int64]) -> Step:
-        # An invalid action would kill an emulator thread, and step would wait for it for ever.
+        # An invalid action would kill an emulator thread, and step() would wait for ever.
         check_actions(action, self.num_envs, len(self.spec.action_names))
         observation, reward, terminated, truncated, info = self._emulators.step(action)
         # A lost life also sets `terminated`, and `lives` already belongs to the new game (or is always 0, as in Pong).

@@ -1,4 +1,4 @@
-"""Linear Transformer (Katharopoulos et al. 2020) without the normaliser: adds to a fast weight matrix."""
+"""Linear Transformer (Katharopoulos et al. 2020) without the normaliser: a purely additive fast weight matrix."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Recurrent Delta Net (Irie et al. 2021): its queries, keys, values and rates also depend on its last output."""
+"""Recurrent Delta Net (Irie et al. 2021): a Delta Net whose slow projection also reads its last output."""
 
 from dataclasses import dataclass
 
