@@ -2,7 +2,7 @@
 #
 #   make train GAME=pong CORE=lstm STEPS=2_000_000 SEED=1 PRESET=cpu RUN=runs/x ARGS="--learner.learning_rate 3e-4"
 #
-# A variable that is not set is not passed on: the defaults are those of `rfwp train`.
+# Unset variables are not passed on; `rfwp train` has the defaults.
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,8 +12,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 OUT ?= results/gpu
 
 PACKAGES := $(wildcard agents cuda envs models runners)
-# The folders of the checkout under the name that they are imported by: type checkers do not follow the mapping of
-# pyproject.toml.
+# Symlinks to the folders under their import name, because type checkers do not follow the mapping in pyproject.toml.
 TYPED := build/typecheck/rfwp
 
 .DEFAULT_GOAL := help
@@ -23,7 +22,7 @@ help:  ## list the targets
 	@echo 'make train [GAME=pong] [CORE=lstm] [STEPS=2_000_000] [SEED=1] [PRESET=cpu] [RUN=runs/x] [ARGS="..."]'
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-# exec: a signal sent to make reaches the training itself, which then saves a checkpoint.
+# exec: a signal reaches rfwp itself, which then saves a checkpoint.
 train: $(VENV)/installed  ## install into .venv if needed, then train, or resume the run in RUN
 	@exec $(BIN)/rfwp train \
 	  $(if $(GAME),--env.game '$(GAME)') \
@@ -34,17 +33,17 @@ train: $(VENV)/installed  ## install into .venv if needed, then train, or resume
 	  $(if $(RUN),--run '$(RUN)') \
 	  $(ARGS)
 
-# Small tensors are quicker on one thread, and on a busy machine threads that wait by spinning take the cores from others.
+# Small tensors are faster on one thread, and spinning threads slow a busy machine.
 test test-slow: export OMP_NUM_THREADS ?= 1
 test test-slow: export OMP_WAIT_POLICY ?= passive
 
 test: $(VENV)/installed-dev  ## run the tests; ARGS="..." is passed to pytest
 	$(BIN)/python -m pytest -m 'not slow and not gpu' $(ARGS)
 
-test-slow: $(VENV)/installed-dev  ## run the tests that take longer than a few seconds each
+test-slow: $(VENV)/installed-dev  ## run the slow tests, which take more than a few seconds each
 	$(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
 
-test-gpu: $(VENV)/installed-dev  ## test kernels and runs on a GPU, the kernels with compute-sanitizer where there is one
+test-gpu: $(VENV)/installed-dev  ## test kernels and runs on a GPU, and the kernels with compute-sanitizer if installed
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 	@if command -v compute-sanitizer >/dev/null; then \
 	  for tool in memcheck racecheck; do \
@@ -55,7 +54,7 @@ test-gpu: $(VENV)/installed-dev  ## test kernels and runs on a GPU, the kernels 
 	  echo 'compute-sanitizer is not installed: no memcheck, no racecheck. It comes with the CUDA toolkit.'; \
 	fi
 
-bench-gpu: $(VENV)/installed-dev  ## time kernels and training on a GPU; OUT=dir gets the results, PAPER=checkout is timed beside
+bench-gpu: $(VENV)/installed-dev  ## time kernels and training on a GPU; results go to OUT=dir, PAPER=checkout is timed as well
 	@mkdir -p '$(OUT)'
 	-@{ nvidia-smi; git describe --always --dirty; } >'$(OUT)/machine.txt'
 	$(BIN)/rfwp bench kernels --device cuda --json '$(OUT)/kernels.json' --markdown '$(OUT)/kernels.md' \
@@ -75,17 +74,17 @@ check: $(VENV)/installed-dev  ## check the format, lint and types
 	@for part in $(PACKAGES) runners/package/*.py; do ln -s "../../../$$part" $(TYPED)/; done
 	$(BIN)/mypy $(TYPED)
 
-format: $(VENV)/installed-dev  ## format the code and fix what the linter can
+format: $(VENV)/installed-dev  ## format the code and apply the linter's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:  ## remove .venv, build/, dist/ and caches; runs/ stays
+clean:  ## remove .venv, build/, dist/ and caches, but not runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
-	@command -v '$(PYTHON)' >/dev/null || { echo 'rfwp needs Python 3.11 or newer, and there is no $(PYTHON): install it, or name another one with PYTHON=...' >&2; exit 1; }
-	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rfwp needs Python 3.11 or newer, but $(PYTHON) is $$('$(PYTHON)' --version 2>&1): name another one with PYTHON=..." >&2; exit 1; }
+	@command -v '$(PYTHON)' >/dev/null || { echo 'rfwp needs Python 3.11 or newer, but $(PYTHON) is missing: install it, or give another one with PYTHON=...' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rfwp needs Python 3.11 or newer, but $(PYTHON) is $$('$(PYTHON)' --version 2>&1): give another one with PYTHON=..." >&2; exit 1; }
 	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { echo 'rfwp needs the venv module of $(PYTHON): on Debian and Ubuntu, apt install python3-venv' >&2; exit 1; }
 	@echo 'Creating $(VENV)'
 	@'$(PYTHON)' -m venv $(VENV)

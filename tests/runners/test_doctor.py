@@ -50,7 +50,7 @@ def test_few_open_files_and_little_shared_memory_are_said_with_what_to_do(withou
     monkeypatch.setattr(doctor, "ENOUGH_SHARED_MEMORY", 10**18)
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
-    assert "warning: only 64 files may be open; run `ulimit -n 1024` before" in shown
+    assert "warning: only 64 files may be open; run `ulimit -n 1024` first" in shown
     assert "docker run --shm-size=1g" in shown
 
 
