@@ -12,8 +12,7 @@ from rfwp import __version__
 from rfwp.runners.machine.errors import UserError
 
 MANIFEST = "manifest.json"
-FORMAT = 2
-READABLE = (1, 2)  # format 1 has no checksum of the manifest itself
+FORMAT = 3  # 1 and 2 were those of earlier checkouts
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,12 @@ def read_manifest(path: Path) -> Manifest:
     """Read a manifest. Raise UserError if it is missing, damaged or of an unsupported format."""
     try:
         facts = json.loads(path.read_text())
-        version = facts["format"]
-        if version not in READABLE:
+        if facts["format"] != FORMAT:
             release = facts.get("written_by") or "the release that wrote it"
             raise UserError(
-                f"checkpoint: {path} has format {version}; this release reads {' and '.join(map(str, READABLE))}:"
-                f" use {release}"
+                f"checkpoint: {path} has format {facts['format']}; this release reads {FORMAT}: use {release}"
             )
-        if version > 1 and facts["sha256"].pop(MANIFEST) != digest(facts):
+        if facts["sha256"].pop(MANIFEST) != digest(facts):
             raise ValueError("its contents do not match their checksum")
         return _checked(Manifest(**facts))
     except FileNotFoundError:

@@ -127,7 +127,7 @@ def test_a_lucky_first_game_does_not_make_a_checkpoint_the_best(store):
     assert store.find("best").manifest.agent_steps == 200
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99}', '{"format": 1, "surprise": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 3}', '{"format": 99}', '{"format": 3, "surprise": 2}'])
 def test_a_damaged_manifest_is_refused(store, text):
     save(store, 100)
     (store.folder / "step-000000000100" / "manifest.json").write_text(text)
