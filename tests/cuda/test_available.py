@@ -70,7 +70,10 @@ MISSING = {
         "NVRTC cannot be loaded .*object file.; pip install 'nvidia-cuda-nvrtc",
     ),
     "driver": ((driver, "driver_version", fails), "driver cannot be loaded .*; install NVIDIA's driver for CUDA 13"),
-    "newer driver": ((driver, "driver_version", lambda: (12, 8)), "CUDA 12.8, .* 13.0: install a newer driver"),
+    "newer driver": (
+        (driver, "driver_version", lambda: (12, 8)),
+        "supports CUDA 12.8, .* 13.0: install a newer driver",
+    ),
     "newer GPU": ((driver, "compute_capability", lambda device: 61), "capability is 6.1, .* 7.5: install nvidia-cuda-"),
     "NVIDIA": ((torch.version, "hip", "7.0"), "NVIDIA's GPUs"),
 }
