@@ -98,7 +98,7 @@ def test_the_docs_name_every_core_and_game() -> None:
     tables, lists = (ROOT / "docs" / "cores.md").read_text(), (ROOT / "docs" / "environments.md").read_text()
     cores = {path.stem for path in (ROOT / "models" / "cores").glob("*.py")} - {"__init__"}
     assert cores == set(re.findall(r"^\| `(\w+)` \|", tables, re.MULTILINE))
-    games = lists.partition("## Atari")[2].partition("Any usual spelling")[0]
+    games = lists.partition("## Atari")[2].partition("Any common spelling")[0]
     assert sorted(GAMES) == re.findall(r"`(\w+)`", games)
 
 

@@ -153,7 +153,7 @@ def read_run(folder: RunFolder) -> Run:
 
 
 def _build_env(values: Any, path: Path) -> EnvConfig:
-    """Build the config of an environment from a config.yaml. Raise UserError that names the file."""
+    """Build the config of an environment from a config.yaml. Raise a UserError that names the file."""
     try:
         env: EnvConfig = build_section("env", values)
     except UserError as error:

@@ -36,7 +36,7 @@ def nested(flat: Mapping[str, Any]) -> Values:
 
 
 def build_config(values: Mapping[str, Any]) -> TrainConfig:
-    """Build the config from merged layers. Raise UserError that names the setting if a value is not allowed."""
+    """Build the config from merged layers. Raise a UserError that names the setting if a value is not allowed."""
     sections = {section: build_section(section, values.get(section, {})) for section in SECTIONS}
     return cast(TrainConfig, _build("", TrainConfig, {**sections, **_read_scalars(values)}))
 

@@ -151,7 +151,7 @@ def test_a_stop_that_cannot_save_keeps_the_code_of_the_signal_and_says_what_is_l
     assert main([*TRAIN, "--run", str(tmp_path / "run")]) == 128 + number
     shown = capsys.readouterr().out
     assert "checkpoints cannot be written: No space left" in shown
-    assert "learned from agent step 0 to 256 is lost" in shown
+    assert "training from agent step 0 to 256 is lost" in shown
     assert "; not saved." in shown
 
 
@@ -166,7 +166,7 @@ def test_a_complete_run_that_waits_for_space_can_be_told_to_stop(tmp_path, capsy
     full_disk(attempts=10**9)
     monkeypatch.setattr(CheckpointStore, "save", fail)
     assert main([*TRAIN, "--run", str(tmp_path / "run")]) == 143
-    assert "learned from agent step 0 to 320 is lost" in capsys.readouterr().out
+    assert "training from agent step 0 to 320 is lost" in capsys.readouterr().out
 
 
 def test_a_failure_to_save_hides_no_failure_before_it(tmp_path, capsys, full_disk, after_three_updates):
@@ -178,7 +178,7 @@ def test_a_failure_to_save_hides_no_failure_before_it(tmp_path, capsys, full_dis
     assert main([*TRAIN, "--run", str(tmp_path / "run")]) == 1
     shown = capsys.readouterr()
     assert "ValueError: of the game" in shown.err
-    assert "learned from agent step 0 to 192 is lost" in shown.out
+    assert "training from agent step 0 to 192 is lost" in shown.out
 
 
 def test_a_bad_batch_that_cannot_be_kept_hides_no_bad_gradients(tmp_path, capsys, full_disk, after_three_updates):
