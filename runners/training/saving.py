@@ -66,4 +66,4 @@ def check_agent(agent: ActorCritic, batch: Trajectory) -> None:
     finally:
         agent.train()
     if not all(each.isfinite().all() for each in output):
-        raise Diverged("the policy's logits and values are not finite any more")
+        raise Diverged("the policy's logits and values are no longer finite")
