@@ -132,7 +132,7 @@ def vtrace(
         values: [T, B] V(x_t).
         bootstrap_value: [B] V(x_T).
         lambda_: λ of remark 2.
-        clip_rho: ρ̄, bounds the fixed point's distance from the behaviour policy.
+        clip_rho: ρ̄, which sets the fixed point: a value function between those of the behaviour and the target policy.
         clip_c: c̄, bounds how far a correction reaches back.
         clip_advantage_rho: ρ̄ of the policy gradient.
     """
