@@ -149,7 +149,7 @@ def test_weights_of_another_agent_are_refused_and_nothing_is_changed(store):
     save(store, 100)
     other = nn.Linear(5, 2)
     before = other.weight.detach().clone()
-    with pytest.raises(UserError, match="another agent"):
+    with pytest.raises(UserError, match="does not hold the weights of the agent"):
         store.find("last").load_weights(other)
     assert torch.equal(other.weight, before)
 
