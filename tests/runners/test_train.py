@@ -170,7 +170,7 @@ def test_a_change_that_cannot_be_resumed_is_refused_with_both_values(tmp_path, c
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "got" in message
-    assert "begun with" in message
+    assert "started with" in message
     assert (run / "config.yaml").read_text() == before
 
 
