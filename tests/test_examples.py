@@ -26,9 +26,9 @@ def shortened(name: str, target: Path, **values: str) -> Path:
 
 
 def test_training_from_python_prints_a_line_now_and_then(tmp_path):
-    result = run(shortened("train_from_python.py", tmp_path, total_steps="26_000"))
+    result = run(shortened("train_from_python.py", tmp_path, total_steps="13_000"))
     assert (result.returncode, result.stderr) == (0, "")
-    assert re.fullmatch(r"(\d[\d,]* steps: return [\d.]+, entropy [\d.]+ nats\n){2}", result.stdout)
+    assert re.fullmatch(r"(\d[\d,]* steps: return [\d.]+, entropy [\d.]+ nats\n)", result.stdout)
 
 
 def test_a_script_without_a_guard_is_told_so_and_trains_once(tmp_path):

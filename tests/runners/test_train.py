@@ -24,6 +24,7 @@ from rfwp.runners.training.trainer import Trainer
 
 SMALL = "--encoder.size 16 --actors.envs 8 --learner.batch_size 4 --learner.unroll_length 5 --log_seconds 0.2".split()
 TOY = ["--env", "delayed_cue", "--final_episodes", "0", *SMALL]
+ENDLESS = [*TOY, "--total_steps", "1_000_000_000"]
 PONG = (
     "--env.game pong --preset cpu --core lstm --core.hidden_size 32 --final_episodes 0"
     " --actors.envs 8 --learner.batch_size 4 --log_seconds 0.5"
@@ -174,10 +175,12 @@ def test_a_change_that_cannot_be_resumed_is_refused_with_both_values(tmp_path, c
     assert (run / "config.yaml").read_text() == before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_ends_every_process(start, tmp_path, number, code):
+@pytest.mark.parametrize(
+    ("words", "number", "code"), [(PONG, signal.SIGINT, 130), (ENDLESS, signal.SIGTERM, 143)], ids=["pong", "toy"]
+)
+def test_a_signal_saves_and_ends_every_process(start, tmp_path, words, number, code):
     run, shared = tmp_path / "run", set(os.listdir("/dev/shm"))
-    process = start("train", *PONG, "--run", str(run))
+    process = start("train", *words, "--run", str(run))
     wait_for(lambda: has_trained(run))
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
@@ -206,7 +209,7 @@ def test_pong_is_trained_to_its_end_and_scored_and_scored_again(tmp_path, capsys
 
 def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(start, tmp_path):
     run = tmp_path / "run"
-    process = start("train", *TOY, "--total_steps", "1_000_000_000", "--run", str(run))
+    process = start("train", *ENDLESS, "--run", str(run))
     wait_for(lambda: has_trained(run))
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
@@ -223,7 +226,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(start, tmp_path):
 
 def test_killing_the_main_process_leaves_no_actor_behind(start, tmp_path):
     run, shared = tmp_path / "run", set(os.listdir("/dev/shm"))
-    process = start("train", *PONG, "--run", str(run))
+    process = start("train", *ENDLESS, "--run", str(run))
     wait_for(lambda: has_trained(run))
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
@@ -234,7 +237,7 @@ def test_killing_the_main_process_leaves_no_actor_behind(start, tmp_path):
 
 def test_a_killed_actor_is_replaced_and_the_run_goes_on(start, tmp_path):
     run = tmp_path / "run"
-    process = start("train", *PONG, "--run", str(run))
+    process = start("train", *ENDLESS, "--run", str(run))
     wait_for(lambda: has_trained(run))
     actors = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     actors[0].kill()
@@ -248,7 +251,7 @@ def test_a_killed_actor_is_replaced_and_the_run_goes_on(start, tmp_path):
 
 def test_a_folder_in_use_is_refused(start, tmp_path, capsys):
     run = tmp_path / "run"
-    process = start("train", *PONG, "--run", str(run))
+    process = start("train", *ENDLESS, "--run", str(run))
     wait_for(lambda: has_trained(run))
     assert main(["train", "--run", str(run)]) == 2
     assert f"in use by process {process.pid}" in capsys.readouterr().err
@@ -263,14 +266,14 @@ def test_a_folder_that_is_no_run_is_left_untouched(tmp_path, capsys):
 
 def test_a_profile_holds_the_asked_for_updates_and_the_phases_of_both_threads(tmp_path, capsys):
     run = tmp_path / "run"
-    assert main(["train", *TOY, "--total_steps", "1000", "--profile", "20", "--run", str(run)]) == 0
+    assert main(["train", *TOY, "--total_steps", "400", "--profile", "10", "--run", str(run)]) == 0
     assert str(run / "profile.json.gz") in capsys.readouterr().out
     with gzip.open(run / "profile.json.gz") as file:
         events = json.load(file)["traceEvents"]
     threads = {}
     for event in events:
         threads.setdefault(event.get("name"), []).append(event.get("tid"))
-    assert len(threads["forward"]) == len(threads["optimise"]) == 20
+    assert len(threads["forward"]) == len(threads["optimise"]) == 10
     assert len(set(threads["forward"])) == 1
     assert set(threads["act"]).isdisjoint(threads["forward"])
     assert "aten::addmm" in threads
