@@ -99,7 +99,7 @@ def _take_up(trainer: Trainer, which: str | None, total_before: int) -> None:
     if which is None and not folder.checkpoints.steps():
         _check_never_saved(folder, config)
         return
-    with folder.checkpoints.whole_one_offered("--resume_from"):
+    with folder.checkpoints.suggesting_an_intact_one("--resume_from"):
         checkpoint = folder.checkpoints.find("last" if which is None else which)
         trainer.resume(checkpoint)
     check_metrics(folder.metrics_file, checkpoint.manifest.metrics_bytes, checkpoint.manifest.metrics_sha256)

@@ -30,7 +30,7 @@ class SavedAgent:
         `env` is the environment to play, by default that of training; it must have the same observations and actions.
         """
         agent = build_agent(replace(self.config, env=env or self.config.env), device)
-        with self.folder.checkpoints.whole_one_offered("--checkpoint"):
+        with self.folder.checkpoints.suggesting_an_intact_one("--checkpoint"):
             self.checkpoint.load_weights(agent)
         return agent.eval()
 
@@ -49,7 +49,7 @@ def open_agent(run: Path, which: str = "last") -> SavedAgent:
     """Find the checkpoint `which` of a run: best, last, or its agent steps. Raise UserError if it does not exist."""
     folder = RunFolder(run)
     config = folder.read_config()
-    with folder.checkpoints.whole_one_offered("--checkpoint"):
+    with folder.checkpoints.suggesting_an_intact_one("--checkpoint"):
         return SavedAgent(folder, config, folder.checkpoints.find(which))
 
 
@@ -64,7 +64,7 @@ def find_agents(places: Sequence[Path], which: str) -> tuple[list[SavedAgent], l
     candidates = [each for place in places for each in _candidates(place, which)]
     for folder, checkpoint in candidates:
         try:
-            with folder.checkpoints.whole_one_offered("--checkpoint"):
+            with folder.checkpoints.suggesting_an_intact_one("--checkpoint"):
                 opened = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else folder.checkpoints.find(checkpoint)
             found.append(SavedAgent(folder, folder.read_config(), opened))
         except UserError as error:

@@ -37,12 +37,12 @@ def iqm(strata: Strata) -> Array:
 
 def mean(strata: Strata) -> Array:
     """Return the mean [...] over environments of each one's mean over runs."""
-    return np.asarray(_game_means(strata).mean(axis=-1))
+    return np.asarray(_env_means(strata).mean(axis=-1))
 
 
 def median(strata: Strata) -> Array:
     """Return the median [...] over environments of each one's mean over runs."""
-    return np.asarray(np.median(_game_means(strata), axis=-1))
+    return np.asarray(np.median(_env_means(strata), axis=-1))
 
 
 def optimality_gap(strata: Strata, target: float = 1.0) -> Array:
@@ -125,7 +125,7 @@ def _draw(runs: Array, samples: int, generator: np.random.Generator) -> Array:
     return runs[generator.integers(len(runs), size=(samples, len(runs)))]
 
 
-def _game_means(strata: Strata) -> Array:
+def _env_means(strata: Strata) -> Array:
     return np.stack([runs.mean(axis=-1) for runs in strata], axis=-1)  # [..., environments]
 
 

@@ -17,7 +17,7 @@ def warnings(study: Study) -> list[str]:
     return [
         *_about_seeds(study),
         *_about_chances(study),
-        *_about_worlds(study),
+        *_about_envs(study),
         *_about_lengths(study),
         *_about_scores(study),
         *_about_settings(study),
@@ -64,7 +64,7 @@ def _about_chances(study: Study) -> Iterator[str]:
         )
 
 
-def _about_worlds(study: Study) -> Iterator[str]:
+def _about_envs(study: Study) -> Iterator[str]:
     for env in study.mixed_envs:
         differences = ", ".join(f"{name} ({show_all(values)})" for name, values in study.variants[env].items())
         yield (

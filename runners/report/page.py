@@ -69,8 +69,8 @@ def downloads(tables: dict[str, formats.Table]) -> dict[str, str]:
     return {
         "scores.csv": formats.as_csv(tables["scores"]),
         "runs.csv": formats.as_csv(tables["runs"]),
-        "scores.md": formats.as_markdown(tables["by_game"]),
-        "scores.tex": formats.as_latex(tables["by_game"]),
+        "scores.md": formats.as_markdown(tables["by_title"]),
+        "scores.tex": formats.as_latex(tables["by_title"]),
     }
 
 

@@ -46,7 +46,7 @@ def _known(number: float) -> float | None:
     return float(number) if math.isfinite(number) else None
 
 
-def by_game(study: Study) -> Table:
+def by_title(study: Study) -> Table:
     """Tabulate scores as papers do: a row per task, a column per agent, and reference scores if there are any."""
     beside = [title for title in BESIDE if any(title in run.env.reference_scores for run in study.runs)]
     rows: list[list[Cell]] = []
@@ -185,4 +185,4 @@ def _listed(study: Study, runs: Sequence[Run], most: int = 4) -> str:
     return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
-ALWAYS = {"scores": scores, "by_game": by_game, "runs": runs, "throughput": throughput, "settings": settings}
+ALWAYS = {"scores": scores, "by_title": by_title, "runs": runs, "throughput": throughput, "settings": settings}

@@ -136,7 +136,7 @@ class CheckpointStore:
             path.rename(aside)
 
     @contextlib.contextmanager
-    def whole_one_offered(self, option: str) -> Iterator[None]:
+    def suggesting_an_intact_one(self, option: str) -> Iterator[None]:
         """Add to an error about a damaged checkpoint the option that selects the newest intact one.
 
         Suggested, never chosen automatically: corruption needs a human, and rolling back can lose hours.

@@ -183,10 +183,10 @@ def screen(monkeypatch):
 
 
 def xdotool(*words):
-    return subprocess.run(["xdotool", *words], capture_output=True, text=True, timeout=30).stdout.strip()
+    return subprocess.run(["xdotool", *words], capture_output=True, text=True, timeout=HANGS).stdout.strip()
 
 
-def wait_for_title(end, seconds=120):
+def wait_for_title(end, seconds=HANGS):
     """Waits until the window that the keys go to has a title that ends so."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -197,7 +197,7 @@ def wait_for_title(end, seconds=120):
     raise AssertionError(f"no window says {end}")
 
 
-def look_until(condition, screen, seconds=60):
+def look_until(condition, screen, seconds=HANGS):
     """The newest of pictures of the screen, half a second apart, once one and the next fulfil a condition."""
     until, now = time.monotonic() + seconds, np.asarray(ImageGrab.grab(xdisplay=screen))
     while True:

@@ -26,7 +26,7 @@ def test_markdown_and_latex_hold_the_table_of_a_paper(make_run, tmp_path):
     for seed, score in ((1, 10.0), (2, 30.0)):
         make_run(tmp_path, "ms_pacman", "lstm", seed, score)
     make_run(tmp_path, "ms_pacman", "rdn", 1, returns=(2000.0,), total_steps=1000)
-    table = tables.by_game(study(tmp_path))
+    table = tables.by_title(study(tmp_path))
     assert table.columns[:3] == ["task", "lstm", "rdn"]
     assert "| ms_pacman | 20.0 [10.0, 30.0] | 2,000† | 307.3 | 6,951.6 |" in formats.as_markdown(table)
     latex = formats.as_latex(table)
