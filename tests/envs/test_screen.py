@@ -24,7 +24,7 @@ def assert_equal_play(config: Config, num_steps: int, num_envs: int = 1) -> tupl
     return episodes, games
 
 
-@pytest.mark.parametrize("game", ["breakout", "qbert", "bank_heist"])  # the last plays on with no life left
+@pytest.mark.parametrize("game", ["breakout", "bank_heist"])  # the last plays on with no life left
 def test_dqn_play_is_equal_through_lost_lives_and_games(game):
     episodes, games = assert_equal_play(Config(game, "dqn"), num_steps=550)
     assert episodes > games > 0
@@ -36,8 +36,9 @@ def test_machado_play_is_equal_through_sticky_actions_and_games(game):
     assert episodes == games > 0
 
 
-@pytest.mark.parametrize("game", ["pong", "seaquest", "freeway", "ms_pacman"])  # no FIRE in the last two
-@pytest.mark.parametrize("protocol", ["dqn", "machado"])
+@pytest.mark.parametrize(  # no FIRE in the last two
+    ("game", "protocol"), [("pong", "dqn"), ("seaquest", "machado"), ("freeway", "machado"), ("ms_pacman", "dqn")]
+)
 def test_play_is_equal_through_the_frame_cap(game, protocol):
     assert assert_equal_play(Config(game, protocol, max_frames=203), num_steps=150)[1] >= 2
 
