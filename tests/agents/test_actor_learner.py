@@ -45,16 +45,17 @@ def test_updates_count_up_to_total_steps_and_bring_metrics_and_episodes(config, 
 
 @pytest.mark.parametrize("config", [CONFIG, SYNC], ids=["background", "sync"])
 def test_a_stop_from_another_thread_ends_the_iteration(config):
-    endless = ActorLearnerConfig(**{**vars(config), "total_steps": 10**9})
+    half_unrolls = LearnerConfig(unroll_length=5, batch_size=2)  # two batches arrive together
+    endless = ActorLearnerConfig(**{**vars(config), "total_steps": 10**9, "learner": half_unrolls})
     with ActorLearner(endless) as system:
         for update in system:
-            if update.version == 2:
+            if update.version == 3:
                 other = threading.Thread(target=system.stop)
                 other.start()
                 other.join()
     assert system.stopped
     assert not system.done
-    assert update.version == 2
+    assert update.version == 3
     assert multiprocessing.active_children() == []
 
 

@@ -74,13 +74,17 @@ def test_rewards_resets_and_scores_are_those_of_the_task(pool):
     assert all(episode.length == steps and episode.score in (0.0, 1.0) for episode in episodes)
 
 
-def test_the_version_of_the_weights_travels_with_the_steps(pool):
-    agent = make_agent()
-    collector = make_collector(pool, agent)
+def test_published_weights_act_from_the_next_step_on_and_their_version_travels_with_the_steps(pool):
+    collector = make_collector(pool, make_agent())
     assert collector.collect().trajectory.version.unique().tolist() == [0]
-    collector._weights.publish(agent, 7)
+    published = make_agent(seed=2).eval()
+    collector._weights.publish(published, 7)
     collector.collect(), collector.collect()
-    assert collector.collect().trajectory.version.unique().tolist() == [7]
+    trajectory = collector.collect().trajectory
+    assert trajectory.version.unique().tolist() == [7]
+    with torch.no_grad():
+        output, _ = published(trajectory.observation, trajectory.reward, trajectory.first, trajectory.state)
+    torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)
 
 
 def test_collecting_is_repeatable():
@@ -113,12 +117,18 @@ def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):
     collector.collect(), collector.collect()
     os.kill(pool.groups[0][1].pid, signal.SIGKILL)
     agent = make_agent().eval()
+    of_its_group = []
     for _ in range(6):
         trajectory = collector.collect().trajectory
         with torch.no_grad():
             output, _ = agent(trajectory.observation, trajectory.reward, trajectory.first, trajectory.state)
         torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)
+        if (collector._turn - 1) % 2 == 0:
+            of_its_group.append(trajectory)
     assert pool.restarts == 1
+    # The unroll opens with the new actor's episodes; that of the dead actor is not cut short within it.
+    assert of_its_group[0].first[0].tolist() == [False, False, True, True]
+    assert not of_its_group[0].first[1:, 2:].any()
 
 
 def test_a_stuck_actor_is_replaced_after_the_timeout():
