@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from rfwp.runners.cli import main
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -25,6 +27,7 @@ def shortened(name: str, target: Path, **values: str) -> Path:
     return script
 
 
+@pytest.mark.slow
 def test_training_from_python_prints_a_line_now_and_then(tmp_path):
     result = run(shortened("train_from_python.py", tmp_path, total_steps="13_000"))
     assert (result.returncode, result.stderr) == (0, "")
@@ -50,6 +53,7 @@ def test_a_core_learns_inside_a_model_of_ones_own():
     assert int(re.findall(r"(\d+)% correct", result.stdout)[-1]) > 90
 
 
+@pytest.mark.slow
 def test_a_saved_agent_plays_as_it_was_trained_to(tmp_path):
     words = "--env counting --core gru --total_steps 20_000 --final_episodes 0 --sync --run".split()
     assert main(["train", *words, str(tmp_path / "run")]) == 0

@@ -40,6 +40,7 @@ def children(process: subprocess.Popen) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_stops_no_other_and_the_same_folder_goes_on_with_what_is_missing(tmp_path, capfd):
     out = tmp_path / "grid"
     blocked = RunFolder(out / "delayed_cue-gru-1")

@@ -207,6 +207,7 @@ def test_pong_is_trained_to_its_end_and_scored_and_scored_again(tmp_path, capsys
     assert -21 <= again["mean"] <= 21
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(start, tmp_path):
     run = tmp_path / "run"
     process = start("train", *ENDLESS, "--run", str(run))
@@ -235,6 +236,7 @@ def test_killing_the_main_process_leaves_no_actor_behind(start, tmp_path):
     assert set(os.listdir("/dev/shm")) <= shared
 
 
+@pytest.mark.slow
 def test_a_killed_actor_is_replaced_and_the_run_goes_on(start, tmp_path):
     run = tmp_path / "run"
     process = start("train", *ENDLESS, "--run", str(run))
