@@ -1,4 +1,4 @@
-"""The learner's data source: a collector that runs in the learner's thread, or in a thread of its own."""
+"""The learner's data source: a collector that runs in the learner's thread or in its own."""
 
 import queue
 import threading
@@ -52,7 +52,7 @@ class InTurn(Source):
 
 
 class Background(Source):
-    """Collects in a thread of its own; `get` returns the results in order.
+    """Collects in a background thread; `get` returns the results in order.
 
     Collecting pauses while `queue_size` results are waiting, which bounds memory.
     """

@@ -1,7 +1,6 @@
 """A view into an agent's memory while it acts: its contents, and how much each agent step wrote."""
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -49,9 +48,7 @@ class MemoryView:
         self._hooks = [part.register_forward_hook(self._note) for part in (self._core, *self._parts)]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for hook in self._hooks:
             hook.remove()
         self._passes.clear()

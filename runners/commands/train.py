@@ -24,9 +24,7 @@ from rfwp.runners.runfolder.evaluations import final_evaluation, final_path, wri
 from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
 from rfwp.runners.runfolder.metrics_log import check_metrics, newest_metrics
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, FIXED, PRESETS, TrainConfig, differences, to_dict
-from rfwp.runners.settings.config_file import Values
-from rfwp.runners.settings.layers import config_from_values, merge
+from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, differences, to_dict
 from rfwp.runners.settings.options import named_run, read_command_line
 from rfwp.runners.training.dashboard import command, open_display, say
 from rfwp.runners.training.memory_estimate import check_sizes, sizes_named
@@ -39,9 +37,9 @@ def run(argv: Sequence[str]) -> int:
     if place == "":
         raise UserError("run: got ''; allowed: a folder")
     folder = RunFolder(Path(place)) if place else None
-    earlier = folder.read_values() if folder is not None and folder.exists else None
-    config, own = read_command_line(argv, below=None if earlier is None else merge(PRESETS["paper"], earlier))
-    total_before = _check_request(own, config, folder, earlier)
+    before = folder.read_config() if folder is not None and folder.exists else None
+    config, own = read_command_line(argv, below=None if before is None else to_dict(before))
+    _check_request(own, config, folder, before)
     if own.print_config:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
@@ -57,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
     display = open_display(str(folder.path), config.total_steps, console)
     trainer = Trainer(system, config, folder, display, own.profile)
     with folder.locked(), sizes_named(config):
-        _take_up(trainer, own.resume_from, total_before)
+        _take_up(trainer, own.resume_from, (before or config).total_steps)
         folder.write_config(config)
         _announce(system, config, expected_bytes, console)
         code = 0 if system.done else _train(trainer, console)
@@ -66,31 +64,26 @@ def run(argv: Sequence[str]) -> int:
     return code
 
 
-def _check_request(own: Namespace, config: TrainConfig, folder: RunFolder | None, earlier: Values | None) -> int:
-    """Raise UserError if a new or resumed run cannot take these options; return its total_steps before them."""
+def _check_request(own: Namespace, config: TrainConfig, folder: RunFolder | None, before: TrainConfig | None) -> None:
+    """Raise UserError if a new run, or one resumed with the settings `before`, cannot take these options."""
     if own.profile < 0:
         raise UserError(f"profile: got {own.profile}; allowed: a number of updates, 1 or more")
-    if folder is None or earlier is None:
+    if folder is None or before is None:
         if own.resume_from is not None:
             raise UserError(f"resume_from: got {own.resume_from!r}; allowed: only with --run and an existing run")
-        return config.total_steps
+        return
     for option in ("config", "preset"):
         if hasattr(own, option):
             raise UserError(
                 f"{option}: got {getattr(own, option)!r}, but the run {str(folder.path)!r} already has"
                 f" settings; leave --{option} out"
             )
-    try:
-        before = config_from_values(earlier)
-    except UserError as error:
-        raise UserError(f"{folder.config_file}: {error}") from None
     for name, (old, new) in differences(before, config).items():
         if name.partition(".")[0] in FIXED:
             raise UserError(
                 f"{name}: got {new!r}, but the run {str(folder.path)!r} was started with {old!r};"
                 " a resumed run cannot change it: choose another --run"
             )
-    return before.total_steps
 
 
 def _take_up(trainer: Trainer, which: str | None, total_before: int) -> None:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from statistics import fmean
-from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console, Group
@@ -26,9 +25,7 @@ class LauncherDisplay(Watcher, Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
 
 def open_launcher_display(title: str, comparison: Comparison, runs: Sequence[Run], console: Console) -> LauncherDisplay:
@@ -84,9 +81,7 @@ class GridLines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
 
 class GridDashboard:
@@ -136,9 +131,7 @@ class GridDashboard:
         self._live.start(refresh=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Literal, Self
 
 from rfwp.envs.vector_env import Renderer
@@ -33,9 +32,7 @@ class Picture(AbstractContextManager["Picture"]):
         for image in self.screen.screens():
             yield enlarged(image, SCALE)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         return None
 
 
@@ -70,10 +67,8 @@ class MemoryPicture(Picture):
         self._view.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._view.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self._view.__exit__(*error)
 
 
 def picture_of(
