@@ -37,8 +37,8 @@ train: $(VENV)/installed  ## install into .venv if needed, then train, or resume
 test test-slow: export OMP_NUM_THREADS ?= 1
 test test-slow: export OMP_WAIT_POLICY ?= passive
 
-test: $(VENV)/installed-dev  ## run the tests; ARGS="..." is passed to pytest
-	$(BIN)/python -m pytest -m 'not slow and not gpu' $(ARGS)
+test: $(VENV)/installed-dev  ## run the tests, a file on each core, at most four; ARGS="..." is passed to pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow and not gpu' $(ARGS)
 
 test-slow: $(VENV)/installed-dev  ## run the slow tests, which take more than a few seconds each
 	$(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)

@@ -3,13 +3,13 @@
 import contextlib
 import ctypes
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+from waiting import HANGS
 
 from rfwp.runners.machine.resources import own_command
 
@@ -19,8 +19,6 @@ SMALL = (
     " --learner.batch_size 8 --learner.unroll_length 10 --actors.envs 8 --actors.processes 2 --actors.timeout 3"
     " --checkpoint.minutes 0.05 --total_steps 2_000_000_000"
 ).split()
-
-HANGS = 300.0  # seconds that no start, step or stop takes, however busy the machine
 
 
 class Run:
@@ -153,8 +151,3 @@ def permissions_count() -> Iterator[None]:
         yield
     finally:
         libc.capset(header, held)
-
-
-def shared_memory() -> set[str]:
-    """Named files in shared memory."""
-    return set(os.listdir("/dev/shm"))

@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
-from harness import SMALL, Run, full, shared_memory, small_disk
+from harness import SMALL, Run, full, small_disk
+from waiting import shared_memory
 
 
 @dataclass

@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from harness import HANGS, SMALL, Run, full, small_disk
+from harness import SMALL, Run, full, small_disk
+from waiting import HANGS
 
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.learner import Learner

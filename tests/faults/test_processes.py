@@ -5,7 +5,8 @@ import signal
 
 import psutil
 import pytest
-from harness import HANGS, SMALL, Run, shared_memory
+from harness import SMALL, Run
+from waiting import HANGS, shared_memory, wait_until_freed
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ def test_a_main_process_killed_while_it_saves_resumes_every_time_and_loses_no_mo
     run.start()
     run.wait_for_progress()
     assert run.log.read_text().count("Resuming at") == 3
-    assert shared_memory() <= names
+    wait_until_freed(names)
     run.process.terminate()
     assert run.process.wait(timeout=HANGS) == 128 + signal.SIGTERM
     assert not list((run.folder / "checkpoints").glob(".*"))

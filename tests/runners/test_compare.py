@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from waiting import HANGS, wait_for, whole_lines
+from waiting import HANGS, shared_memory, wait_for, wait_until_freed, whole_lines
 
 from rfwp.runners.cli import main
 from rfwp.runners.machine import resources
@@ -76,7 +76,7 @@ def trained(out: Path) -> dict[str, float]:
 
 @pytest.mark.slow
 def test_ctrl_c_saves_every_run_and_the_comparison_resumes_them(start, tmp_path, capsys):
-    out, shared = tmp_path / "grid", set(os.listdir("/dev/shm"))
+    out, shared = tmp_path / "grid", shared_memory()
     process = start(*GRID, "--seeds", "2", "--steps", "8_000", "--out", str(out), "--jobs", "2")
     wait_for(lambda: len(trained(out)) == 2)
     started = children(process)
@@ -85,7 +85,7 @@ def test_ctrl_c_saves_every_run_and_the_comparison_resumes_them(start, tmp_path,
     assert process.returncode == 130, output
     assert f"compare --out {out}" in output
     assert not psutil.wait_procs(started, timeout=HANGS)[1]
-    assert set(os.listdir("/dev/shm")) <= shared
+    wait_until_freed(shared)
     saved = trained(out)
     assert all((out / name / "checkpoints" / f"step-{int(steps):012d}").is_dir() for name, steps in saved.items())
 

@@ -3,7 +3,6 @@
 import copy
 import gzip
 import json
-import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from waiting import HANGS, wait_for, whole_lines
+from waiting import HANGS, shared_memory, wait_for, wait_until_freed, whole_lines
 
 from rfwp.agents.actor_learner import ActorLearner
 from rfwp.runners.bench.workloads import synthetic_batch
@@ -179,7 +178,7 @@ def test_a_change_that_cannot_be_resumed_is_refused_with_both_values(tmp_path, c
     ("words", "number", "code"), [(PONG, signal.SIGINT, 130), (ENDLESS, signal.SIGTERM, 143)], ids=["pong", "toy"]
 )
 def test_a_signal_saves_and_ends_every_process(start, tmp_path, words, number, code):
-    run, shared = tmp_path / "run", set(os.listdir("/dev/shm"))
+    run, shared = tmp_path / "run", shared_memory()
     process = start("train", *words, "--run", str(run))
     wait_for(lambda: has_trained(run))
     children = psutil.Process(process.pid).children(recursive=True)
@@ -189,7 +188,7 @@ def test_a_signal_saves_and_ends_every_process(start, tmp_path, words, number, c
     assert process.returncode == code, output
     assert f"rfwp train --run {run}" in output
     assert not alive(children)
-    assert set(os.listdir("/dev/shm")) <= shared
+    wait_until_freed(shared)
     steps = int(checkpoints(run)[-1].name.removeprefix("step-"))
     assert steps == lines(run)[-1]["agent_steps"]
 
@@ -226,14 +225,14 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(start, tmp_path):
 
 
 def test_killing_the_main_process_leaves_no_actor_behind(start, tmp_path):
-    run, shared = tmp_path / "run", set(os.listdir("/dev/shm"))
+    run, shared = tmp_path / "run", shared_memory()
     process = start("train", *ENDLESS, "--run", str(run))
     wait_for(lambda: has_trained(run))
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
     assert not alive(children)
-    assert set(os.listdir("/dev/shm")) <= shared
+    wait_until_freed(shared)
 
 
 @pytest.mark.slow

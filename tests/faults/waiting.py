@@ -1,5 +1,6 @@
-"""Waiting for what another process does, and reading what it writes."""
+"""Waiting for what another process does, and reading what it leaves."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,3 +19,17 @@ def wait_for(condition: Callable[[], object], seconds: float = HANGS) -> None:
 def whole_lines(path: Path) -> list[str]:
     """Return the lines of a text file, without the last one while that is being written."""
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def shared_memory() -> set[str]:
+    """Return the names in shared memory, of every process on the machine."""
+    return set(os.listdir("/dev/shm"))
+
+
+def wait_until_freed(before: set[str]) -> None:
+    """Wait until all names that are in shared memory now, and were not in `before`, have gone.
+
+    Names of other tests that run at the same time go, too, when those end.
+    """
+    left = shared_memory() - before
+    wait_for(lambda: not left & shared_memory())
