@@ -1,36 +1,20 @@
 """Shared parts of the fast weight cores: settings, the delta rule, and the multi-head memory of one layer."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from rfwp.checks import check
 from rfwp.cuda.available import available
-from rfwp.models.core import CoreConfig, State, check_horizon, cleared, unroll
+from rfwp.models.core import State, check_horizon, cleared, unroll
 from rfwp.models.feature_maps import FeatureMapName, feature_map
+from rfwp.models.residual_stack import Memory, StackConfig
 
 
 @dataclass(frozen=True)
-class FastWeightConfig(CoreConfig):
+class FastWeightConfig(StackConfig):
     """Settings of all fast weight cores; a core's own Config may change the defaults and add settings."""
-
-    hidden_size: int = 128
-    """Size of the residual stream, divided among the heads."""
-
-    num_layers: int = 2
-    """Number of blocks, each a memory and a feed-forward network."""
-
-    num_heads: int = 4
-    """Number of independent memories per layer."""
-
-    feedforward_size: int = 512
-    """Hidden size of the feed-forward network in each block."""
-
-    dropout: float = 0.0
-    """Dropout probability in each block. It applies only in train() mode, so the acting policy, in eval() mode, differs
-    slightly from the one that learns."""
 
     feature_map: FeatureMapName = "elu_sum_norm"
     """Function applied to queries and keys. With elu or identity the keys are not normalised and the delta rule soon
@@ -40,20 +24,13 @@ class FastWeightConfig(CoreConfig):
     """Agent steps after which gradients through the recurrent state stop: 1 as in the published reinforcement learning
     code, null for no limit within the unroll."""
 
+    scale_reads: bool = False
+    """Multiply what each head reads by 1/√head_size, as in the published language models."""
+
     def __post_init__(self) -> None:
-        width, heads = self.hidden_size, self.num_heads
-        check(self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
-        check(heads >= 1, "num_heads", heads, "1 or more")
-        check(width >= 1 and width % heads == 0, "hidden_size", width, f"a multiple of num_heads = {heads}")
-        check(self.feedforward_size >= 1, "feedforward_size", self.feedforward_size, "1 or more")
-        check(0 <= self.dropout < 1, "dropout", self.dropout, "0 up to, not including, 1")
+        super().__post_init__()
         check_horizon(self.gradient_horizon)
         feature_map(self.feature_map)
-
-    @property
-    def head_size(self) -> int:
-        """Size of the queries and values of one head."""
-        return self.hidden_size // self.num_heads
 
     @property
     def key_size(self) -> int:
@@ -61,7 +38,7 @@ class FastWeightConfig(CoreConfig):
         return self.head_size * feature_map(self.feature_map).growth
 
 
-class FastMemory(nn.Module, ABC):
+class FastMemory(Memory):
     """One layer's memory: a slow projection of the input, and the same recurrence over fast weights in every head.
 
     A subclass passes its sizes to `__init__` and defines `prepare` and `advance`. Both see one row per head and
@@ -72,7 +49,6 @@ class FastMemory(nn.Module, ABC):
     state_shapes: each leaf's shape in one head; the state has leaves [B, num_heads, *shape].
     """
 
-    leaf_names: tuple[str, ...] = ()  # display name of each leaf
     kernel_size: int | None = None  # size of the matrices that `fused` works on; None if there is no `fused`
 
     def __init__(
@@ -83,6 +59,7 @@ class FastMemory(nn.Module, ABC):
         self.state_shapes = tuple((config.num_heads, *shape) for shape in state_shapes)
         self.gradient_horizon = config.gradient_horizon
         self.features = feature_map(config.feature_map).apply
+        self.read_scale = config.head_size**-0.5 if config.scale_reads else 1.0
         self.slow: nn.Module = nn.Identity()
         if slow_size is not None:
             self.slow = nn.Linear(config.hidden_size, config.num_heads * slow_size, bias=False)
@@ -126,12 +103,10 @@ class FastMemory(nn.Module, ABC):
         return self._from_rows(self.rates(self.prepare(self.project(x[0])), rows))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance one agent step: x [B, hidden_size] -> y [B, hidden_size], new state."""
         y, rows = self.advance(self.prepare(self.project(x)), self.to_rows(state))
         return self._merge(y), self._from_rows(rows)
 
     def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
-        """Advance T agent steps: x [T, B, hidden_size], first [T, B] -> y [T, B, hidden_size], final state."""
         inputs, rows = self.prepare(self.project(x)), self.to_rows(state)
         if self.kernel_size is not None and available(x.device.type, rows[0].dtype, self.kernel_size):
             y, rows = self.fused(inputs, rows, first)
@@ -146,7 +121,8 @@ class FastMemory(nn.Module, ABC):
         return slow.view(*x.shape[:-1], self.num_heads, -1).transpose(-3, -2).flatten(-3, -2)
 
     def _merge(self, y: Tensor) -> Tensor:
-        """Concatenate the heads: [..., N, head_size] -> [..., B, hidden_size]."""
+        """Scale the reads and concatenate the heads: [..., N, head_size] -> [..., B, hidden_size]."""
+        y = y if self.read_scale == 1 else y * self.read_scale
         return y.view(*y.shape[:-2], self.num_heads, -1, y.shape[-1]).transpose(-3, -2).flatten(-2)
 
     def to_rows(self, state: State) -> State:

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rfwp.models.core import State
-from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
+from rfwp.models.residual_stack import ResidualStack
 
 
 @dataclass(frozen=True)
 class Config(FastWeightConfig):
     """Settings of the Delta Delta Net."""
 
-    def build(self, input_size: int) -> FastWeightStack:
-        return FastWeightStack(input_size, self, lambda: DeltaDeltaNet(self))
+    def build(self, input_size: int) -> ResidualStack:
+        return ResidualStack(input_size, self, lambda: DeltaDeltaNet(self))
 
 
 class DeltaDeltaNet(FastMemory):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from rfwp.models.core import State
-from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
+from rfwp.models.residual_stack import ResidualStack
 
 GATES = 3  # i, u, o
 
@@ -16,8 +16,8 @@ GATES = 3  # i, u, o
 class Config(FastWeightConfig):
     """Settings of the Delta LSTM. The feature map applies to W; queries and keys of R always go through softmax."""
 
-    def build(self, input_size: int) -> FastWeightStack:
-        return FastWeightStack(input_size, self, lambda: DeltaLSTM(self))
+    def build(self, input_size: int) -> ResidualStack:
+        return ResidualStack(input_size, self, lambda: DeltaLSTM(self))
 
 
 class DeltaLSTM(FastMemory):

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from rfwp.checks import check
 from rfwp.models.core import State
-from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
 from rfwp.models.feature_maps import feature_map
+from rfwp.models.residual_stack import ResidualStack
 
 WIDENING = 4  # size of a fast block's hidden layer / head_size
 
@@ -26,8 +26,8 @@ class Config(FastWeightConfig):
         super().__post_init__()
         check(self.fast_blocks >= 1, "fast_blocks", self.fast_blocks, "1 or more")
 
-    def build(self, input_size: int) -> FastWeightStack:
-        return FastWeightStack(input_size, self, lambda: DeltaMLP(self))
+    def build(self, input_size: int) -> ResidualStack:
+        return ResidualStack(input_size, self, lambda: DeltaMLP(self))
 
 
 class DeltaMLP(FastMemory):

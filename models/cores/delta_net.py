@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rfwp.models.core import State
-from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastWeightConfig, delta_rule
 from rfwp.models.linear_memory import LinearMemory
+from rfwp.models.residual_stack import ResidualStack
 
 
 @dataclass(frozen=True)
 class Config(FastWeightConfig):
     """Settings of the Delta Net."""
 
-    def build(self, input_size: int) -> FastWeightStack:
-        return FastWeightStack(input_size, self, lambda: DeltaNet(self))
+    def build(self, input_size: int) -> ResidualStack:
+        return ResidualStack(input_size, self, lambda: DeltaNet(self))
 
 
 class DeltaNet(LinearMemory):

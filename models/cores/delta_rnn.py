@@ -8,9 +8,9 @@ from torch import Tensor
 from rfwp.cuda.delta import delta
 from rfwp.cuda.feedback import feedback
 from rfwp.models.core import State
-from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
 from rfwp.models.feature_maps import FeatureMapName
+from rfwp.models.residual_stack import ResidualStack
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Config(FastWeightConfig):
     """Function applied to queries and keys of W; those of R always go through softmax. With elu or identity the memory
     soon diverges."""
 
-    def build(self, input_size: int) -> FastWeightStack:
-        return FastWeightStack(input_size, self, lambda: DeltaRNN(self))
+    def build(self, input_size: int) -> ResidualStack:
+        return ResidualStack(input_size, self, lambda: DeltaRNN(self))
 
 
 class DeltaRNN(FastMemory):

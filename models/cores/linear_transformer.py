@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from rfwp.models.core import State
-from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastWeightConfig
 from rfwp.models.linear_memory import LinearMemory
+from rfwp.models.residual_stack import ResidualStack
 
 
 @dataclass(frozen=True)
 class Config(FastWeightConfig):
     """Settings of the Linear Transformer."""
 
-    def build(self, input_size: int) -> FastWeightStack:
-        return FastWeightStack(input_size, self, lambda: LinearTransformer(self))
+    def build(self, input_size: int) -> ResidualStack:
+        return ResidualStack(input_size, self, lambda: LinearTransformer(self))
 
 
 class LinearTransformer(LinearMemory):

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from rfwp.cuda.rdn import rdn
 from rfwp.models.core import State
-from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
 from rfwp.models.feature_maps import FeatureMapName
+from rfwp.models.residual_stack import ResidualStack
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Config(FastWeightConfig):
     feature_map: FeatureMapName = "softmax"
     """Function applied to queries and keys. With elu or identity the memory soon diverges."""
 
-    def build(self, input_size: int) -> FastWeightStack:
-        return FastWeightStack(input_size, self, lambda: RecurrentDeltaNet(self))
+    def build(self, input_size: int) -> ResidualStack:
+        return ResidualStack(input_size, self, lambda: RecurrentDeltaNet(self))
 
 
 class RecurrentDeltaNet(FastMemory):

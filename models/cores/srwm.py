@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from rfwp.models.core import State
-from rfwp.models.fast_weight_stack import FastWeightStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig
 from rfwp.models.feature_maps import FeatureMapName
+from rfwp.models.residual_stack import ResidualStack
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Config(FastWeightConfig):
     feature_map: FeatureMapName = "softmax"
     """Function applied to the input, the queries and the keys. With elu or identity the memory soon diverges."""
 
-    def build(self, input_size: int) -> FastWeightStack:
-        return FastWeightStack(input_size, self, lambda: SelfReferentialWeightMatrix(self))
+    def build(self, input_size: int) -> ResidualStack:
+        return ResidualStack(input_size, self, lambda: SelfReferentialWeightMatrix(self))
 
 
 class SelfReferentialWeightMatrix(FastMemory):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import rfwp.models.cores
 from rfwp.models.core import Core, State, cleared
-from rfwp.models.fast_weight_stack import Block
+from rfwp.models.residual_stack import Block
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(rfwp.models.cores.__path__))
 INPUT_SIZE, BATCH, HEADS = 5, 3, 2
@@ -123,7 +123,7 @@ def stay_clear_of_kinks(core: Core) -> None:
     """Put every hidden unit of the feed-forward networks far from where ReLU has no slope, on one side or the other."""
     for module in core.modules():
         if isinstance(module, Block):
-            inner = module.feedforward[1]
+            inner = module.feedforward[0]
             inner.bias.data = 5 * inner.bias.sign()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import rfwp.models.cores
-from rfwp.models.fast_weight_stack import Block, FastWeightStack
+from rfwp.models.residual_stack import Block, ResidualStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig
 from rfwp.models.feature_maps import FeatureMapName, feature_map
 
@@ -175,43 +175,55 @@ def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
 
 def project(layer: Block, head: int, x: Tensor) -> Tensor:
     """What one head gets at a step: its rows of the slow projection, or its part of x where there is none."""
-    x = layer_norm(layer.memory_norm, x)
     if isinstance(layer.memory.slow, nn.Identity):
         return x.view(HEADS, SIZE)[head]
     return layer.memory.slow.weight.view(HEADS, -1, HEADS * SIZE)[head] @ x
 
 
 def block(
-    oracle: Oracle, f: Map, layer: Block, stream: list[Tensor], before: list[Tensor]
+    oracle: Oracle, f: Map, config: FastWeightConfig, layer: Block, stream: list[Tensor], before: list[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """One block over a stretch of one episode, head by head and step by step; the state's leaves are [heads, ...]."""
+    post = config.block == "post_norm"
+    inputs = stream if post else [layer_norm(layer.memory_norm, x) for x in stream]
     reads, after = [], []
     for head in range(HEADS):
-        slow = [project(layer, head, x) for x in stream]
+        slow = [project(layer, head, x) for x in inputs]
         read, fast = oracle(layer.memory, head, f, slow, tuple(leaf[head] for leaf in before))
         reads.append(read)
         after.append(fast)
-    norm, inner, _, _, outer, _ = layer.feedforward
+    inner, _, _, outer, _ = layer.feedforward
     result = []
-    for t, x in enumerate(stream):
-        x = x + layer.output[0].weight @ torch.cat([read[t] for read in reads])
-        hidden = torch.relu(inner.weight @ layer_norm(norm, x) + inner.bias)
-        result.append(x + outer.weight @ hidden + outer.bias)
+    for t, x in enumerate(inputs if config.block == "normalised_residual" else stream):
+        read = torch.cat([read[t] for read in reads]) / (SIZE**0.5 if config.scale_reads else 1)
+        x = x + layer.output[0].weight @ read
+        x = layer_norm(layer.memory_norm, x) if post else x
+        hidden = torch.relu(inner.weight @ (x if post else layer_norm(layer.feedforward_norm, x)) + inner.bias)
+        x = x + outer.weight @ hidden + outer.bias
+        result.append(layer_norm(layer.feedforward_norm, x) if post else x)
     return result, [torch.stack(leaves) for leaves in zip(*after, strict=True)]
 
 
 def network(
-    oracle: Oracle, f: Map, core: FastWeightStack, xs: Tensor, state: list[Tensor], starts: list[int]
+    oracle: Oracle,
+    f: Map,
+    config: FastWeightConfig,
+    core: ResidualStack,
+    xs: Tensor,
+    state: list[Tensor],
+    starts: list[int],
 ) -> tuple[Tensor, list[Tensor]]:
     """One sequence xs [T, D] that goes on from a state and has new episodes at `starts` -> outputs, flat state."""
     outputs = []
     for start, end in pairwise(sorted({0, *starts, len(xs)})):
         if start in starts:
             state = [torch.zeros_like(leaf) for leaf in state]
-        stream, after = [core.input.weight @ x + core.input.bias for x in xs[start:end]], []
+        stream, after = list(xs[start:end]), []
+        if config.input_layer:
+            stream = [core.input.weight @ x + core.input.bias for x in stream]
         leaves = len(state) // len(core.blocks)
         for number, layer in enumerate(core.blocks):
-            stream, of_layer = block(oracle, f, layer, stream, state[number * leaves : (number + 1) * leaves])
+            stream, of_layer = block(oracle, f, config, layer, stream, state[number * leaves : (number + 1) * leaves])
             after += of_layer
         outputs, state = outputs + stream, after
     return torch.stack(outputs), state
@@ -234,12 +246,19 @@ def test_the_feature_map_of_a_core_is_the_papers_unless_another_is_chosen() -> N
 @pytest.mark.parametrize(
     ("name", "map_name", "settings"),
     [(name, map_name, {}) for name in ORACLES for map_name in (DEFAULT_MAPS[name], "dpfp")]  # which makes keys longer
-    + [("delta_mlp", "elu_sum_norm", {"fast_blocks": 2})],
+    + [
+        ("delta_mlp", "elu_sum_norm", {"fast_blocks": 2}),
+        ("delta_net", "elu_sum_norm", {"block": "post_norm", "scale_reads": True}),
+        ("delta_lstm", "softmax", {"block": "normalised_residual", "scale_reads": True}),
+        ("rdn", "softmax", {"input_layer": False}),
+    ],
 )
-def test_a_core_is_its_equations(name: str, map_name: FeatureMapName, settings: dict[str, int]) -> None:
+def test_a_core_is_its_equations(name: str, map_name: FeatureMapName, settings: dict[str, object]) -> None:
     torch.manual_seed(0)
-    core = config_class(name)(**SETTINGS, feature_map=map_name, **settings).build(input_size=4).double()
-    x = torch.randn(LENGTH, BATCH, 4, dtype=torch.float64, requires_grad=True)
+    config = config_class(name)(**SETTINGS, feature_map=map_name, **settings)
+    input_size = 4 if config.input_layer else config.hidden_size
+    core = config.build(input_size).double()
+    x = torch.randn(LENGTH, BATCH, input_size, dtype=torch.float64, requires_grad=True)
     first = torch.tensor([[t in starts for starts in STARTS] for t in range(LENGTH)])
     before = [0.1 * torch.randn(BATCH, *shape, dtype=torch.float64) for shape in core.state_shapes]
     for leaf in before:
@@ -250,7 +269,10 @@ def test_a_core_is_its_equations(name: str, map_name: FeatureMapName, settings: 
     results = (outputs, *after)
 
     oracle, f = ORACLES[name], feature_map(map_name).apply
-    alone = [network(oracle, f, core, x[:, b], [leaf[b] for leaf in before], starts) for b, starts in enumerate(STARTS)]
+    alone = [
+        network(oracle, f, config, core, x[:, b], [leaf[b] for leaf in before], starts)
+        for b, starts in enumerate(STARTS)
+    ]
     expected = (
         torch.stack([outputs for outputs, _ in alone], 1),
         *(torch.stack(leaves) for leaves in zip(*(state for _, state in alone), strict=True)),
