@@ -156,7 +156,10 @@ class ResidualStack(Core):
         return x, after
 
     def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
-        x = self.input(x)
+        return self.run_blocks(self.input(x), state, first)
+
+    def run_blocks(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
+        """Advance T agent steps from the residual stream after the input layer: x [T, B, hidden_size]."""
         after: State = ()
         for block, before in zip(self._layers(), self._split(state), strict=True):
             x, leaves = block(x, before, first)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import rfwp.models.cores
-from rfwp.models.residual_stack import Block, ResidualStack
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig
 from rfwp.models.feature_maps import FeatureMapName, feature_map
+from rfwp.models.residual_stack import Block, ResidualStack
 
 HEADS, SIZE, LENGTH, BATCH = 2, 3, 7, 3
 SETTINGS = {"hidden_size": HEADS * SIZE, "num_layers": 2, "num_heads": HEADS, "feedforward_size": 5}
