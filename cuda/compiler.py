@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from cuda.bindings import nvrtc
 
+from rfwp.cache import cache_folder
+
 KERNELS = Path(__file__).parent / "kernels"
 FLAGS = ("--std=c++17", "--ptxas-options=-v")
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -89,14 +91,6 @@ def nvrtc_version() -> tuple[int, int]:
     return major, minor
 
 
-def cache_folder() -> Path:
-    """Return the folder of the compiled kernels. Raises OSError for a user without a home."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if not os.path.isabs(base):
-        raise FileNotFoundError(base)
-    return Path(base) / "rfwp" / "kernels"
-
-
 @cache
 def _headers() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(KERNELS.glob("*.cuh"))}
@@ -109,7 +103,7 @@ def _key(source: str, kernel: str, architecture: str) -> str:
 
 def _load(name: str) -> Compiled:
     """Read a kernel from the cache. Raises OSError if it is not there, ValueError if it is damaged."""
-    content = (cache_folder() / name).read_bytes()
+    content = (cache_folder("kernels") / name).read_bytes()
     digest, body = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         raise ValueError(f"{name}: the content does not match its hash")
@@ -119,7 +113,7 @@ def _load(name: str) -> Compiled:
 
 def _keep(name: str, compiled: Compiled) -> None:
     """Write a kernel to the cache atomically, so that several processes may start at once."""
-    folder, body = cache_folder(), compiled.symbol.encode() + b"\0" + compiled.image
+    folder, body = cache_folder("kernels"), compiled.symbol.encode() + b"\0" + compiled.image
     folder.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=folder)
     try:

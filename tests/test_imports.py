@@ -40,7 +40,7 @@ def forbidden(folder: str, source: str) -> list[str]:
             found.append(f"{line}: {name} (relative; write rfwp.{folder}...)")
         elif first in ARROWS and not name.startswith(NVIDIAS):
             found.append(f"{line}: {name} (bare; write rfwp.{name})")
-        elif first == "rfwp" and target not in {folder, "__version__", "checks", *ARROWS.get(folder, ARROWS)}:
+        elif first == "rfwp" and target not in {folder, "__version__", "cache", "checks", *ARROWS.get(folder, ARROWS)}:
             found.append(f"{line}: {name} ({folder} may not import {target or 'the whole namespace'})")
     return found
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from rfwp.cache import cache_folder
 from rfwp.cuda import compiler
-from rfwp.cuda.compiler import cache_folder, cached_kernel, pick_architecture
+from rfwp.cuda.compiler import cached_kernel, pick_architecture
 
 KERNEL = ("gated.cuh", "gru_backward<float>", "sm_90")
 
@@ -97,7 +98,7 @@ def test_a_user_without_a_home_is_served(compiled, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(compiler.os.path, "expanduser", lambda path: path)
     with pytest.raises(OSError, match="~"):
-        cache_folder()
+        cache_folder("kernels")
     assert cached_kernel(*KERNEL).symbol == "symbol"
 
 

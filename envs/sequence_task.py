@@ -1,0 +1,124 @@
+"""The supervised task interface: sequences of tokens, and a class to predict at some or all of them."""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfwp.checks import check
+from rfwp.envs.data_cache import cached
+
+NO_TARGET = -1  # as a class: nothing is predicted at this token
+SPLITS = ("train", "valid", "test")
+
+
+class Example(NamedTuple):
+    """One sequence of L tokens."""
+
+    token: list[int]  # [L] indices of tokens
+    target: list[int]  # [L] indices of classes, or NO_TARGET
+
+
+class Sequences(NamedTuple):
+    """N sequences, one after another: sequence n has the tokens start[n] ≤ i < start[n + 1]."""
+
+    token: NDArray[np.integer]  # [tokens of all sequences]
+    target: NDArray[np.integer]  # the same
+    start: NDArray[np.int64]  # [N + 1]
+
+    @classmethod
+    def join(cls, examples: Iterable[Example]) -> Self:
+        """Join examples in their order."""
+        tokens, targets = zip(*examples, strict=True)
+        token, target = (np.fromiter((i for each in column for i in each), np.int16) for column in (tokens, targets))
+        return cls(token, target, np.cumsum([0, *map(len, tokens)]))
+
+
+class Dataset(NamedTuple):
+    """The data of a task. The splits may be read-only views of files."""
+
+    tokens: tuple[str, ...]  # input vocabulary
+    classes: tuple[str, ...]  # output vocabulary
+    train: Sequences
+    valid: Sequences  # to select the best checkpoint on
+    test: Sequences  # for the final score
+
+
+@dataclass(frozen=True)
+class SequenceTask(ABC):
+    """Settings of one task; each module of `envs/sequences` holds a subclass named `Config`."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """Short name for run folders and tables, such as "listops-10"."""
+
+    @abstractmethod
+    def load(self) -> Dataset:
+        """Generate the data or read it. Raises ValueError, naming the setting, if it cannot be had."""
+
+
+@dataclass(frozen=True)
+class GeneratedTask(SequenceTask):
+    """A task whose sequences are drawn at random, all splits from one generator, as in the published code."""
+
+    train: int = 10_000
+    """Sequences to train on."""
+
+    valid: int = 1_000
+    """Sequences to select the best checkpoint on."""
+
+    test: int = 1_000
+    """Sequences for the final score."""
+
+    data_seed: int = 42
+    """Seed of the data. The seed of a run changes the weights and the order of the sequences, not the data."""
+
+    dropped: ClassVar[int] = 0  # sequences that are drawn after each split and not used
+
+    def __post_init__(self) -> None:
+        for name in SPLITS:
+            check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+
+    @property
+    @abstractmethod
+    def tokens(self) -> tuple[str, ...]:
+        """The input vocabulary."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """The output vocabulary."""
+
+    @abstractmethod
+    def draw(self, random: Random) -> Iterator[Example]:
+        """Draw sequences without end. The same generator gives the same sequences on every machine."""
+
+    def load(self) -> Dataset:
+        """Return the data that these settings stand for, from the disk cache if it has them."""
+        source = Path(str(sys.modules[type(self).__module__].__file__)).read_bytes()
+        names = tuple(f"{split}_{field}" for split in SPLITS for field in Sequences._fields)
+        arrays = cached(
+            (source, astuple(self)),
+            names,
+            lambda: dict(zip(names, (field for split in self._generate() for field in split), strict=True)),
+        )
+        train, valid, test = (
+            Sequences(*(arrays[f"{split}_{field}"] for field in Sequences._fields)) for split in SPLITS
+        )
+        return Dataset(self.tokens, self.classes, train, valid, test)
+
+    def _generate(self) -> Iterator[Sequences]:
+        """Draw the splits in turn."""
+        examples = self.draw(Random(self.data_seed))
+        for count in (self.train, self.valid, self.test):
+            yield Sequences.join(islice(examples, count))
+            for _ in range(self.dropped):
+                next(examples)

@@ -1,0 +1,75 @@
+"""Sequential ListOps (Irie et al. 2021): compute the value of nested list operations, such as [MAX 2 [MIN 4 7 ] ]."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from random import Random
+
+from rfwp.checks import check
+from rfwp.envs.sequence_task import NO_TARGET, Example, GeneratedTask
+
+DIGITS = tuple("0123456789")
+OPERATORS = ("[MIN", "[MAX", "[FIRST")
+EVALUATE: tuple[Callable[[list[int]], int], ...] = (min, max, itemgetter(0))
+CLOSE = len(DIGITS) + len(OPERATORS)
+DEEPEST = 20  # the published generator writes only digits at this level
+
+
+@dataclass(frozen=True)
+class Config(GeneratedTask):
+    """The value of the list, a digit, is predicted at its last bracket. Every operator has 2 to 5 arguments.
+
+    The defaults are the published data, which equal its files byte for byte. The value of the root operator over the
+    digits that are its own arguments is right about half of the time at every depth.
+    """
+
+    depth: int = 10
+    """Levels of operators of the deepest argument: 1 is a list of digits. Published: 10 and 15."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(1 <= self.depth < DEEPEST, "depth", self.depth, f"1 to {DEEPEST - 1}")
+
+    @property
+    def title(self) -> str:
+        return f"listops-{self.depth}"
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return (*DIGITS, *OPERATORS, "]")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return DIGITS
+
+    def draw(self, random: Random) -> Iterator[Example]:
+        while True:
+            tree = Tree(random)
+            if tree.levels == self.depth + 1:
+                yield Example(tree.token, [NO_TARGET] * (len(tree.token) - 1) + [tree.value])
+
+
+class Tree:
+    """A random list: its tokens, its value, and its levels, of which the digits are one."""
+
+    def __init__(self, random: Random) -> None:
+        self.token: list[int] = []
+        self.levels = 0
+        self._random = random
+        self.value = self._node(level=1)
+
+    def _node(self, level: int) -> int:
+        """Write one argument, or with level 1 the list; return its value."""
+        self.levels = max(self.levels, level)
+        chance = self._random.random() if level < DEEPEST else 1.0
+        if chance > 0.25 and level > 1:
+            digit = self._random.randrange(len(DIGITS))
+            self.token.append(digit)
+            return digit
+        bracket = len(self.token)
+        self.token.append(CLOSE)  # replaced by the operator, which is drawn after its arguments
+        values = [self._node(level + 1) for _ in range(2 + self._random.randrange(4))]
+        operator = self._random.randrange(len(OPERATORS))
+        self.token[bracket] = len(DIGITS) + operator
+        self.token.append(CLOSE)
+        return EVALUATE[operator](values)
