@@ -16,8 +16,8 @@ class SoftmaxHead(nn.Module):
     be the embedding of the same classes.
     """
 
-    def __init__(self, weight: nn.Parameter, cutoffs: tuple[int, ...] = ()) -> None:
-        """Build the head on W [classes, D]. cutoffs: rising class indices between 0 and the number of classes."""
+    def __init__(self, weight: Tensor, cutoffs: tuple[int, ...] = ()) -> None:
+        """Build the head on the parameter W [classes, D]. cutoffs: rising class indices between 0 and the number of classes."""
         super().__init__()
         classes, size = weight.shape
         self.weight = weight
@@ -41,7 +41,7 @@ class SoftmaxHead(nn.Module):
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """Return log p of every class: hidden [N, D] -> [N, classes]."""
-        first, *clusters = self._log_first(hidden).split([self._first[1]] + [1] * len(self._tails), 1)
+        first, *clusters = self._log_first(hidden).split_with_sizes([self._first[1]] + [1] * len(self._tails), 1)
         tails = zip(self._tails, clusters, strict=True)
         return torch.cat([first, *(self._log_within(hidden, *tail) + cluster for tail, cluster in tails)], 1)
 
