@@ -110,7 +110,7 @@ class ActorLearner:
             episodes, failures = episodes + collected.episodes, failures + collected.failures
             for batch in batcher.add(collected.trajectory):
                 metrics = self.update(batch)
-                yield Update(self.learner.version, self.learner.agent_steps, metrics, batch, episodes, failures)
+                yield Update(self.learner.version, self.learner.steps, metrics, batch, episodes, failures)
                 episodes, failures = (), ()
                 if self.done or self._stopping.is_set():
                     return
@@ -136,7 +136,7 @@ class ActorLearner:
     @property
     def done(self) -> bool:
         """True once the learner has learned from total_steps agent steps."""
-        return self.learner.agent_steps >= self.config.total_steps
+        return self.learner.steps >= self.config.total_steps
 
     @property
     def queue_fill(self) -> float:

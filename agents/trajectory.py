@@ -61,6 +61,11 @@ class Trajectory(NamedTuple):
         """B, in unrolls."""
         return self.action.shape[1]
 
+    @property
+    def steps(self) -> int:
+        """T x B, in agent steps."""
+        return self.action.numel()
+
     def columns(self, start: int, stop: int) -> "Trajectory":
         """Return environments start ≤ b < stop, as views."""
         steps = [field[:, start:stop] for field in self[:-1]]

@@ -17,7 +17,7 @@ class SoftmaxHead(nn.Module):
     """
 
     def __init__(self, weight: Tensor, cutoffs: tuple[int, ...] = ()) -> None:
-        """Build the head on the parameter W [classes, D]. cutoffs: rising class indices between 0 and the number of classes."""
+        """Build the head on the parameter W [classes, D]. cutoffs: rising indices of classes."""
         super().__init__()
         classes, size = weight.shape
         self.weight = weight

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rfwp.agents.learner import Objective
+from rfwp.agents.learner import Loss, Objective
 from rfwp.agents.metrics import Metric
 from rfwp.agents.trajectory import Trajectory
 from rfwp.checks import check
@@ -20,7 +20,7 @@ from rfwp.models.actor_critic import ActorCritic
 
 
 @dataclass(frozen=True)
-class Config(Objective):
+class Config(Objective[ActorCritic, Trajectory]):
     """The V-trace actor-critic loss. The defaults are the published hyperparameters."""
 
     discount: float = 0.99
@@ -54,8 +54,9 @@ class Config(Objective):
             check(0 <= getattr(self, field) < math.inf, field, getattr(self, field), "a number of at least 0")
         check(0 < self.reward_clip < math.inf, "reward_clip", self.reward_clip, "a number above 0")
 
-    def loss(self, agent: ActorCritic, batch: Trajectory, version: int) -> tuple[Tensor, dict[str, Tensor]]:
-        output, _ = agent(batch.observation, batch.reward, batch.first, batch.state)
+    def loss(self, model: ActorCritic, batch: Trajectory, version: int) -> Loss:
+        """Return the loss, summed over the T x B agent steps of a batch, and its metrics."""
+        output, state = model(batch.observation, batch.reward, batch.first, batch.state)
         logits, values = output.logits[:-1], output.value[:-1]
         # The reward for the action at t arrives with observation t + 1, as does the flag that it ended the episode.
         rewards = batch.reward[1:].clamp(-self.reward_clip, self.reward_clip)
@@ -70,7 +71,7 @@ class Config(Objective):
         loss = policy + self.baseline_cost * baseline + self.entropy_cost * negative_entropy
 
         steps, rhos, errors = batch.action.numel(), log_rhos.exp(), targets.vs - values.detach()
-        return loss, {
+        metrics = {
             "total_loss": loss.detach() / steps,
             "policy_loss": policy.detach() / steps,
             "baseline_loss": baseline.detach() / steps,
@@ -81,6 +82,7 @@ class Config(Objective):
             "importance_weight_clipped": (rhos > 1 + 1e-3).float().mean(),  # beyond rounding
             "policy_lag": version - batch.version.float().mean(),
         }
+        return Loss(loss, metrics, state)
 
 
 def policy_gradient_loss(logits: Tensor, action: Tensor, advantages: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def learn(system: ActorLearner, recorder: Recorder) -> None:
     def spent() -> dict[str, float]:
         return {f"learner: {name}": seconds for name, seconds in system.learner.phases.seconds.items()}
 
-    while not recorder.tick(system.learner.agent_steps, spent):
+    while not recorder.tick(system.learner.steps, spent):
         system.update(batch)
         if system.device.type == "cuda":  # count finished work, not queued work
             torch.cuda.synchronize(system.device)

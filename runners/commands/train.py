@@ -129,7 +129,7 @@ def _train(trainer: Trainer, console: Console) -> int:
         print(f"rfwp train: {error}", file=sys.stderr)
         return 1
     if signals.received is not None:
-        steps, path = trainer.system.learner.agent_steps, shlex.quote(str(trainer.folder.path))
+        steps, path = trainer.system.learner.steps, shlex.quote(str(trainer.folder.path))
         saved = "saved" if trainer.saved else "not saved"
         say(console, f"Stopped at {steps:,} agent steps; {saved}. To resume:\n  {command('rfwp')} train --run {path}")
     return signals.exit_code
@@ -137,7 +137,7 @@ def _train(trainer: Trainer, console: Console) -> int:
 
 def _conclude(trainer: Trainer, console: Console) -> None:
     """Evaluate a complete run unless it was evaluated before, and print what to do next."""
-    config, folder, steps = trainer.config, trainer.folder, trainer.system.learner.agent_steps
+    config, folder, steps = trainer.config, trainer.folder, trainer.system.learner.steps
     path = shlex.quote(str(folder.path))
     if config.final_episodes and not _evaluated(folder, config, steps):
         episodes, policy, seed = config.final_episodes, FINAL_POLICY, FINAL_SEED
@@ -165,7 +165,7 @@ def _evaluated(folder: RunFolder, config: TrainConfig, agent_steps: int) -> bool
 
 
 def _announce(system: ActorLearner, config: TrainConfig, expected_bytes: int, console: Console) -> None:
-    steps, threads = system.learner.agent_steps, torch.get_num_threads()
+    steps, threads = system.learner.steps, torch.get_num_threads()
     parameters = sum(parameter.numel() for parameter in system.agent.parameters())
     precision = str(system.agent.encoder_precision).removeprefix("torch.")
     say(

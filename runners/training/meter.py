@@ -71,7 +71,7 @@ class Meter:
         learner, collected = self._system.learner, self._system.statistics
         return _Totals(
             wall=time.perf_counter(),
-            steps=learner.agent_steps,
+            steps=learner.steps,
             learning=busy_seconds(learner.phases.seconds),
             collecting=collected.seconds,
             acting=busy_seconds(collected.phases),

@@ -62,7 +62,7 @@ class Trainer:
             Diverged: the weights are useless and not saved; the newest checkpoint is from before.
             Stuck: gradients are no longer finite. The weights and the batch are saved.
         """
-        self._logged_steps = self.system.learner.agent_steps
+        self._logged_steps = self.system.learner.steps
         with MetricsLog(self.folder.metrics_file, self.folder.tensorboard, self._logged_steps) as log, self.system:
             saver = Saver(partial(self._save, log), 60 * self.config.checkpoint.minutes, self.display.note)
             try:
@@ -97,7 +97,7 @@ class Trainer:
 
     def _write_line(self, log: MetricsLog, meter: Meter) -> None:
         learner = self.system.learner
-        steps = learner.agent_steps
+        steps = learner.steps
         if steps == self._logged_steps:  # no step is recorded twice
             return
         self._logged_steps = steps
@@ -123,7 +123,7 @@ class Trainer:
             check_agent(self.system.agent, self._newest_batch)
         size, sha256 = log.position()
         manifest = Manifest(
-            agent_steps=self.system.learner.agent_steps,
+            agent_steps=self.system.learner.steps,
             updates=self.system.learner.version,
             episodes=self._episodes.count,
             return_mean=self._episodes.return_mean,
@@ -139,13 +139,13 @@ class Trainer:
     def _save_at_the_end(self, saver: Saver) -> None:
         self.saved = saver.save_at_the_end(self.system)
         if not self.saved:
-            since, now = max(self.folder.checkpoints.steps(), default=0), self.system.learner.agent_steps
+            since, now = max(self.folder.checkpoints.steps(), default=0), self.system.learner.steps
             self.display.note(f"not saved: training from agent step {since:,} to {now:,} is lost")
 
     def _dump(self, batch: Trajectory) -> str:
         """Write a batch to disk; say where it is or why that failed."""
         try:
-            return f"is in {self.folder.dump_batch(batch, self.system.learner.agent_steps)}"
+            return f"is in {self.folder.dump_batch(batch, self.system.learner.steps)}"
         except OSError as error:
             return f"cannot be written: {error.strerror or error}"
 

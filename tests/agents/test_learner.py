@@ -48,7 +48,7 @@ def test_the_loss_is_a_sum_so_twice_the_games_is_twice_the_gradient():
     )
     gradients = []
     for batch in (once, twice):
-        loss, _ = OBJECTIVE.loss(agent, batch, version=0)
+        loss, _, _ = OBJECTIVE.loss(agent, batch, version=0)
         gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(agent.parameters()))]))
     torch.testing.assert_close(gradients[1], 2 * gradients[0])
 
@@ -91,14 +91,14 @@ def test_the_learning_rate_falls_linearly_to_zero_over_total_steps():
         rates.append(learner.learning_rate)
         learner.learn(random_batch(agent, seed))
     assert rates == pytest.approx([6e-4, 4e-4, 2e-4, 0.0])
-    assert learner.agent_steps == 4 * LENGTH * GAMES
+    assert learner.steps == 4 * LENGTH * GAMES
     assert learner.version == 4
 
 
 def test_an_update_is_rmsprop_on_the_clipped_gradient():
     agent, batch = make_agent(), random_batch(make_agent())
     config = LearnerConfig(unroll_length=LENGTH, batch_size=GAMES, gradient_clip=1e-2)
-    loss, _ = OBJECTIVE.loss(agent, batch, version=0)
+    loss, _, _ = OBJECTIVE.loss(agent, batch, version=0)
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(agent.parameters()))])
     assert gradient.norm() > config.gradient_clip
     gradient *= config.gradient_clip / gradient.norm()
@@ -106,6 +106,40 @@ def test_an_update_is_rmsprop_on_the_clipped_gradient():
     metrics = Learner(agent, OBJECTIVE, config, total_steps=10**6).learn(batch)
     torch.testing.assert_close(weights(agent), expected)
     assert metrics["gradient_norm"] > config.gradient_clip  # it is told before the clip
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("linear", [0.5, 0.75, 0.5, 0.25, 0]),
+        ("cosine", [0.5, 0.85355, 0.5, 0.14645, 0]),
+        ("constant", [0.5, 1, 1, 1, 1]),
+    ],
+)
+def test_the_learning_rate_rises_over_the_warmup_and_follows_its_schedule(schedule, rates):
+    config = replace(CONFIG, schedule=schedule, warmup=2, learning_rate=1.0)
+    assert [config.rate(update, update / 4) for update in range(5)] == pytest.approx(rates, abs=1e-5)
+
+
+def test_adam_is_adam():
+    config = replace(CONFIG, optimiser="adam", gradient_clip=None, adam_beta2=0.995, adam_epsilon=1e-9)
+    ours, theirs = make_agent(), make_agent()
+    learner = Learner(ours, OBJECTIVE, config, total_steps=3 * LENGTH * GAMES)
+    adam = torch.optim.Adam(theirs.parameters(), lr=6e-4, betas=(0.9, 0.995), eps=1e-9)
+    for seed, falling in enumerate((1, 2 / 3, 1 / 3)):
+        learner.learn(random_batch(ours, seed))
+        adam.zero_grad()
+        OBJECTIVE.loss(theirs, random_batch(theirs, seed), version=0).value.backward()
+        adam.param_groups[0]["lr"] = falling * 6e-4
+        adam.step()
+    torch.testing.assert_close(weights(ours), weights(theirs))
+
+
+def test_another_optimiser_cannot_take_up_a_run():
+    state = Learner(make_agent(), OBJECTIVE, CONFIG, total_steps=10).state_dict()
+    other = Learner(make_agent(), OBJECTIVE, replace(CONFIG, optimiser="adam"), total_steps=10)
+    with pytest.raises(ValueError, match=r"^learner\.optimiser: got 'adam'; allowed: rmsprop, as before"):
+        other.load_state_dict(state)
 
 
 def spoilt(batch: Trajectory) -> Trajectory:
@@ -126,13 +160,27 @@ def test_after_a_gradient_that_is_not_finite_everything_is_as_if_it_had_not_been
     for seed in range(healthy):
         assert learner.learn(random_batch(agent, seed))["update_skipped"] == 0
     assert learner.learn(spoilt(random_batch(agent)))["update_skipped"] == 1
-    expected.version, expected.agent_steps = learner.version, learner.agent_steps  # the schedule goes on
+    expected.version, expected.steps = learner.version, learner.steps  # the schedule goes on
 
     for seed in range(2):
         assert torch.equal(weights(agent), weights(reference))
         learner.learn(random_batch(agent, seed)), expected.learn(random_batch(reference, seed))
     assert torch.equal(weights(agent), weights(reference))
     assert mean_squares(learner) == mean_squares(expected)
+
+
+@pytest.mark.parametrize("form", ["_step_if", "_step_and_undo_unless"])
+def test_a_gradient_that_is_not_finite_leaves_adam_and_the_weights_as_they_were(monkeypatch, form):
+    agent = make_agent()
+    learner = Learner(agent, OBJECTIVE, replace(CONFIG, optimiser="adam"), total_steps=10**6)
+    monkeypatch.setattr(learner, "_step_if", getattr(learner, form))
+    learner.learn(random_batch(agent))
+    before, means = weights(agent), [state["exp_avg"].clone() for state in learner.optimiser.state.values()]
+    assert learner.learn(spoilt(random_batch(agent)))["update_skipped"] == 1
+    assert torch.equal(weights(agent), before)
+    assert all(map(torch.equal, (state["exp_avg"] for state in learner.optimiser.state.values()), means))
+    learner.learn(random_batch(agent))
+    assert not torch.equal(weights(agent), before)
 
 
 def mean_squares(learner: Learner) -> list[list[float]]:
@@ -162,7 +210,7 @@ def test_ten_skipped_updates_in_a_row_end_learning_wherever_they_begin():
 def test_the_policy_lag_is_the_age_of_the_policy_in_updates():
     agent = make_agent()
     batch = random_batch(agent)._replace(version=torch.full((LENGTH, GAMES), 3))
-    _, metrics = OBJECTIVE.loss(agent, batch, version=8)
+    _, metrics, _ = OBJECTIVE.loss(agent, batch, version=8)
     assert metrics["policy_lag"] == 5
 
 
@@ -194,7 +242,7 @@ def test_a_learner_taken_up_again_equals_one_that_never_stopped():
 
 def test_a_learner_taken_up_again_with_other_settings_uses_them():
     before = Learner(make_agent(), OBJECTIVE, CONFIG, total_steps=10**4)
-    before.learn(random_batch(before.agent))
+    before.learn(random_batch(before.model))
     changed = replace(CONFIG, rmsprop_decay=0.5, rmsprop_epsilon=0.25)
     after = Learner(make_agent(), OBJECTIVE, changed, total_steps=10**4)
     after.load_state_dict(before.state_dict())
@@ -225,4 +273,5 @@ def test_the_memory_layout_of_frames_changes_no_update_beyond_rounding(module, m
             learner.learn(random_batch(agent, seed, shape=(4, 84, 84)))
         learned.append(weights(agent) - before)
     assert learned[0].abs().max() > 1e-4
-    torch.testing.assert_close(*learned, rtol=1e-3, atol=1e-6)
+    # Rounding that depends on the number of threads can move a ReLU's input across 0, hence 1 %.
+    assert (learned[0] - learned[1]).norm() < 0.01 * learned[0].norm()

@@ -46,7 +46,7 @@ def test_ten_updates_in_a_row_that_are_not_finite_end_the_run_with_the_weights_f
     before = {}
 
     def spoil(learner, batch):
-        before.setdefault("weights", {name: each.clone() for name, each in learner.agent.state_dict().items()})
+        before.setdefault("weights", {name: each.clone() for name, each in learner.model.state_dict().items()})
         batch.behaviour.fill_(value)  # in place: what is dumped is what was learned from
         return batch
 
@@ -121,7 +121,7 @@ def test_memory_that_runs_out_later_names_the_sizes_and_keeps_a_checkpoint(tmp_p
         raise OUT_OF_MEMORY[kind]
 
     def run_out_for_good(learner, batch):
-        learner.agent.forward = run_out  # whatever else it is asked
+        learner.model.forward = run_out  # whatever else it is asked
         run_out()
 
     broken(run_out_for_good)
