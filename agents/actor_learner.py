@@ -20,7 +20,7 @@ from rfwp.agents.actor_pool import ActorFailure, ActorPool, Cancelled
 from rfwp.agents.actor_process import end_if_this_is_an_actor
 from rfwp.agents.collector import Collected, Collector, CollectorStatistics
 from rfwp.agents.config import ActorLearnerConfig
-from rfwp.agents.device import pick_device
+from rfwp.agents.device import pick_device, random_state, set_random_state
 from rfwp.agents.learner import Learner
 from rfwp.agents.phases import WAIT
 from rfwp.agents.sources import Background, InTurn, Source
@@ -160,21 +160,14 @@ class ActorLearner:
             "learner": self.learner.state_dict(),
             "device": self.device.type,
             "sampling": self._generator.get_state(),
-            "random": self._random_state(),
+            "random": random_state(self.device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state written by `state_dict`. On another type of device, random generators start afresh."""
         self.learner.load_state_dict(state["learner"])
-        if state["device"] != self.device.type:
-            self._generator.manual_seed(self.config.seed + self.learner.version)
-        elif self.device.type == "cuda":
+        if state["device"] == self.device.type:
             self._generator.set_state(state["sampling"])
-            torch.cuda.set_rng_state(state["random"], self.device)
+            set_random_state(self.device, state["random"])
         else:
-            self._generator.set_state(state["sampling"])
-            torch.set_rng_state(state["random"])
-
-    def _random_state(self) -> Tensor:
-        """Return the state of the generator that dropout draws from."""
-        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+            self._generator.manual_seed(self.config.seed + self.learner.version)

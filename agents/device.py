@@ -1,6 +1,7 @@
 """Devices and data types by name."""
 
 import torch
+from torch import Tensor
 
 from rfwp.agents import host
 
@@ -27,3 +28,16 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     on_gpu = device.type == "cuda"
     fast = torch.cuda.get_device_capability(device) >= (8, 0) if on_gpu else host.computes_bfloat16()
     return torch.bfloat16 if fast else torch.float32
+
+
+def random_state(device: torch.device) -> Tensor:
+    """Return the state of the device's global generator, which dropout draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_random_state(device: torch.device, state: Tensor) -> None:
+    """Restore a state that `random_state` returned for the same type of device."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)

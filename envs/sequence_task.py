@@ -49,11 +49,15 @@ class Dataset(NamedTuple):
     train: Sequences
     valid: Sequences  # to select the best checkpoint on
     test: Sequences  # for the final score
+    blank: int = NO_TARGET  # class that stands for no answer; NO_TARGET if every class is an answer
 
 
 @dataclass(frozen=True)
 class SequenceTask(ABC):
     """Settings of one task; each module of `envs/sequences` holds a subclass named `Config`."""
+
+    is_text: ClassVar[bool] = False
+    """True if each split is one long sequence, to be read in segments."""
 
     @property
     @abstractmethod
@@ -81,6 +85,7 @@ class GeneratedTask(SequenceTask):
     data_seed: int = 42
     """Seed of the data. The seed of a run changes the weights and the order of the sequences, not the data."""
 
+    blank: ClassVar[int] = NO_TARGET  # see Dataset
     dropped: ClassVar[int] = 0  # sequences that are drawn after each split and not used
 
     def __post_init__(self) -> None:
@@ -113,7 +118,7 @@ class GeneratedTask(SequenceTask):
         train, valid, test = (
             Sequences(*(arrays[f"{split}_{field}"] for field in Sequences._fields)) for split in SPLITS
         )
-        return Dataset(self.tokens, self.classes, train, valid, test)
+        return Dataset(self.tokens, self.classes, train, valid, test, self.blank)
 
     def _generate(self) -> Iterator[Sequences]:
         """Draw the splits in turn."""

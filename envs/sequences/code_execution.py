@@ -44,6 +44,7 @@ class Config(GeneratedTask):
     test: int = 999
     """Programs for the final score."""
 
+    blank = 0
     dropped = 1  # as in the published generator
 
     def __post_init__(self) -> None:

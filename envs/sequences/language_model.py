@@ -32,6 +32,8 @@ class Config(SequenceTask):
     then by falling count; words of equal count are in the order of the text.
     """
 
+    is_text = True
+
     folder: str = ""
     """Folder with the text."""
 

@@ -42,7 +42,7 @@ def digest(lines: list[str]) -> str:
 def test_code_execution_is_the_published_data(variables):
     data = code_execution.Config(variables=variables).load()
     found = []
-    for split in data[2:]:
+    for split in data[2:5]:
         for words, column in zip(data[:2], zip(*examples(split), strict=True), strict=True):
             found.append(digest([" ".join(words[i] for i in each) + " \n" for each in column]))
     assert found == CODE[variables].split()
@@ -53,7 +53,7 @@ def test_listops_is_the_published_data(sizes):
     depth, train, valid, test = sizes
     data = listops.Config(depth=depth, train=train, valid=valid, test=test).load()
     found = []
-    for split in data[2:]:
+    for split in data[2:5]:
         lines = [f"{len(x)} {y[-1]} {' '.join(data.tokens[i] for i in x)}\n" for x, y in examples(split)]
         found.append(digest(lines))
     assert found == LISTOPS[sizes].split()
@@ -128,7 +128,7 @@ def test_the_cache_gives_the_same_data_and_draws_nothing(monkeypatch):
     before = SMALL.load()
     monkeypatch.setattr(listops.Config, "draw", None)
     again = SMALL.load()
-    assert [examples(each) for each in again[2:]] == [examples(each) for each in before[2:]]
+    assert [examples(each) for each in again[2:5]] == [examples(each) for each in before[2:5]]
 
 
 def test_other_settings_are_other_data():

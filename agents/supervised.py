@@ -1,0 +1,167 @@
+"""Supervised training of a sequence model: the counterpart of `agents/actor_learner.py`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from rfwp.agents import host
+from rfwp.agents.device import pick_device, random_state, set_random_state
+from rfwp.agents.learner import Learner
+from rfwp.agents.objectives import cross_entropy
+from rfwp.agents.optimiser import Optimiser, OptimiserConfig, Schedule
+from rfwp.agents.sequence_batches import Batches, Packed, Segments, SequenceBatch, Windows
+from rfwp.agents.sequence_scores import Scores, score
+from rfwp.checks import check
+from rfwp.envs.sequence_task import Sequences, SequenceTask
+from rfwp.models.core import CoreConfig, State, cleared
+from rfwp.models.sequence_model import SequenceModelConfig
+
+Context = Literal["segment", "carried"]
+
+
+@dataclass(frozen=True)
+class SequenceLearnerConfig(OptimiserConfig):
+    """Batches and optimiser. The defaults are those of the published algorithmic tasks."""
+
+    optimiser: Optimiser = "adam"
+    """rmsprop or adam."""
+    learning_rate: float = 3e-4
+    """Learning rate at the start, or after the warm-up."""
+    schedule: Schedule = "constant"
+    """linear: the learning rate falls to 0 over total_steps; cosine: it falls to 0 along half a cosine; constant."""
+    adam_beta2: float = 0.995
+    """Decay of Adam's mean square."""
+    adam_epsilon: float = 1e-9
+    """Added to the square root of Adam's mean square."""
+    gradient_clip: float | None = None
+    """Maximum global norm of the gradient; null for no clip."""
+    batch_size: int = 64
+    """Sequences per update; with a text, rows that it is cut into."""
+    segment_length: int = 256
+    """Tokens of each row per update, with a text."""
+    context: Context = "segment"
+    """With a text. segment: the core's state is cleared before each segment; carried: it goes on from the segment
+    before, without gradient, and is cleared where an epoch starts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch_size", "segment_length"):
+            check(getattr(self, name) >= 1, name, getattr(self, name), "a whole number of at least 1")
+        check(self.context in get_args(Context), "context", self.context, ", ".join(get_args(Context)))
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Settings of supervised training. Steps are updates."""
+
+    task: SequenceTask
+    core: CoreConfig
+    model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
+    objective: cross_entropy.Config = field(default_factory=cross_entropy.Config)
+    learner: SequenceLearnerConfig = field(default_factory=SequenceLearnerConfig)
+    total_steps: int = 31_400
+    """Length of the run in updates."""
+    seed: int = 1
+    """Seed of the weights, dropout and the order of the sequences."""
+    device: str = "auto"
+    """Device to learn on: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+
+    def __post_init__(self) -> None:
+        check(self.total_steps >= 1, "total_steps", self.total_steps, "a whole number of at least 1")
+        check(0 <= self.seed < 2**31, "seed", self.seed, f"a whole number from 0 to {2**31 - 1}")
+
+
+class SequenceUpdate(NamedTuple):
+    """One learner update."""
+
+    version: int  # updates so far
+    metrics: dict[str, Tensor]  # scalars on the learner's device; see METRICS of the objective and of Learner
+    batch: SequenceBatch
+
+
+class Supervised:
+    """Supervised training. Iterate over it to train:
+
+    ```
+    for update in Supervised(config):
+        ...
+    ```
+
+    Iteration ends after total_steps updates. It raises Stuck if the gradients stay non-finite.
+
+    The constructor sets PyTorch's thread count, its global seed and the memory allocator for the whole process.
+    """
+
+    def __init__(self, config: SupervisedConfig) -> None:
+        """Load the data and build the model. Raises ValueError for settings that do not fit each other or the data."""
+        self.config = config
+        self.device = pick_device(config.device)
+        self.data = config.task.load()
+        host.keep_freed_memory()
+        torch.set_num_threads(host.operator_threads())
+        torch.manual_seed(config.seed)
+        model = config.model.build(config.core, len(self.data.tokens), len(self.data.classes))
+        self.model = model.to(self.device)
+        self.batches = self._training_batches()
+        self.learner = Learner(self.model, config.objective, config.learner, config.total_steps)
+        torch.manual_seed(config.seed)  # dropout draws the same numbers, whatever the weights drew
+
+    def __iter__(self) -> Iterator[SequenceUpdate]:
+        while not self.done:
+            batch = self.batches[self.learner.version].to(self.device)
+            carried = _without_broken_rows(self.learner.final_state) if self.batches.carries_state else ()
+            batch = batch._replace(state=carried or self.model.initial_state(batch.token.shape[1]))
+            metrics = self.learner.learn(batch)
+            yield SequenceUpdate(self.learner.version, metrics, batch)
+
+    @property
+    def done(self) -> bool:
+        """True once the learner has made total_steps updates."""
+        return self.learner.steps >= self.config.total_steps
+
+    def score(self, split: Literal["valid", "test"]) -> Scores:
+        """Score the model on all of a split: a text in segments, with the context that training gives them."""
+        sequences: Sequences = getattr(self.data, split)
+        learner = self.config.learner
+        if not self.config.task.is_text:
+            batches: Batches = Packed(sequences, learner.batch_size, seed=None, blank=self.data.blank)
+        elif learner.context == "carried":
+            batches = Segments(sequences, 1, learner.segment_length, carried=True)
+        else:
+            batches = Windows(sequences, learner.segment_length, learner.segment_length, learner.batch_size)
+        return score(self.model, batches, self.device, predictions=not self.config.task.is_text)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all training state except the model's weights, as tensors and plain values."""
+        return {
+            "learner": self.learner.state_dict(),
+            "carried": self.learner.final_state if self.batches.carries_state else (),
+            "device": self.device.type,
+            "random": random_state(self.device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state written by `state_dict`. On another type of device, dropout's generator starts afresh."""
+        self.learner.load_state_dict(state["learner"])
+        self.learner.final_state = tuple(leaf.to(self.device) for leaf in state["carried"])
+        if state["device"] == self.device.type:
+            set_random_state(self.device, state["random"])
+        else:
+            torch.manual_seed(self.config.seed + self.learner.version)
+
+    def _training_batches(self) -> Batches:
+        learner = self.config.learner
+        if self.config.task.is_text:
+            return Segments(self.data.train, learner.batch_size, learner.segment_length, learner.context == "carried")
+        return Packed(self.data.train, learner.batch_size, self.config.seed, self.data.blank)
+
+
+def _without_broken_rows(state: State) -> State:
+    """Clear the rows [B, ...] that are not finite, so that one skipped update does not spoil the rest of the epoch."""
+    if not state:
+        return state
+    broken = torch.stack([~leaf.flatten(1).isfinite().all(1) for leaf in state]).any(0)  # [B]
+    return cleared(state, broken)
