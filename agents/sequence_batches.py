@@ -163,7 +163,9 @@ def pack(sequences: Sequences, chosen: NDArray[np.int64]) -> SequenceBatch:
         place = slice(step, step + int(length[n])), row
         token[place], target[place] = sequences.token[source], sequences.target[source]
         sequence[place], first[step, row] = chosen[n], True
-    return SequenceBatch(*map(torch.from_numpy, (token, target, first, sequence)))
+    return SequenceBatch(
+        torch.from_numpy(token), torch.from_numpy(target), torch.from_numpy(first), torch.from_numpy(sequence)
+    )
 
 
 def _time_first(rows: NDArray[np.integer]) -> Tensor:

@@ -47,14 +47,18 @@ def forbidden(folder: str, source: str) -> list[str]:
 
 # What agents and runners may not name: they ask an environment what it can do. The presets and the self-test of
 # `rfwp doctor` choose one.
-ENVIRONMENTS = {path.stem for path in (ROOT / "envs" / "worlds").glob("*.py")} | {"toy", "env.game", "env.protocol"}
+ENVIRONMENTS = {
+    *(path.stem for folder in ("worlds", "sequences") for path in (ROOT / "envs" / folder).glob("[a-z]*.py")),
+    *("toy", "env.game", "env.protocol"),
+}
+INTERFACES = ("rfwp.envs.vector_env.", "rfwp.envs.sequence_task.")
 CHOOSING = ("runners/settings/config.py", "runners/machine/doctor.py")
 
 
 def environments_named(source: str) -> list[str]:
     """Which environments a file knows, as `line: name`: by an import from `envs`, or by a string."""
     imports = [(line, f"{name}.") for line, name in imported_names(source) if name.startswith("rfwp.envs")]
-    found = [f"{line}: {name}" for line, name in imports if not name.startswith("rfwp.envs.vector_env.")]
+    found = [f"{line}: {name}" for line, name in imports if not name.startswith(INTERFACES)]
     constants = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
     return [*found, *(f"{node.lineno}: {node.value}" for node in constants if node.value in ENVIRONMENTS)]
 

@@ -59,7 +59,8 @@ class Config(SequenceTask):
         key = (Path(__file__).read_bytes(), self.level, self.min_count, content)
         arrays = cached(key, (*SPLITS, "vocabulary"), lambda: self._number(parts))
         vocabulary = tuple(arrays["vocabulary"].tobytes().decode().split("\n"))
-        return Dataset(vocabulary, vocabulary, *(predict_next(arrays[split]) for split in SPLITS))
+        train, valid, test = (predict_next(arrays[split]) for split in SPLITS)
+        return Dataset(vocabulary, vocabulary, train, valid, test)
 
     def _parts(self) -> list["Part"]:
         """Find the text of each split."""

@@ -48,7 +48,7 @@ class MemoryPanel:
             text(image, middle, y + 24, "what it does depends on the last frames alone", 13, MUTED, "middle")
             return
         leaves = _shown(memory)
-        kind = "fast weights of each head" if isinstance(leaves[0], Matrices) else "state over time"
+        kind = "matrices of each head" if isinstance(leaves[0], Matrices) else "state over time"
         text(image, x, self.box.y + 24, kind, 11, MUTED)
         if not self._blocks:
             inner = self.box.inset(14, 38, 14, 12)

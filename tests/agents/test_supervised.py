@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary():
 @pytest.mark.parametrize("batches", [lambda text: Segments(text, 1, 4, True), lambda text: Windows(text, 5, 1, 3)])
 def test_a_bigram_table_has_the_perplexity_that_is_counted_by_hand(batches):
     text = "abacabadabacab"
-    pairs, singles = Counter(itertools.pairwise(text)), Counter(text[:-1])
+    pairs, singles = Counter(pairwise(text)), Counter(text[:-1])
     table = torch.tensor([[math.log(max(pairs[a, b] / max(singles[a], 1), 1e-9)) for b in "abcd"] for a in "abcd"])
     by_hand = -sum(count * math.log(count / singles[pair[0]]) for pair, count in pairs.items()) / (len(text) - 1)
     scores = score(Table(table.double()), batches(stream(text, "abcd")), CPU, predictions=False)
