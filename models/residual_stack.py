@@ -1,7 +1,7 @@
 """The network around the memories of a deep core: an input layer and residual blocks, each with a memory."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -60,6 +60,7 @@ class Memory(nn.Module, ABC):
 
     state_shapes: tuple[tuple[int, ...], ...]
     leaf_names: tuple[str, ...]  # display name of each leaf
+    gradient_horizon: int | None = None  # see `unroll`
 
     @abstractmethod
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -143,6 +144,7 @@ class ResidualStack(Core):
         self.input = nn.Linear(input_size, hidden) if config.input_layer else nn.Identity()
         block = _BLOCKS[config.block]
         self.blocks = nn.ModuleList(block(config, memory(), output_bias) for _ in range(config.num_layers))
+        self.gradient_horizon = self._layers()[0].memory.gradient_horizon
         self.state_shapes = tuple(shape for block in self._layers() for shape in block.memory.state_shapes)
         layers = enumerate(self._layers(), start=1)
         self.state_names = tuple(f"layer {n} {name}" for n, block in layers for name in block.memory.leaf_names)
@@ -166,8 +168,8 @@ class ResidualStack(Core):
             after += leaves
         return x, after
 
-    def _layers(self) -> Iterable[Block]:
-        return cast(Iterable[Block], self.blocks)
+    def _layers(self) -> Sequence[Block]:
+        return cast(Sequence[Block], self.blocks)
 
     def _split(self, state: State) -> list[State]:
         """Split the flat state into the leaves of each layer."""

@@ -20,6 +20,7 @@ CORES = {
     "feedforward": ("#767676", "#a8a8a8", "X"),
     "lstm": ("#0072b2", "#58aee6", "s"),
     "gru": ("#3d9fd3", "#9bd3f4", "D"),
+    "transformer": ("#1f2937", "#d7dde6", "8"),
     "rdn": ("#d55e00", "#ff8f45", "o"),
     "delta_net": ("#009e73", "#3fcf9f", "^"),
     "linear_transformer": ("#c46a9b", "#e79cc6", "v"),
@@ -30,7 +31,7 @@ CORES = {
     "delta_delta_net": ("#01665e", "#5dbdb2", ">"),
     "srwm": ("#882255", "#d873a4", "*"),
 }
-OTHERS = (("#4b5563", "#b6bfcc", "d"), ("#a3231f", "#f0736e", "H"), ("#2f4b9a", "#8ea6f0", "8"))
+OTHERS = (("#4b5563", "#b6bfcc", "d"), ("#a3231f", "#f0736e", "H"), ("#2f4b9a", "#8ea6f0", "d"))
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.5, 1.5), (6, 1.5, 1.5, 1.5))
 
 STYLE: dict[Any, Any] = {  # matplotlib types every key

@@ -83,7 +83,7 @@ def test_a_resumed_run_goes_on_where_it_was(tmp_path):
     before = trainer_state(tmp_path / "run")
     assert main(["train", "--run", run, "--total_steps", "800"]) == 0
     after = trainer_state(tmp_path / "run")
-    assert (before["learner"]["agent_steps"], after["learner"]["agent_steps"]) == (400, 800)
+    assert (before["learner"]["steps"], after["learner"]["steps"]) == (400, 800)
     assert after["learner"]["version"] == 2 * before["learner"]["version"]
     assert after["episodes"]["count"] > before["episodes"]["count"]
     assert after["wall_seconds"] > before["wall_seconds"]
