@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from rfwp.checks import check
+from rfwp.checks import check, check_choice
 
 Optimiser = Literal["rmsprop", "adam"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -40,8 +40,8 @@ class OptimiserConfig:
     """Maximum global norm of the gradient; null for no clip."""
 
     def __post_init__(self) -> None:
-        for field, hint in (("optimiser", Optimiser), ("schedule", Schedule)):
-            check(getattr(self, field) in get_args(hint), field, getattr(self, field), ", ".join(get_args(hint)))
+        check_choice("optimiser", self.optimiser, Optimiser)
+        check_choice("schedule", self.schedule, Schedule)
         for field in ("learning_rate", "rmsprop_epsilon", "adam_epsilon"):
             check(0 < getattr(self, field) < math.inf, field, getattr(self, field), "a number above 0")
         check(self.warmup >= 0, "warmup", self.warmup, "a whole number of at least 0")

@@ -41,7 +41,7 @@ class Batches(ABC):
     """Updates that use every sequence once."""
 
     carries_state: bool
-    """True if the core's state after a batch is the state before the next one, where that does not start anew."""
+    """True if a batch continues from the core's state after the previous batch, except where `first` is set."""
 
     @abstractmethod
     def __getitem__(self, update: int) -> SequenceBatch:
@@ -107,8 +107,8 @@ class Segments(Batches):
 class Windows(Batches):
     """Windows over one long sequence, in order, for scoring: each target counts once, in the first window that has it.
 
-    With stride = length these are segments, each with a context of its own; with stride 1 every target but those of the
-    first window is predicted from `length` tokens.
+    stride = length gives separate segments. stride = 1 predicts every target from `length` tokens, except in the first
+    window.
     """
 
     carries_state = False

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from rfwp.agents.objectives import cross_entropy
 from rfwp.agents.optimiser import Optimiser, OptimiserConfig, Schedule
 from rfwp.agents.sequence_batches import Batches, Packed, Segments, SequenceBatch, Windows
 from rfwp.agents.sequence_scores import Scores, score
-from rfwp.checks import check
+from rfwp.checks import check, check_choice
 from rfwp.envs.sequence_task import Sequences, SequenceTask
 from rfwp.models.core import CoreConfig, State, cleared
 from rfwp.models.sequence_model import SequenceModelConfig
@@ -27,17 +27,11 @@ class SequenceLearnerConfig(OptimiserConfig):
     """Batches and optimiser. The defaults are those of the published algorithmic tasks."""
 
     optimiser: Optimiser = "adam"
-    """rmsprop or adam."""
     learning_rate: float = 3e-4
-    """Learning rate at the start, or after the warm-up."""
     schedule: Schedule = "constant"
-    """linear: the learning rate falls to 0 over total_steps; cosine: it falls to 0 along half a cosine; constant."""
     adam_beta2: float = 0.995
-    """Decay of Adam's mean square."""
     adam_epsilon: float = 1e-9
-    """Added to the square root of Adam's mean square."""
     gradient_clip: float | None = None
-    """Maximum global norm of the gradient; null for no clip."""
     batch_size: int = 64
     """Sequences per update; with a text, rows that it is cut into."""
     segment_length: int = 256
@@ -50,7 +44,7 @@ class SequenceLearnerConfig(OptimiserConfig):
         super().__post_init__()
         for name in ("batch_size", "segment_length"):
             check(getattr(self, name) >= 1, name, getattr(self, name), "a whole number of at least 1")
-        check(self.context in get_args(Context), "context", self.context, ", ".join(get_args(Context)))
+        check_choice("context", self.context, Context)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Feature maps of the queries and keys that address a fast weight matrix."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import elu, relu
 
-from rfwp.checks import check
+from rfwp.checks import check_choice
 
 FeatureMapName = Literal["elu_sum_norm", "softmax", "elu", "dpfp", "identity"]
 
@@ -61,5 +61,5 @@ _FEATURE_MAPS = {
 
 def feature_map(name: FeatureMapName) -> FeatureMap:
     """Return a feature map by name. Raises ValueError with the allowed names for an unknown one."""
-    check(name in _FEATURE_MAPS, "feature_map", name, ", ".join(get_args(FeatureMapName)))
+    check_choice("feature_map", name, FeatureMapName)
     return _FEATURE_MAPS[name]

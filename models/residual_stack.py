@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from rfwp.checks import check
+from rfwp.checks import check, check_choice
 from rfwp.models.core import Core, CoreConfig, State
 
 BlockName = Literal["pre_norm", "normalised_residual", "post_norm"]
@@ -47,7 +47,7 @@ class StackConfig(CoreConfig):
         check(width >= 1 and width % heads == 0, "hidden_size", width, f"a multiple of num_heads = {heads}")
         check(self.feedforward_size >= 1, "feedforward_size", self.feedforward_size, "1 or more")
         check(0 <= self.dropout < 1, "dropout", self.dropout, "0 up to, not including, 1")
-        check(self.block in _BLOCKS, "block", self.block, ", ".join(get_args(BlockName)))
+        check_choice("block", self.block, BlockName)
 
     @property
     def head_size(self) -> int:
@@ -56,15 +56,18 @@ class StackConfig(CoreConfig):
 
 
 class Memory(nn.Module, ABC):
-    """What mixes the agent steps of a sequence in a block. Its state has leaves [B, *shape], one per state_shapes."""
+    """What mixes the agent steps of a sequence in a block. Its state has leaves [B, *shape], one per state_shapes.
+
+    A subclass defines `forward`, and `step` unless its core's own `step` does without.
+    """
 
     state_shapes: tuple[tuple[int, ...], ...]
     leaf_names: tuple[str, ...]  # display name of each leaf
     gradient_horizon: int | None = None  # see `unroll`
 
-    @abstractmethod
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance one agent step: x [B, hidden_size] -> y [B, hidden_size], new state."""
+        raise NotImplementedError
 
     @abstractmethod
     def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:

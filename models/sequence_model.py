@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from rfwp.checks import check
+from rfwp.checks import check, check_choice
 from rfwp.models.core import CoreConfig, State
 from rfwp.models.positions import sinusoidal
 from rfwp.models.softmax_head import SoftmaxHead
@@ -53,8 +53,8 @@ class SequenceModelConfig:
         check(0 <= self.dropout < 1, "dropout", self.dropout, "0 up to, not including, 1")
         rising = all(low < high for low, high in pairwise((0, *self.cutoffs)))
         check(rising, "cutoffs", list(self.cutoffs), "rising whole numbers above 0")
-        for name, hint in (("positions", Positions), ("initialisation", Initialisation)):
-            check(getattr(self, name) in get_args(hint), name, getattr(self, name), ", ".join(get_args(hint)))
+        check_choice("positions", self.positions, Positions)
+        check_choice("initialisation", self.initialisation, Initialisation)
 
     def build(self, core: CoreConfig, tokens: int, classes: int) -> "SequenceModel":
         """Build a model of vocabularies of these sizes. Raises ValueError, naming the setting, if it cannot be tied."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, get_args
+from typing import Literal
 
-from rfwp.checks import check
+from rfwp.checks import check, check_choice
 from rfwp.envs.sequence_task import Example, GeneratedTask
 
 Semantics = Literal["published", "python"]
@@ -51,7 +51,7 @@ class Config(GeneratedTask):
         super().__post_init__()
         check(1 <= self.variables <= len(NAMES), "variables", self.variables, f"1 to {len(NAMES)}")
         check(self.statements >= 2, "statements", self.statements, "2 or more")
-        check(self.semantics in get_args(Semantics), "semantics", self.semantics, ", ".join(get_args(Semantics)))
+        check_choice("semantics", self.semantics, Semantics)
 
     @property
     def title(self) -> str:

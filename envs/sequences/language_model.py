@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rfwp.checks import check
+from rfwp.checks import check, check_choice
 from rfwp.envs.data_cache import Arrays, cached
 from rfwp.envs.sequence_task import SPLITS, Dataset, Sequences, SequenceTask
 
@@ -45,7 +45,7 @@ class Config(SequenceTask):
     that train lacks is an error."""
 
     def __post_init__(self) -> None:
-        check(self.level in get_args(Level), "level", self.level, ", ".join(get_args(Level)))
+        check_choice("level", self.level, Level)
         check(self.min_count >= 1, "min_count", self.min_count, "1 or more")
 
     @property

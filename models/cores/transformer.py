@@ -1,13 +1,13 @@
 """Transformer (Vaswani et al. 2017) with causal attention over the current step and the `context` steps before it."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from rfwp.checks import check
+from rfwp.checks import check, check_choice
 from rfwp.models.core import State
 from rfwp.models.positions import sinusoidal
 from rfwp.models.residual_stack import Memory, ResidualStack, StackConfig
@@ -33,7 +33,7 @@ class Config(StackConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.context >= 1, "context", self.context, "1 or more")
-        check(self.positions in get_args(Positions), "positions", self.positions, ", ".join(get_args(Positions)))
+        check_choice("positions", self.positions, Positions)
         fits = self.positions == "none" or self.hidden_size % 2 == 0
         check(fits, "hidden_size", self.hidden_size, "an even number with sinusoidal positions")
 
@@ -53,7 +53,8 @@ class Transformer(ResidualStack):
         self.norm = nn.LayerNorm(config.hidden_size) if config.final_norm else nn.Identity()
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        return _one_step(self, x, state)
+        y, state = self(x.unsqueeze(0), state, torch.zeros(1, len(x), dtype=torch.bool, device=x.device))
+        return y.squeeze(0), state
 
     def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         x = self.input(x)
@@ -80,9 +81,6 @@ class Attention(Memory):
         self.project = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         cache = (config.num_heads, config.context, config.head_size)
         self.state_shapes = (cache, cache, ())
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        return _one_step(self, x, state)
 
     def forward(self, x: Tensor, state: State, first: Tensor) -> tuple[Tensor, State]:
         old_keys, old_values, age = state
@@ -125,9 +123,3 @@ def steps_before(first: Tensor, age: Tensor) -> Tensor:
     start = torch.where(first, t, -1).cummax(0).values  # of the episode; -1 if that is before the unroll
     # The state is a float, so it is rounded: near a whole number, the count has no gradient.
     return torch.where(start < 0, age.round() + t, (t - start).to(age.dtype))
-
-
-def _one_step(module: nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:
-    """Run an unroll of T = 1 in which no episode starts: x [B, D] -> y [B, hidden_size], new state."""
-    y, state = module(x.unsqueeze(0), state, torch.zeros(1, len(x), dtype=torch.bool, device=x.device))
-    return y.squeeze(0), state

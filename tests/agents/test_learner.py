@@ -261,8 +261,17 @@ def test_a_wrong_setting_is_named(wrong):
         owner(**wrong)
 
 
+@pytest.fixture
+def one_thread():
+    """Several threads add up in another order, which can move the input of a ReLU across 0."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("module", [shallow, nature])
-def test_the_memory_layout_of_frames_changes_no_update_beyond_rounding(module, monkeypatch):
+def test_the_memory_layout_of_frames_changes_no_update_beyond_rounding(module, monkeypatch, one_thread):
     learned = []
     for layout in (module.laid_out, lambda observation, training: observation):
         monkeypatch.setattr(module, "laid_out", layout)
@@ -273,5 +282,4 @@ def test_the_memory_layout_of_frames_changes_no_update_beyond_rounding(module, m
             learner.learn(random_batch(agent, seed, shape=(4, 84, 84)))
         learned.append(weights(agent) - before)
     assert learned[0].abs().max() > 1e-4
-    # Rounding that depends on the number of threads can move a ReLU's input across 0, hence 1 %.
-    assert (learned[0] - learned[1]).norm() < 0.01 * learned[0].norm()
+    torch.testing.assert_close(*learned, rtol=1e-3, atol=1e-6)

@@ -1,32 +1,26 @@
 """Batches for supervised training: packing changes nothing, rows are the text, and windows count each token once."""
 
-import dataclasses
-import importlib
-import pkgutil
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from every_core import NAMES, make_config
 from torch import Tensor
 
-import rfwp.models.cores
 from rfwp.agents.objectives import cross_entropy
 from rfwp.agents.sequence_batches import NO_SEQUENCE, Packed, Segments, SequenceBatch, Windows, pack
 from rfwp.envs.sequence_task import NO_TARGET, Example, Sequences
+from rfwp.envs.sequences.language_model import predict_next
 from rfwp.models.sequence_model import SequenceModel, SequenceModelConfig
 
-CORES = sorted(module.name for module in pkgutil.iter_modules(rfwp.models.cores.__path__))
 SMALL = {"hidden_size": 8, "num_layers": 2, "num_heads": 2, "feedforward_size": 8, "context": 30}
 TOKENS, CLASSES = 7, 5
 
 
 def make_model(name: str) -> SequenceModel:
     torch.manual_seed(0)
-    config = importlib.import_module(f"rfwp.models.cores.{name}").Config
-    known = {field.name for field in dataclasses.fields(config)}
-    core = config(**{field: size for field, size in SMALL.items() if field in known})
-    return SequenceModelConfig(embedding_size=8).build(core, TOKENS, CLASSES).double()
+    return SequenceModelConfig(embedding_size=8).build(make_config(name, SMALL), TOKENS, CLASSES).double()
 
 
 def random_sequences(*lengths: int) -> Sequences:
@@ -38,8 +32,7 @@ def random_sequences(*lengths: int) -> Sequences:
 
 
 def random_stream(length: int) -> Sequences:
-    stream = np.random.default_rng(0).integers(CLASSES, size=length + 1).astype(np.uint16)
-    return Sequences(stream[:-1], stream[1:], np.array([0, length]))
+    return predict_next(np.random.default_rng(0).integers(CLASSES, size=length + 1).astype(np.uint16))
 
 
 def padded(sequences: Sequences, to: int) -> SequenceBatch:
@@ -63,7 +56,7 @@ def sum_and_gradients(model: SequenceModel, batch: SequenceBatch) -> list[Tensor
     return [loss, *torch.autograd.grad(loss, list(model.parameters()))]
 
 
-@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("name", NAMES)
 def test_packed_rows_padded_rows_and_single_sequences_teach_the_same(name: str) -> None:
     sequences, model = random_sequences(9, 3, 12, 5, 4), make_model(name)
     packed = pack(sequences, np.arange(5))
@@ -75,7 +68,7 @@ def test_packed_rows_padded_rows_and_single_sequences_teach_the_same(name: str) 
     torch.testing.assert_close(summed, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("name", NAMES)
 def test_nan_in_a_sequence_leaves_its_neighbours_in_the_row_alone(name: str) -> None:
     model, batch = make_model(name), pack(random_sequences(6, 5, 4, 7), np.arange(4))
     batch.token[batch.sequence == 1] = TOKENS - 1

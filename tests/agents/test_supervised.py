@@ -31,9 +31,7 @@ LISTS = SupervisedConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -157,8 +155,7 @@ class Table(nn.Module):
 
 
 def stream(text: str, words: str) -> Sequences:
-    numbers = np.array([words.index(letter) for letter in text])
-    return Sequences(numbers[:-1], numbers[1:], np.array([0, len(text) - 1]))
+    return language_model.predict_next(np.array([words.index(letter) for letter in text]))
 
 
 def test_a_uniform_model_has_the_perplexity_of_its_vocabulary():

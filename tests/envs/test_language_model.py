@@ -9,9 +9,7 @@ from rfwp.envs.sequences.language_model import Config
 TRAIN = " = Rain = \n\nthe rain , the sun\nSun <unk> rain\n"
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

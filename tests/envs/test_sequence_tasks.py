@@ -23,9 +23,7 @@ LISTOPS = {  # of train, valid and test, by depth and size
 }
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def examples(sequences: Sequences) -> list[Example]:

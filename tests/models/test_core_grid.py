@@ -5,22 +5,18 @@ two axes meet in some row, and every core has a long unroll with few resets, so 
 `test_cores.py` holds the rest of the contract. Finite differences are taken along random directions.
 """
 
-import dataclasses
-import importlib
-import pkgutil
 from itertools import chain
 from typing import NamedTuple
 
 import pytest
 import torch
 from covering import pairwise
+from every_core import NAMES, make_core
 from torch import Tensor
 
-import rfwp.models.cores
 from rfwp.models.core import Core, State, cleared
 from rfwp.models.residual_stack import Block
 
-NAMES = sorted(module.name for module in pkgutil.iter_modules(rfwp.models.cores.__path__))
 INPUT_SIZE, BATCH, HEADS = 5, 3, 2
 STEP = 1e-5  # of the finite differences
 HEAD_SIZES, LENGTHS, DENSITIES = (32, 16, 64), (7, 50, 1, 2), (0.3, 0.01, 0, 1)
@@ -40,11 +36,8 @@ class Unroll(NamedTuple):
 
 
 def make(name: str, head_size: int) -> Core:
-    torch.manual_seed(0)
     sizes = {"hidden_size": HEADS * head_size, "num_layers": 2, "num_heads": HEADS, "feedforward_size": 8}
-    config = importlib.import_module(f"rfwp.models.cores.{name}").Config
-    known = {field.name for field in dataclasses.fields(config)}
-    return config(**{field: size for field, size in sizes.items() if field in known}).build(INPUT_SIZE).double()
+    return make_core(name, INPUT_SIZE, sizes)
 
 
 def make_unroll(core: Core, length: int) -> Unroll:

@@ -3,35 +3,19 @@
 That an unroll is a loop over `step`, and that its gradients are finite differences, is in `test_core_grid.py`.
 """
 
-import dataclasses
-import importlib
-import pkgutil
-
 import pytest
 import torch
+from every_core import NAMES, config_class, fields, make_core
 from torch import Tensor
 
-import rfwp.models.cores
-from rfwp.models.core import Core, CoreConfig, State
+from rfwp.models.core import Core, State
 
-NAMES = sorted(module.name for module in pkgutil.iter_modules(rfwp.models.cores.__path__))
 SMALL = {"hidden_size": 6, "num_layers": 2, "num_heads": 2, "feedforward_size": 5}
 INPUT_SIZE, BATCH, LENGTH = 4, 3, 6
 
 
-def config_class(name: str) -> type[CoreConfig]:
-    found: type[CoreConfig] = importlib.import_module(f"rfwp.models.cores.{name}").Config
-    return found
-
-
-def fields(name: str) -> set[str]:
-    return {field.name for field in dataclasses.fields(config_class(name))}
-
-
 def make(name: str, **settings: object) -> Core:
-    torch.manual_seed(0)
-    known = {field: size for field, size in SMALL.items() if field in fields(name)}
-    return config_class(name)(**known, **settings).build(INPUT_SIZE).double()
+    return make_core(name, INPUT_SIZE, SMALL, **settings)
 
 
 def inputs(length: int = LENGTH, batch: int = BATCH) -> Tensor:
