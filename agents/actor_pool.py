@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Self
 
@@ -263,6 +264,7 @@ def _signals_blocked() -> Iterator[None]:
 
     Ctrl-C and a scheduler's SIGTERM reach the whole process group, but the main process decides when actors end.
     """
+    resource_tracker.ensure_running()  # starting it, as the first process does, would unblock both signals again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -28,12 +28,18 @@ def atari_run(tmp_path_factory):
 
 @pytest.fixture
 def start():
-    """Starts the command line in a process of its own, which does not outlive the test, nor do its children."""
+    """Starts the command line in a process group of its own, which does not outlive the test."""
     started = []
 
     def run(*words: str) -> subprocess.Popen:
         started.append(
-            subprocess.Popen(own_command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            subprocess.Popen(
+                own_command(*words),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
         )
         return started[-1]
 
