@@ -79,7 +79,7 @@ def _check_request(own: Namespace, config: TrainConfig, folder: RunFolder | None
                 f" settings; leave --{option} out"
             )
     for name, (old, new) in differences(before, config).items():
-        if name.partition(".")[0] in FIXED:
+        if name in FIXED or name.partition(".")[0] in FIXED:
             raise UserError(
                 f"{name}: got {new!r}, but the run {str(folder.path)!r} was started with {old!r};"
                 " a resumed run cannot change it: choose another --run"

@@ -46,9 +46,9 @@ FIELDS = tuple(each.name for each in dataclasses.fields(TrainConfig))
 COMPONENTS = tuple(components.PACKAGES)  # sections whose settings depend on a name
 FINAL_POLICY: Literal["sampled"] = "sampled"  # of the evaluation at the end of a run
 FINAL_SEED = 0
-# Cannot change when a run is resumed: the weights or what they learned would not fit, or the setting only has an
-# effect before the first step.
-FIXED = ("env", "encoder", "core", "seed", "initialisation")
+# Settings and sections that cannot change when a run is resumed: the weights, what they learned or the state of the
+# optimiser would not fit, or the setting only has an effect before the first step.
+FIXED = ("env", "encoder", "core", "seed", "initialisation", "learner.optimiser")
 
 # May differ between runs of one agent: these affect only how long, how fast or where they ran.
 CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_episodes", "checkpoint.", "actors.")
