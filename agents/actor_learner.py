@@ -9,7 +9,6 @@ actor processes ── steps ──> collector ── unrolls ──> source ─
 import copy
 from collections.abc import Iterator
 from contextlib import ExitStack
-from threading import Event
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -20,10 +19,10 @@ from rfwp.agents.actor_pool import ActorFailure, ActorPool, Cancelled
 from rfwp.agents.actor_process import end_if_this_is_an_actor
 from rfwp.agents.collector import Collected, Collector, CollectorStatistics
 from rfwp.agents.config import ActorLearnerConfig
-from rfwp.agents.device import pick_device, random_state, set_random_state
 from rfwp.agents.learner import Learner
 from rfwp.agents.phases import WAIT
 from rfwp.agents.sources import Background, InTurn, Source
+from rfwp.agents.system import System
 from rfwp.agents.trajectory import Batcher, Episode, Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.initialisation import initialise
@@ -40,7 +39,7 @@ class Update(NamedTuple):
     failures: tuple[ActorFailure, ...]  # of actor processes replaced since the previous update
 
 
-class ActorLearner:
+class ActorLearner(System[Update]):
     """An actor-learner system. Enter it to start the actor processes, then iterate over it to train:
 
     ```
@@ -58,19 +57,15 @@ class ActorLearner:
     def __init__(self, config: ActorLearnerConfig) -> None:
         """Build the agent and the learner; start nothing. Raises ValueError for an unusable device or encoder."""
         end_if_this_is_an_actor()
+        super().__init__(config, host.operator_threads())
         self.config = config
-        self.device = pick_device(config.device)
         self.num_processes = config.actors.num_processes(host.cores())
-        host.keep_freed_memory()
-        torch.set_num_threads(host.operator_threads())
-        torch.manual_seed(config.seed)
         self.agent = config.build_agent(self.device)
         initialise(self.agent, config.initialisation)
         self.learner = Learner(self.agent, config.objective, config.learner, config.total_steps)
         self.statistics = CollectorStatistics(seconds=0.0, phases={}, emulator_seconds=0.0, restarts=0)
         self._weights = WeightBoard()
         self._generator = torch.Generator(self.device).manual_seed(config.seed)
-        self._stopping = Event()
         self._running = ExitStack()
         self._source: Source | None = None
 
@@ -112,13 +107,13 @@ class ActorLearner:
                 metrics = self.update(batch)
                 yield Update(self.learner.version, self.learner.steps, metrics, batch, episodes, failures)
                 episodes, failures = (), ()
-                if self.done or self._stopping.is_set():
+                if self.done or self.stopped:
                     return
 
     def _next(self, source: Source) -> Collected | None:
         """Wait for the next trajectory; return None once `stop` was called."""
         with self.learner.phases(WAIT):
-            while not self._stopping.is_set():
+            while not self.stopped:
                 try:
                     if (collected := source.get()) is not None:
                         return collected
@@ -134,40 +129,21 @@ class ActorLearner:
         return metrics
 
     @property
-    def done(self) -> bool:
-        """True once the learner has learned from total_steps agent steps."""
-        return self.learner.steps >= self.config.total_steps
-
-    @property
     def queue_fill(self) -> float:
         """Fraction of the queue that is full, 0 to 1. At 1, acting waits for the learner."""
         return 0.0 if self._source is None else self._source.fill
 
     def stop(self) -> None:
-        """End the iteration after the current update; safe to call from a signal handler or another thread."""
-        self._stopping.set()
+        super().stop()
         if self._source is not None:
             self._source.cancel()
 
-    @property
-    def stopped(self) -> bool:
-        """True once `stop` was called."""
-        return self._stopping.is_set()
-
     def state_dict(self) -> dict[str, Any]:
-        """Return all training state except the agent's weights, as tensors and plain values."""
-        return {
-            "learner": self.learner.state_dict(),
-            "device": self.device.type,
-            "sampling": self._generator.get_state(),
-            "random": random_state(self.device),
-        }
+        return {**super().state_dict(), "sampling": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state written by `state_dict`. On another type of device, random generators start afresh."""
-        self.learner.load_state_dict(state["learner"])
+        super().load_state_dict(state)
         if state["device"] == self.device.type:
             self._generator.set_state(state["sampling"])
-            set_random_state(self.device, state["random"])
         else:
             self._generator.manual_seed(self.config.seed + self.learner.version)

@@ -1,6 +1,6 @@
 """Settings of an actor-learner system, and the agent they describe."""
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 import torch
@@ -9,7 +9,7 @@ from rfwp.agents.actor_pool import ActorsConfig
 from rfwp.agents.device import pick_precision
 from rfwp.agents.learner import LearnerConfig
 from rfwp.agents.objectives import vtrace
-from rfwp.checks import check
+from rfwp.agents.system import SystemConfig
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import CoreConfig
@@ -17,7 +17,7 @@ from rfwp.models.encoder import EncoderConfig
 
 
 @dataclass(frozen=True)
-class ActorLearnerConfig:
+class ActorLearnerConfig(SystemConfig):
     """Settings of an actor-learner system. Steps are agent steps; on Atari one agent step is four frames."""
 
     env: EnvConfig
@@ -26,6 +26,7 @@ class ActorLearnerConfig:
     objective: vtrace.Config = field(default_factory=vtrace.Config)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     actors: ActorsConfig = field(default_factory=ActorsConfig)
+    _: KW_ONLY
     total_steps: int = 200_000_000
     """Length of the run in agent steps; the learning rate reaches 0 at the end."""
     seed: int = 1
@@ -35,14 +36,8 @@ class ActorLearnerConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the encoder; everything else is float32. auto: bfloat16 where the hardware is faster with it. On a
     GPU, float32 convolutions round their inputs to TF32 if PyTorch allows it, as it does by default."""
-    device: str = "auto"
-    """Device to act and learn on: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     sync: bool = False
     """Act and learn in turn, in one thread: on the CPU the same seed gives the same run, bit for bit."""
-
-    def __post_init__(self) -> None:
-        check(self.total_steps >= 1, "total_steps", self.total_steps, "a whole number of at least 1")
-        check(0 <= self.seed < 2**31, "seed", self.seed, f"a whole number from 0 to {2**31 - 1}")
 
     def build_agent(self, device: torch.device | str) -> ActorCritic:
         """Build the agent on a device, with PyTorch's weights. Raises ValueError if encoder and env do not fit."""

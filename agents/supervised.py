@@ -1,19 +1,19 @@
 """Supervised training of a sequence model: the counterpart of `agents/actor_learner.py`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rfwp.agents import host
-from rfwp.agents.device import pick_device, random_state, set_random_state
 from rfwp.agents.learner import Learner
 from rfwp.agents.objectives import cross_entropy
 from rfwp.agents.optimiser import Optimiser, OptimiserConfig, Schedule
 from rfwp.agents.sequence_batches import Batches, Packed, Segments, SequenceBatch, Windows
 from rfwp.agents.sequence_scores import Scores, score
+from rfwp.agents.system import System, SystemConfig
 from rfwp.checks import check, check_choice
 from rfwp.envs.sequence_task import Sequences, SequenceTask
 from rfwp.models.core import CoreConfig, State, cleared
@@ -48,7 +48,7 @@ class SequenceLearnerConfig(OptimiserConfig):
 
 
 @dataclass(frozen=True)
-class SupervisedConfig:
+class SupervisedConfig(SystemConfig):
     """Settings of supervised training. Steps are updates."""
 
     task: SequenceTask
@@ -56,16 +56,11 @@ class SupervisedConfig:
     model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
     objective: cross_entropy.Config = field(default_factory=cross_entropy.Config)
     learner: SequenceLearnerConfig = field(default_factory=SequenceLearnerConfig)
+    _: KW_ONLY
     total_steps: int = 31_400
     """Length of the run in updates."""
     seed: int = 1
     """Seed of the weights, dropout and the order of the sequences."""
-    device: str = "auto"
-    """Device to learn on: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
-
-    def __post_init__(self) -> None:
-        check(self.total_steps >= 1, "total_steps", self.total_steps, "a whole number of at least 1")
-        check(0 <= self.seed < 2**31, "seed", self.seed, f"a whole number from 0 to {2**31 - 1}")
 
 
 class SequenceUpdate(NamedTuple):
@@ -76,7 +71,7 @@ class SequenceUpdate(NamedTuple):
     batch: SequenceBatch
 
 
-class Supervised:
+class Supervised(System[SequenceUpdate]):
     """Supervised training. Iterate over it to train:
 
     ```
@@ -91,12 +86,9 @@ class Supervised:
 
     def __init__(self, config: SupervisedConfig) -> None:
         """Load the data and build the model. Raises ValueError for settings that do not fit each other or the data."""
+        super().__init__(config, host.cores())
         self.config = config
-        self.device = pick_device(config.device)
         self.data = config.task.load()
-        host.keep_freed_memory()
-        torch.set_num_threads(host.operator_threads())
-        torch.manual_seed(config.seed)
         model = config.model.build(config.core, len(self.data.tokens), len(self.data.classes))
         self.model = model.to(self.device)
         self.batches = self._training_batches()
@@ -104,17 +96,12 @@ class Supervised:
         torch.manual_seed(config.seed)  # dropout draws the same numbers, whatever the weights drew
 
     def __iter__(self) -> Iterator[SequenceUpdate]:
-        while not self.done:
+        while not self.done and not self.stopped:
             batch = self.batches[self.learner.version].to(self.device)
             carried = _without_broken_rows(self.learner.final_state) if self.batches.carries_state else ()
             batch = batch._replace(state=carried or self.model.initial_state(batch.token.shape[1]))
             metrics = self.learner.learn(batch)
             yield SequenceUpdate(self.learner.version, metrics, batch)
-
-    @property
-    def done(self) -> bool:
-        """True once the learner has made total_steps updates."""
-        return self.learner.steps >= self.config.total_steps
 
     def score(self, split: Literal["valid", "test"]) -> Scores:
         """Score the model on all of a split: a text in segments, with the context that training gives them."""
@@ -129,22 +116,12 @@ class Supervised:
         return score(self.model, batches, self.device, predictions=not self.config.task.is_text)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all training state except the model's weights, as tensors and plain values."""
-        return {
-            "learner": self.learner.state_dict(),
-            "carried": self.learner.final_state if self.batches.carries_state else (),
-            "device": self.device.type,
-            "random": random_state(self.device),
-        }
+        carried = self.learner.final_state if self.batches.carries_state else ()
+        return {**super().state_dict(), "carried": carried}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state written by `state_dict`. On another type of device, dropout's generator starts afresh."""
-        self.learner.load_state_dict(state["learner"])
+        super().load_state_dict(state)
         self.learner.final_state = tuple(leaf.to(self.device) for leaf in state["carried"])
-        if state["device"] == self.device.type:
-            set_random_state(self.device, state["random"])
-        else:
-            torch.manual_seed(self.config.seed + self.learner.version)
 
     def _training_batches(self) -> Batches:
         learner = self.config.learner

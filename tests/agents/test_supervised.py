@@ -88,8 +88,8 @@ def test_thirty_two_sequences_are_learned_by_heart(task, core):
         task,
         core,
         SequenceModelConfig(embedding_size=32),
-        learner=SequenceLearnerConfig(batch_size=32, learning_rate=5e-3, gradient_clip=1.0),
-        total_steps=300,
+        learner=SequenceLearnerConfig(batch_size=32, learning_rate=5e-3, gradient_clip=1.0, schedule="cosine"),
+        total_steps=500,
         device="cpu",
     )
     system = Supervised(config)
