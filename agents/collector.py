@@ -7,15 +7,12 @@ import torch
 from torch import Tensor
 
 from rfwp.agents.actor_pool import ActorFailure, ActorPool
+from rfwp.agents.learner import Diverged
 from rfwp.agents.phases import WAIT, Phases
 from rfwp.agents.trajectory import Episode, Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import State
-
-
-class Diverged(Exception):
-    """The policy's logits are not finite: the weights are useless."""
 
 
 class CollectorStatistics(NamedTuple):

@@ -64,6 +64,10 @@ class LearnerConfig(OptimiserConfig):
             check(getattr(self, field) >= 1, field, getattr(self, field), "a whole number of at least 1")
 
 
+class Diverged(Exception):
+    """The model's outputs are not finite: the weights are useless."""
+
+
 class Stuck(Exception):
     """Too many updates in a row were skipped because the gradient was not finite; `batch` is the latest one."""
 

@@ -29,6 +29,16 @@ class SequenceBatch(NamedTuple):
         """Progress of an update on this batch: 1, because supervised training counts updates."""
         return 1
 
+    @property
+    def num_tokens(self) -> Tensor:
+        """Number of tokens without padding, on their device."""
+        return (self.sequence != NO_SEQUENCE).sum()
+
+    def sample(self, length: int, rows: int, state: State) -> Self:
+        """Return the first tokens of the first row, repeated, with the state [rows, ...] before them."""
+        tokens = {name: getattr(self, name)[:length, :1].expand(-1, rows) for name in self._fields[:4]}
+        return self._replace(**tokens, state=state)
+
     def to(self, device: torch.device) -> Self:
         """Return the batch with its tokens on a device."""
         return self._replace(**{name: getattr(self, name).to(device) for name in self._fields[:4]})

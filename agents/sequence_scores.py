@@ -20,8 +20,11 @@ class Scores(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        """exp(loss)."""
-        return math.exp(self.loss)
+        """exp(loss); infinite if that is too large for a float."""
+        try:
+            return math.exp(self.loss)
+        except OverflowError:
+            return math.inf
 
     @property
     def bits(self) -> float:
@@ -60,5 +63,5 @@ def score(model: SequenceModel, batches: Batches, device: torch.device, predicti
             wrong_sequences += len(torch.unique(batch.sequence[counted][~right]))
     finally:
         model.train()
-    shares = (right_answers / answers).item(), (1 - wrong_sequences / sequences).item()
+    shares = (right_answers / answers).item(), ((sequences - wrong_sequences) / sequences).item()
     return Scores((loss / targets).item(), int(targets), *(shares if predictions else (None, None)))

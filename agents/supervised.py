@@ -15,11 +15,12 @@ from rfwp.agents.sequence_batches import Batches, Packed, Segments, SequenceBatc
 from rfwp.agents.sequence_scores import Scores, score
 from rfwp.agents.system import System, SystemConfig
 from rfwp.checks import check, check_choice
-from rfwp.envs.sequence_task import Sequences, SequenceTask
+from rfwp.envs.sequence_task import Dataset, Sequences, SequenceTask
 from rfwp.models.core import CoreConfig, State, cleared
 from rfwp.models.sequence_model import SequenceModelConfig
 
 Context = Literal["segment", "carried"]
+Split = Literal["valid", "test"]
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,14 @@ class Supervised(System[SequenceUpdate]):
     The constructor sets PyTorch's thread count, its global seed and the memory allocator for the whole process.
     """
 
-    def __init__(self, config: SupervisedConfig) -> None:
-        """Load the data and build the model. Raises ValueError for settings that do not fit each other or the data."""
+    def __init__(self, config: SupervisedConfig, data: Dataset | None = None) -> None:
+        """Load the data, unless it is given, and build the model.
+
+        Raises ValueError for settings that do not fit each other or the data.
+        """
         super().__init__(config, host.cores())
         self.config = config
-        self.data = config.task.load()
+        self.data = config.task.load() if data is None else data
         model = config.model.build(config.core, len(self.data.tokens), len(self.data.classes))
         self.model = model.to(self.device)
         self.batches = self._training_batches()
@@ -97,22 +101,29 @@ class Supervised(System[SequenceUpdate]):
 
     def __iter__(self) -> Iterator[SequenceUpdate]:
         while not self.done and not self.stopped:
-            batch = self.batches[self.learner.version].to(self.device)
-            carried = _without_broken_rows(self.learner.final_state) if self.batches.carries_state else ()
-            batch = batch._replace(state=carried or self.model.initial_state(batch.token.shape[1]))
+            with self.learner.phases("batch"):
+                batch = self.batches[self.learner.version].to(self.device)
+                carried = _without_broken_rows(self.learner.final_state) if self.batches.carries_state else ()
+                batch = batch._replace(state=carried or self.model.initial_state(batch.token.shape[1]))
             metrics = self.learner.learn(batch)
             yield SequenceUpdate(self.learner.version, metrics, batch)
 
-    def score(self, split: Literal["valid", "test"]) -> Scores:
-        """Score the model on all of a split: a text in segments, with the context that training gives them."""
+    def score(self, split: Split, context: Context | None = None, stride: int | None = None) -> Scores:
+        """Score the model on all of a split.
+
+        A text is read in segments as in training, or with another `context`. With `stride`, segments start every so
+        many tokens and each counts only the targets that the one before it lacks: 1 predicts every target from
+        segment_length tokens. Only the context `segment` has a stride.
+        """
         sequences: Sequences = getattr(self.data, split)
         learner = self.config.learner
+        context, length = context or learner.context, learner.segment_length
         if not self.config.task.is_text:
             batches: Batches = Packed(sequences, learner.batch_size, seed=None, blank=self.data.blank)
-        elif learner.context == "carried":
-            batches = Segments(sequences, 1, learner.segment_length, carried=True)
+        elif context == "carried":
+            batches = Segments(sequences, 1, length, carried=True)
         else:
-            batches = Windows(sequences, learner.segment_length, learner.segment_length, learner.batch_size)
+            batches = Windows(sequences, length, stride or length, learner.batch_size)
         return score(self.model, batches, self.device, predictions=not self.config.task.is_text)
 
     def state_dict(self) -> dict[str, Any]:

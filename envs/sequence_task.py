@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,11 @@ from rfwp.envs.data_cache import cached
 
 NO_TARGET = -1  # as a class: nothing is predicted at this token
 SPLITS = ("train", "valid", "test")
+
+
+# sequences: share of sequences in which every target is predicted; answers: share of the targets that are answers;
+# perplexity and bits: of a target.
+Measure = Literal["sequences", "answers", "perplexity", "bits"]
 
 
 class Example(NamedTuple):
@@ -58,6 +63,11 @@ class SequenceTask(ABC):
 
     is_text: ClassVar[bool] = False
     """True if each split is one long sequence, to be read in segments."""
+
+    @property
+    def measure(self) -> Measure:
+        """The score that papers report."""
+        return "sequences"
 
     @property
     @abstractmethod

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 
 from rfwp import __version__
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.settings.glance import names_a_task
 
 USAGE = """usage: rfwp COMMAND ...
 
-Reinforcement learning for agents with memory.
+Reinforcement learning for agents with memory, and supervised sequence tasks for the same memory cores.
 
-  rfwp train      train an agent, or resume the run in a folder
-  rfwp evaluate   score the agents of runs, and film them
+  rfwp train      train an agent or a sequence model, or resume the run in a folder
+  rfwp evaluate   score the agents or models of runs, and film agents
   rfwp watch      watch the agent of a run play
   rfwp compare    train and evaluate cores on environments, with several seeds
   rfwp report     write a page of curves, tables and statistics from runs
@@ -65,16 +66,18 @@ def _run(words: list[str]) -> int:
     if words[0] in ("-V", "--version"):
         print(f"rfwp {__version__}")
         return 0
-    return _command(words[0])(words[1:])
+    return _command(words[0], words[1:])(words[1:])
 
 
-def _command(name: str) -> Callable[[Sequence[str]], int]:
+def _command(name: str, words: Sequence[str]) -> Callable[[Sequence[str]], int]:
     # Each is a module in rfwp.runners.commands.
     commands = ("train", "evaluate", "watch", "compare", "report", "cores", "bench", "doctor")
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
-    # PyTorch's threads spin while they wait for each other, which slows the environments on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # PyTorch's threads spin for a while when they wait for each other. That takes time from environments on the same
+    # cores, but a sequence model has the cores to itself and trains 1.2 to 1.7 times as fast with it.
+    if not names_a_task(words):
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command: Callable[[Sequence[str]], int] = importlib.import_module(f"rfwp.runners.commands.{name}").run
     return command
 

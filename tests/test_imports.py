@@ -52,7 +52,7 @@ ENVIRONMENTS = {
     *("toy", "env.game", "env.protocol"),
 }
 INTERFACES = ("rfwp.envs.vector_env.", "rfwp.envs.sequence_task.")
-CHOOSING = ("runners/settings/config.py", "runners/machine/doctor.py")
+CHOOSING = ("runners/settings/presets.py", "runners/machine/doctor.py")
 
 
 def environments_named(source: str) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rfwp.checks import check, check_choice
 from rfwp.envs.data_cache import Arrays, cached
-from rfwp.envs.sequence_task import SPLITS, Dataset, Sequences, SequenceTask
+from rfwp.envs.sequence_task import SPLITS, Dataset, Measure, Sequences, SequenceTask
 
 Level = Literal["word", "byte"]
 
@@ -51,6 +51,10 @@ class Config(SequenceTask):
     @property
     def title(self) -> str:
         return f"{Path(self.folder).name or 'text'}-{self.level}s"
+
+    @property
+    def measure(self) -> Measure:
+        return "perplexity" if self.level == "word" else "bits"
 
     def load(self) -> Dataset:
         """Read and number the text, or take the numbers from the disk cache if the files have not changed."""

@@ -16,7 +16,7 @@ from rfwp.runners.bench.benchmark import check_seconds
 from rfwp.runners.bench.speed import Result, setting_line
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder import files
-from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.config import AgentRunConfig, agent_config
 from rfwp.runners.settings.options import read_command_line
 from rfwp.runners.settings.parsing import Parser
 
@@ -28,7 +28,8 @@ ENVS, UNROLLS = (8, 16, 32, 64, 128, 256, 512), (5, 10, 20, 40, 80)
 
 def run(argv: Sequence[str]) -> int:
     """Run `rfwp bench scaling` with these words; return the exit code."""
-    config, values = read_command_line(argv, "rfwp bench scaling", _add_options)
+    settings, values = read_command_line(argv, "rfwp bench scaling", _add_options)
+    config = agent_config(settings)
     check_seconds(values.seconds)
     if not values.out:
         raise UserError("out: missing; allowed: a folder for the report")
@@ -53,7 +54,7 @@ def _add_options(parser: Parser) -> None:
         parser.add_argument(f"--{name}", type=int, nargs="*", metavar="N", help=help_text)
 
 
-def _points(values: Namespace, config: TrainConfig) -> dict[str, list[int]]:
+def _points(values: Namespace, config: AgentRunConfig) -> dict[str, list[int]]:
     """Return the values to measure for each field; all other settings come from the command line."""
     actors, cores = config.actors, host.cores()
     most = range(actors.groups, max(cores, actors.groups) + 1, actors.groups)

@@ -20,7 +20,7 @@ from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder import files
 from rfwp.runners.runfolder.folder import commit
-from rfwp.runners.settings.config import TrainConfig, to_dict
+from rfwp.runners.settings.config import AgentRunConfig, agent_config, to_dict
 from rfwp.runners.settings.options import read_command_line
 from rfwp.runners.settings.parsing import Parser
 from rfwp.runners.training.dashboard import number, percent
@@ -44,7 +44,8 @@ ALL_KEYS = {
 
 def run(name: str, argv: Sequence[str]) -> int:
     """Run `rfwp bench NAME` with these words; return the exit code."""
-    config, values = read_command_line(argv, f"rfwp bench {name}", lambda parser: _add_options(parser, name))
+    settings, values = read_command_line(argv, f"rfwp bench {name}", lambda parser: _add_options(parser, name))
+    config = agent_config(settings)
     check_seconds(values.seconds)
     files.check_writable(values.json)
     ceiling = values.ceiling if name == "train" else None
@@ -88,7 +89,7 @@ def _add_options(parser: Parser, name: str) -> None:
         )
 
 
-def _circumstances(system: ActorLearner, config: TrainConfig) -> Result:
+def _circumstances(system: ActorLearner, config: AgentRunConfig) -> Result:
     return {
         "env": config.env.title,
         "processes": system.num_processes,

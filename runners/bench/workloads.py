@@ -18,11 +18,12 @@ from rfwp.runners.build import build_system
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.runfolder.folder import RunFolder
-from rfwp.runners.settings.config import TrainConfig
-from rfwp.runners.training.dashboard import Line
-from rfwp.runners.training.memory_estimate import check_sizes
-from rfwp.runners.training.meter import Meter
+from rfwp.runners.settings.config import AgentRunConfig
+from rfwp.runners.training.agent_training import AgentTraining
+from rfwp.runners.training.memory_estimate import check_agent_sizes
+from rfwp.runners.training.meter import ActorMeter
 from rfwp.runners.training.trainer import Trainer
+from rfwp.runners.training.training import Line
 
 RESET_DENSITY = 0.01  # share of the synthetic steps that start an episode
 
@@ -70,12 +71,12 @@ def learn(system: ActorLearner, recorder: Recorder) -> None:
             torch.cuda.synchronize(system.device)
 
 
-def train(system: ActorLearner, config: TrainConfig, recorder: Recorder) -> None:
+def train(system: ActorLearner, config: AgentRunConfig, recorder: Recorder) -> None:
     """Run training as a whole, into a temporary run folder."""
     with tempfile.TemporaryDirectory(prefix="rfwp-bench-") as path, StopSignals(system.stop) as signals:
         folder = RunFolder(Path(path) / "run")
         folder.create()
-        Trainer(system, config, folder, _Watcher(system, recorder)).run()
+        Trainer(AgentTraining(config, system), folder, _Watcher(system, recorder)).run()
         if signals.received is not None:
             raise KeyboardInterrupt
 
@@ -84,12 +85,12 @@ class _Watcher:
     """A display that shows nothing, takes readings, and stops training when there are enough."""
 
     def __init__(self, system: ActorLearner, recorder: Recorder) -> None:
-        self._system, self._recorder, self._meter = system, recorder, Meter(system)
+        self._system, self._recorder, self._meter = system, recorder, ActorMeter(system)
 
     def update(self, line: Line) -> None: ...
 
-    def advance(self, agent_steps: int) -> None:
-        if not self._system.stopped and self._recorder.tick(agent_steps, self._meter.phases):
+    def advance(self, steps: int) -> None:
+        if not self._system.stopped and self._recorder.tick(steps, self._meter.phases):
             self._system.stop()
 
     def note(self, message: str) -> None: ...
@@ -104,12 +105,12 @@ PARTS: dict[str, Callable[[ActorLearner, Recorder], None]] = {"env": play, "act"
 WORKLOADS: dict[str, Callable[..., None]] = {**PARTS, "train": train}
 
 
-def run(name: str, config: TrainConfig, seconds: float) -> tuple[ActorLearner, Recorder]:
+def run(name: str, config: AgentRunConfig, seconds: float) -> tuple[ActorLearner, Recorder]:
     """Run a workload with the settings of a training run: a warm-up, then about `seconds` seconds."""
     # The run must outlast the measurement and needs no evaluation.
     config = replace(config, total_steps=max(config.total_steps, 10**12), final_episodes=0)
     system = build_system(config)
-    check_sizes(config, system.agent, system.num_processes, system.device)
+    check_agent_sizes(config, system.agent, system.num_processes, system.device)
     recorder = Recorder(seconds, system.device)
     try:
         if name == "train":

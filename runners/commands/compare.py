@@ -16,7 +16,8 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.runfolder.files import locked
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, PRESETS
+from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED
+from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.training.dashboard import command, say
 
@@ -161,6 +162,6 @@ def _parser() -> Parser:
         metavar="N",
         help="runs at once; default: as many as GPUs, or cores and memory, allow",
     )
-    presets = f"one of {', '.join(PRESETS)}; default: per environment, as in `rfwp train`"
+    presets = f"one of {', '.join(AGENT.presets({}).settings)}; default: per environment, as in `rfwp train`"
     parser.add_argument("--preset", type=str | None, metavar="NAME", help=presets)
     return parser

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from rfwp.runners.build import build_agent
 from rfwp.runners.settings import components
+from rfwp.runners.settings.config import agent_config
 from rfwp.runners.settings.options import config_from_words
 from rfwp.runners.settings.parsing import Parser, parse
 
@@ -32,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _core_facts(name: str) -> dict[str, Any]:
     words = ["--preset=paper", "--env=atari", "--env.game=pong", f"--core={name}", "--device=cpu"]
-    agent = build_agent(config_from_words(words), torch.device("cpu"))
+    agent = build_agent(agent_config(config_from_words(words)), torch.device("cpu"))
     return {
         "name": name,
         "parameters": sum(parameter.numel() for parameter in agent.parameters()),

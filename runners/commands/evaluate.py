@@ -14,6 +14,7 @@ from rich.console import Console
 from rfwp.agents import host
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
+from rfwp.runners.commands import evaluate_sequences
 from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.evaluation.saved_agents import SavedAgent, find_agents
 from rfwp.runners.evaluation.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
@@ -25,7 +26,8 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import write_evaluation
 from rfwp.runners.runfolder.files import check_writable, write_whole
 from rfwp.runners.runfolder.folder import RunFolder, short_names
-from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.config import AgentRunConfig
+from rfwp.runners.settings.glance import names_a_task
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
 
@@ -35,6 +37,8 @@ POLICIES: dict[Score, Policy] = {"episode": "sampled", "life": "greedy"}  # defa
 
 def run(argv: Sequence[str]) -> int:
     """Run `rfwp evaluate` with these words; return the exit code: 1 if one of several runs was left out."""
+    if names_a_task(argv):
+        return evaluate_sequences.run(argv)
     values = parse(_parser(), argv)
     policies = {kind: values.policy or POLICIES[kind] for kind in KINDS[values.score]}
     values.policy = next(iter(policies.values()))  # for films
@@ -57,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
             left_out.append(f"{error} (in {name})")
             continue
         if len(saved_agents) > 1:
-            what = f"{name}, {saved.agent_steps:,} agent steps"
+            what = f"{name}, {saved.steps:,} agent steps"
             console.print(f"{len(lines)} of {len(saved_agents)} scored: {what}", markup=False, highlight=False)
     if not lines:
         raise UserError(left_out[0])
@@ -81,13 +85,13 @@ def _score_all(
     agent = saved.load(device, env)
     results = {kind: _score(agent, config, saved, values, kind, policy, console) for kind, policy in policies.items()}
     if values.video or values.gif:
-        _film(agent, config, saved.folder, saved.agent_steps, values, console)
+        _film(agent, config, saved.folder, saved.steps, values, console)
     return Line(name, saved.config, results.get("episode"), results.get("life"))
 
 
 def _score(
     agent: ActorCritic,
-    config: TrainConfig,
+    config: AgentRunConfig,
     saved: SavedAgent,
     values: Namespace,
     kind: Score,
@@ -95,7 +99,7 @@ def _score(
     console: Console,
 ) -> Evaluation:
     """Run one evaluation; write it into the run folder unless --json is given."""
-    steps, seed, drop = saved.agent_steps, values.seed, values.drop_negative and kind == "life"
+    steps, seed, drop = saved.steps, values.seed, values.drop_negative and kind == "life"
     result = run_evaluation(agent, config, values.episodes, steps, console, policy, kind, seed, drop)
     if saved.protocol != result.protocol:
         result = dataclasses.replace(result, trained_protocol=saved.protocol)
@@ -149,7 +153,7 @@ def _check_protocols(saved_agents: Sequence[SavedAgent], envs: Sequence[EnvConfi
         )
 
 
-def _check(values: Namespace, config: TrainConfig) -> None:
+def _check(values: Namespace, config: AgentRunConfig) -> None:
     """Raise UserError if the options do not fit, before playing anything."""
     check_playing_options(values)
     if "life" in KINDS[values.score] and not config.env.lives:
@@ -180,7 +184,7 @@ def _check_film(values: Namespace, env: EnvConfig) -> None:
 
 
 def _film(
-    agent: ActorCritic, config: TrainConfig, folder: RunFolder, steps: int, values: Namespace, console: Console
+    agent: ActorCritic, config: AgentRunConfig, folder: RunFolder, steps: int, values: Namespace, console: Console
 ) -> None:
     assert config.env.renderer is not None, "`_check_film` refuses to film it"
     name = f"step-{steps:012d}-{values.policy}-seed{values.seed}{'-memory' if values.overlay else ''}"
@@ -198,7 +202,8 @@ def _film(
 def _parser() -> Parser:
     parser = Parser(
         "rfwp evaluate",
-        "Play full episodes with saved agents and print their raw scores and protocol in one table.",
+        "Play full episodes with saved agents and print their raw scores and protocol in one table. Runs on supervised"
+        " tasks have other options: rfwp evaluate RUN --help lists them.",
     )
     parser.add_argument(
         "runs", type=str, nargs="+", metavar="RUN", help="runs, checkpoints, or folders that contain them"

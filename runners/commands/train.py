@@ -6,29 +6,23 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 import yaml
 from rich.console import Console
 
-from rfwp.agents import host
-from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorFailure
-from rfwp.agents.collector import Diverged
-from rfwp.agents.learner import Stuck
-from rfwp.runners.build import build_system
-from rfwp.runners.evaluation.scoreboard import print_evaluation, run_evaluation
-from rfwp.runners.machine import resources
+from rfwp.agents.learner import Diverged, Stuck
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.signals import StopSignals
-from rfwp.runners.runfolder.evaluations import final_evaluation, final_path, write_evaluation
 from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
 from rfwp.runners.runfolder.metrics_log import check_metrics, newest_metrics
-from rfwp.runners.settings import components
-from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, FIXED, TrainConfig, differences, to_dict
+from rfwp.runners.settings.config import RunConfig, differences, to_dict
+from rfwp.runners.settings.kinds import kind_of
 from rfwp.runners.settings.options import named_run, read_command_line
 from rfwp.runners.training.dashboard import command, open_display, say
-from rfwp.runners.training.memory_estimate import check_sizes, sizes_named
+from rfwp.runners.training.kinds import build_training
+from rfwp.runners.training.memory_estimate import sizes_named
 from rfwp.runners.training.trainer import Trainer
+from rfwp.runners.training.training import AnyTraining
 
 
 def run(argv: Sequence[str]) -> int:
@@ -45,26 +39,27 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if folder is not None:
         folder.check_free()
-    with sizes_named(config):  # refuse what does not fit before writing anything
-        system = build_system(config)
-        expected_bytes = check_sizes(config, system.agent, system.num_processes, system.device)
+    console = Console()
+    with console.status("reading the data and building the model ..."), sizes_named(config):
+        training = build_training(config)  # refuses what does not fit before anything is written
+        expected_bytes = training.check_sizes()
     if folder is None:
         folder = create_run_folder(config)
     folder.create()
-    console = Console()
-    display = open_display(str(folder.path), config.total_steps, console)
-    trainer = Trainer(system, config, folder, display, own.profile)
+    display = open_display(str(folder.path), training, console)
+    trainer = Trainer(training, folder, display, own.profile)
     with folder.locked(), sizes_named(config):
+        training.prepare(folder)
         _take_up(trainer, own.resume_from, (before or config).total_steps)
         folder.write_config(config)
-        _announce(system, config, expected_bytes, console)
-        code = 0 if system.done else _train(trainer, console)
+        _announce(training, expected_bytes, console)
+        code = 0 if training.system.done else _train(trainer, console)
         if code == 0:
             _conclude(trainer, console)
     return code
 
 
-def _check_request(own: Namespace, config: TrainConfig, folder: RunFolder | None, before: TrainConfig | None) -> None:
+def _check_request(own: Namespace, config: RunConfig, folder: RunFolder | None, before: RunConfig | None) -> None:
     """Raise UserError if a new run, or one resumed with the settings `before`, cannot take these options."""
     if own.profile < 0:
         raise UserError(f"profile: got {own.profile}; allowed: a number of updates, 1 or more")
@@ -78,8 +73,9 @@ def _check_request(own: Namespace, config: TrainConfig, folder: RunFolder | None
                 f"{option}: got {getattr(own, option)!r}, but the run {str(folder.path)!r} already has"
                 f" settings; leave --{option} out"
             )
+    fixed = kind_of(to_dict(config)).fixed
     for name, (old, new) in differences(before, config).items():
-        if name in FIXED or name.partition(".")[0] in FIXED:
+        if name in fixed or name.partition(".")[0] in fixed:
             raise UserError(
                 f"{name}: got {new!r}, but the run {str(folder.path)!r} was started with {old!r};"
                 " a resumed run cannot change it: choose another --run"
@@ -90,26 +86,26 @@ def _take_up(trainer: Trainer, which: str | None, total_before: int) -> None:
     """Load the checkpoint `which`, by default the last. Raise UserError before changing anything if it does not fit."""
     folder, config = trainer.folder, trainer.config
     if which is None and not folder.checkpoints.steps():
-        _check_never_saved(folder, config)
+        _check_never_saved(folder, trainer.training)
         return
     with folder.checkpoints.suggesting_an_intact_one("--resume_from"):
         checkpoint = folder.checkpoints.find("last" if which is None else which)
         trainer.resume(checkpoint)
     check_metrics(folder.metrics_file, checkpoint.manifest.metrics_bytes, checkpoint.manifest.metrics_sha256)
-    steps, total = checkpoint.manifest.agent_steps, config.total_steps
+    steps, total = checkpoint.manifest.steps, config.total_steps
     if total < min(steps, total_before):  # a run usually overshoots its total_steps a little
         raise UserError(f"total_steps: got {total:,}, but the run is at {steps:,}; allowed: {steps:,} or more")
     folder.checkpoints.set_aside_after(steps, folder.metrics_file)
 
 
-def _check_never_saved(folder: RunFolder, config: TrainConfig) -> None:
+def _check_never_saved(folder: RunFolder, training: AnyTraining) -> None:
     """Raise UserError if a run's checkpoints are gone, because it would start again and overwrite its metrics."""
-    newest = newest_metrics(folder.metrics_file)
-    steps, seconds = int(newest.get("agent_steps", 0)), newest.get("wall_seconds", 0.0)
+    config, newest = training.config, newest_metrics(folder.metrics_file)
+    steps, seconds = int(newest.get("steps", 0)), newest.get("wall_seconds", 0.0)
     if steps >= config.total_steps or seconds > 60 * (config.checkpoint.minutes + 1):
         raise UserError(
             f"checkpoint: there is none in {str(folder.checkpoints.folder)!r}, though the run has trained for {steps:,}"
-            " agent steps; restore it, or choose another --run"
+            f" {training.kind.step}s; restore it, or choose another --run"
         )
 
 
@@ -131,51 +127,29 @@ def _train(trainer: Trainer, console: Console) -> int:
     if signals.received is not None:
         steps, path = trainer.system.learner.steps, shlex.quote(str(trainer.folder.path))
         saved = "saved" if trainer.saved else "not saved"
-        say(console, f"Stopped at {steps:,} agent steps; {saved}. To resume:\n  {command('rfwp')} train --run {path}")
+        unit = f"{trainer.training.kind.step}s"
+        say(console, f"Stopped at {steps:,} {unit}; {saved}. To resume:\n  {command('rfwp')} train --run {path}")
     return signals.exit_code
 
 
 def _conclude(trainer: Trainer, console: Console) -> None:
     """Evaluate a complete run unless it was evaluated before, and print what to do next."""
-    config, folder, steps = trainer.config, trainer.folder, trainer.system.learner.steps
-    path = shlex.quote(str(folder.path))
-    if config.final_episodes and not _evaluated(folder, config, steps):
-        episodes, policy, seed = config.final_episodes, FINAL_POLICY, FINAL_SEED
-        try:
-            result = run_evaluation(trainer.system.agent, config, episodes, steps, console, policy, seed=seed)
-        except (KeyboardInterrupt, SystemExit):
-            say(console, f"Stopped. The run is complete and saved; to score it:\n  {command('rfwp')} evaluate {path}")
-            raise
-        write_evaluation(final_path(folder, steps), result.summary())
-        print_evaluation(result, console)
-    hints = {"score it again": f"{command('rfwp')} evaluate {path}"}
-    if config.env.renderer is not None:
-        hints["watch it play"] = f"{command('rfwp')} watch {path}"
-        hints["film it"] = f"{command('rfwp')} evaluate {path} --video"
+    training, path = trainer.training, shlex.quote(str(trainer.folder.path))
+    try:
+        training.evaluate(trainer.folder, console)
+    except (KeyboardInterrupt, SystemExit):
+        say(console, f"Stopped. The run is complete and saved; to score it:\n  {command('rfwp')} evaluate {path}")
+        raise
+    hints = {what: f"{command('rfwp')} {words.format(run=path)}" for what, words in training.hints.items()}
     hints["see its curves"] = f"{command('tensorboard')} --logdir {path}"
     lines = [f"  {what + ':':16} {words}" for what, words in hints.items()]
     say(console, "\n".join([f"Run folder: {path}", *lines]))
 
 
-def _evaluated(folder: RunFolder, config: TrainConfig, agent_steps: int) -> bool:
-    """Return True if the final evaluation exists, with these agent steps and the configured number of episodes."""
-    found = final_evaluation(folder)
-    wanted = {"agent_steps": agent_steps, "episodes": config.final_episodes}
-    return found is not None and all(found.get(name) == value for name, value in wanted.items())
-
-
-def _announce(system: ActorLearner, config: TrainConfig, expected_bytes: int, console: Console) -> None:
-    steps, threads = system.learner.steps, torch.get_num_threads()
-    parameters = sum(parameter.numel() for parameter in system.agent.parameters())
-    precision = str(system.agent.encoder_precision).removeprefix("torch.")
-    say(
-        console,
-        f"{config.env.title}, core {components.name_of(config.core)}, {parameters:,} parameters, on {system.device}"
-        f" ({precision} encoder, {threads} thread{'s' if threads > 1 else ''}); {config.actors.envs} environments in"
-        f" {system.num_processes} processes on {host.cores()} cores; unrolls, activations and weights take about"
-        f" {resources.megabytes(expected_bytes)}",
-    )
-    if system.done:
-        say(console, f"The run is complete: {steps:,} steps. To train further, give a larger --total_steps.")
+def _announce(training: AnyTraining, expected_bytes: int, console: Console) -> None:
+    say(console, training.opening(expected_bytes))
+    steps, total, unit = training.system.learner.steps, training.config.total_steps, f"{training.kind.step}s"
+    if training.system.done:
+        say(console, f"The run is complete: {steps:,} {unit}. To train further, give a larger --total_steps.")
     elif steps:
-        say(console, f"Resuming at {steps:,} of {config.total_steps:,} agent steps.")
+        say(console, f"Resuming at {steps:,} of {total:,} {unit}.")

@@ -17,7 +17,7 @@ from rfwp.runners.film.player import FASTEST, SLOWEST, Player, Quit
 from rfwp.runners.film.window import Window, check_display
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
-from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.config import AgentRunConfig
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
 
@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
     check_display(instead)
     torch.set_num_threads(host.operator_threads())
     agent = saved.load(resources.pick_device(values.device))
-    picture_for = picture_of(values.overlay, agent, saved.config, saved.agent_steps, values.policy)
+    picture_for = picture_of(values.overlay, agent, saved.config, saved.steps, values.policy)
     with open_renderer() as screen:
         screen.reset(values.seed)  # to know the size of its screen
         with picture_for(screen) as picture, Window(f"rfwp watch {values.run}", picture.size, instead) as window:
@@ -55,7 +55,7 @@ def _watch(player: Player, picture: Picture, steps: Iterator[Transition], episod
                 return
 
 
-def _check(values: Namespace, config: TrainConfig) -> Callable[[], Renderer]:
+def _check(values: Namespace, config: AgentRunConfig) -> Callable[[], Renderer]:
     """Return the function that opens the renderer. Raise UserError if the options do not fit the run."""
     check_playing_options(values)
     if not SLOWEST <= values.speed <= FASTEST:

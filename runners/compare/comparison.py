@@ -12,8 +12,9 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.files import write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import TrainConfig, differences
-from rfwp.runners.settings.options import config_from_words, default_preset, named_device
+from rfwp.runners.settings.config import AgentRunConfig, agent_config, differences
+from rfwp.runners.settings.kinds import AGENT
+from rfwp.runners.settings.options import config_from_words, named_device
 
 RECORD = "comparison.json"
 SETTING_OF = {"env.name": "envs", "core.name": "cores", "total_steps": "steps"}
@@ -57,22 +58,22 @@ class Comparison:
         own = ["--core", cell.core, "--seed", str(cell.seed), "--total_steps", str(self.steps)]
         return ["--preset", self.presets[self.envs.index(cell.env)], *self.settings, *which, *own]
 
-    def configs(self) -> Iterator[tuple[Cell, TrainConfig]]:
+    def configs(self) -> Iterator[tuple[Cell, AgentRunConfig]]:
         """Yield the settings of every run. Raise UserError if they are not allowed."""
-        first: dict[tuple[str, str], TrainConfig] = {}  # parsing is slow, and only the seed differs
+        first: dict[tuple[str, str], AgentRunConfig] = {}  # parsing is slow, and only the seed differs
         for cell in self.cells:
             if cell[:2] not in first:
                 first[cell[:2]] = self._read(cell)
             yield cell, dataclasses.replace(first[cell[:2]], seed=cell.seed)
 
     @property
-    def any_config(self) -> TrainConfig:
+    def any_config(self) -> AgentRunConfig:
         """The settings of one run, for those that all runs share."""
         return next(self.configs())[1]
 
-    def _read(self, cell: Cell) -> TrainConfig:
+    def _read(self, cell: Cell) -> AgentRunConfig:
         try:
-            config = config_from_words(self.words(cell))
+            config = agent_config(config_from_words(self.words(cell)))
         except UserError as error:
             raise UserError(f"{error} (in the runs of {cell.core} on {cell.env})") from None
         if config.final_episodes == 0:
@@ -130,7 +131,10 @@ def make_comparison(
         tuple(dict.fromkeys(cores)),
         seeds,
         steps,
-        tuple(preset or default_preset(_find_env(env)[0], device) for env, preset in chosen.items()),
+        tuple(
+            preset or AGENT.default_preset({"env": {"name": _find_env(env)[0]}}, device)
+            for env, preset in chosen.items()
+        ),
         tuple(settings),
     )
 

@@ -45,17 +45,17 @@ class Pace:
 
     def done(self, runs: Sequence[Run]) -> int:
         """Return the agent steps of all runs; a run counts at most its total_steps."""
-        return sum(min(run.agent_steps, self._goal) for run in runs)
+        return sum(min(run.steps, self._goal) for run in runs)
 
     def share(self, run: Run) -> float:
         """Return the share of a run that is done, 0 to 1."""
-        return min(1.0, run.agent_steps / self._goal)
+        return min(1.0, run.steps / self._goal)
 
     def to_go(self, runs: Sequence[Run]) -> str:
         """Format the time to the end, at the average speed since the launcher started."""
         done = self.done(runs)
         speed = (done - self._begun_at) / max(1e-9, time.monotonic() - self._started)
-        return remaining({"agent_steps": done, "steps_per_second": speed}, self.total)
+        return remaining({"steps": done, "steps_per_second": speed}, self.total)
 
 
 class GridLines:

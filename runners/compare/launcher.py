@@ -21,8 +21,8 @@ from rfwp.runners.runfolder.evaluations import final_evaluation
 from rfwp.runners.runfolder.files import tail
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.metrics_log import newest_metrics
-from rfwp.runners.settings.config import TrainConfig
-from rfwp.runners.training.memory_estimate import check_sizes
+from rfwp.runners.settings.config import AgentRunConfig
+from rfwp.runners.training.memory_estimate import check_agent_sizes
 
 LOG_LINES = 6  # shown of a failed run
 # Measured resident memory at the start: 390 MB with a toy task, 100 MB for an actor with 32 Atari environments.
@@ -49,8 +49,8 @@ class Run:
             self.score = evaluation["mean"]
 
     @property
-    def agent_steps(self) -> int:
-        return int(self.metrics.get("agent_steps") or 0)
+    def steps(self) -> int:
+        return int(self.metrics.get("steps") or 0)
 
 
 class Watcher(Protocol):
@@ -85,12 +85,12 @@ def largest_run(comparison: Comparison) -> int:
     return max(map(_memory_of, unlike.values()))
 
 
-def _memory_of(config: TrainConfig) -> int:
+def _memory_of(config: AgentRunConfig) -> int:
     cpu, processes = torch.device("cpu"), config.actors.num_processes(1)
     agent, own = build_agent(config, cpu), MAIN_BYTES + processes * ACTOR_BYTES
     if resources.pick_device(config.device).type == "cuda":  # each run checks its GPU itself
         return own
-    return check_sizes(config, agent, processes, cpu) + own
+    return check_agent_sizes(config, agent, processes, cpu) + own
 
 
 def gpus_to_share(device: str) -> list[str]:

@@ -1,28 +1,43 @@
-"""Saved agents: found by the paths of runs, checkpoints or folders of them, and loaded."""
+"""Saved agents and sequence models: found by the paths of runs, checkpoints or folders of them, and loaded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
+from rfwp.agents.supervised import Supervised
+from rfwp.envs.sequence_task import SequenceTask
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.build import build_agent
+from rfwp.runners.build import build_agent, build_sequence_system
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.checkpoint import Checkpoint, CheckpointStore
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
 from rfwp.runners.runfolder.manifest import MANIFEST
-from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.config import AgentRunConfig, RunConfig, SequenceRunConfig, agent_config, sequence_config
 
 
 @dataclass(frozen=True)
-class SavedAgent:
-    """An agent in a checkpoint of a run."""
+class Saved:
+    """Weights in a checkpoint of a run."""
 
     folder: RunFolder
-    config: TrainConfig  # of its training
+    config: RunConfig  # of their training
     checkpoint: Checkpoint
+
+    @property
+    def steps(self) -> int:
+        """Steps of training: agent steps, or updates of a sequence model."""
+        return self.checkpoint.manifest.steps
+
+
+@dataclass(frozen=True)
+class SavedAgent(Saved):
+    """An agent in a checkpoint of a run."""
+
+    config: AgentRunConfig
 
     def load(self, device: torch.device, env: EnvConfig | None = None) -> ActorCritic:
         """Build the agent on a device and load its weights. Raise UserError if they are damaged or do not fit there.
@@ -35,22 +50,45 @@ class SavedAgent:
         return agent.eval()
 
     @property
-    def agent_steps(self) -> int:
-        """Agent steps of training."""
-        return self.checkpoint.manifest.agent_steps
-
-    @property
     def protocol(self) -> str | None:
         """Protocol of training; None if the environment has none."""
         return self.config.env.protocol
 
 
+@dataclass(frozen=True)
+class SavedModel(Saved):
+    """A sequence model in a checkpoint of a run."""
+
+    config: SequenceRunConfig
+
+    def load(self, device: str, task: SequenceTask | None = None) -> Supervised:
+        """Load the data and the weights into a system on a device.
+
+        `task` is by default that of training; it must have the same vocabulary. Raise UserError if it has another one,
+        or if the weights are damaged or do not fit.
+        """
+        system = build_sequence_system(replace(self.config, task=task or self.config.task, device=device))
+        self.folder.check_vocabulary(system.data.tokens, system.data.classes)
+        with self.folder.checkpoints.suggesting_an_intact_one("--checkpoint"):
+            self.checkpoint.load_weights(system.model)
+        return system
+
+
+AnySaved = TypeVar("AnySaved", bound=Saved)
+Make = Callable[[RunFolder, RunConfig, Checkpoint], AnySaved]
+
+
+def _as_agent(folder: RunFolder, config: RunConfig, checkpoint: Checkpoint) -> SavedAgent:
+    return SavedAgent(folder, agent_config(config), checkpoint)
+
+
+def _as_model(folder: RunFolder, config: RunConfig, checkpoint: Checkpoint) -> SavedModel:
+    return SavedModel(folder, sequence_config(config), checkpoint)
+
+
 def open_agent(run: Path, which: str = "last") -> SavedAgent:
-    """Find the checkpoint `which` of a run: best, last, or its agent steps. Raise UserError if it does not exist."""
-    folder = RunFolder(run)
-    config = folder.read_config()
-    with folder.checkpoints.suggesting_an_intact_one("--checkpoint"):
-        return SavedAgent(folder, config, folder.checkpoints.find(which))
+    """Find the checkpoint `which` of a run: best, last, or its steps. Raise UserError if it does not exist."""
+    return _open(RunFolder(run), which, _as_agent)
 
 
 def find_agents(places: Sequence[Path], which: str) -> tuple[list[SavedAgent], list[str]]:
@@ -59,19 +97,32 @@ def find_agents(places: Sequence[Path], which: str) -> tuple[list[SavedAgent], l
     A place is a run or a folder with runs at any depth, of which the checkpoint `which` is taken; a checkpoint; or
     the checkpoints folder of a run, of which all are taken.
     """
-    found: list[SavedAgent] = []
+    return _find(places, which, _as_agent)
+
+
+def find_models(places: Sequence[Path], which: str) -> tuple[list[SavedModel], list[str]]:
+    """Return the sequence models at these places as `find_agents` does agents."""
+    return _find(places, which, _as_model)
+
+
+def _find(places: Sequence[Path], which: str, make: Make[AnySaved]) -> tuple[list[AnySaved], list[str]]:
+    found: list[AnySaved] = []
     left_out: list[UserError] = []
-    candidates = [each for place in places for each in _candidates(place, which)]
-    for folder, checkpoint in candidates:
+    for folder, checkpoint in [each for place in places for each in _candidates(place, which)]:
         try:
-            with folder.checkpoints.suggesting_an_intact_one("--checkpoint"):
-                opened = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else folder.checkpoints.find(checkpoint)
-            found.append(SavedAgent(folder, folder.read_config(), opened))
+            found.append(_open(folder, checkpoint, make))
         except UserError as error:
             left_out.append(error)
     if not found:
         raise left_out[0]
     return found, [str(error) for error in left_out]
+
+
+def _open(folder: RunFolder, checkpoint: Path | str, make: Make[AnySaved]) -> AnySaved:
+    config = folder.read_config()
+    with folder.checkpoints.suggesting_an_intact_one("--checkpoint"):
+        opened = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else folder.checkpoints.find(checkpoint)
+    return make(folder, config, opened)
 
 
 def _candidates(place: Path, which: str) -> Iterator[tuple[RunFolder, Path | str]]:

@@ -17,14 +17,14 @@ from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score, evaluate
 from rfwp.runners.machine.signals import cleaning_up
 from rfwp.runners.settings.components import name_of, title_option
-from rfwp.runners.settings.config import CIRCUMSTANCES, TrainConfig, differences
+from rfwp.runners.settings.config import CIRCUMSTANCES, AgentRunConfig, differences
 
 
 def run_evaluation(
     agent: ActorCritic,
-    config: TrainConfig,
+    config: AgentRunConfig,
     episodes: int,
-    agent_steps: int,
+    steps: int,
     console: Console,
     policy: Policy = "sampled",
     score: Score = "episode",
@@ -42,7 +42,7 @@ def run_evaluation(
             policy,
             score,
             seed,
-            agent_steps,
+            steps,
             host.cores(),
             lambda finished: status.update(f"{finished} of {total} finished"),
             drop_negative,
@@ -71,7 +71,7 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
             filter(None, [result.protocol, trained, f"{result.policy} actions", "raw scores", f"seed {result.seed}"])
         ),
     )
-    table.add_row("trained for", f"{result.agent_steps:,} agent steps ({result.frames:,} frames)")
+    table.add_row("trained for", f"{result.steps:,} agent steps ({result.frames:,} frames)")
     if result.score == "episode" and result.env.reference_scores:
         table.add_row("for comparison", reference_line(result.env.reference_scores))
     console.print(table)
@@ -86,7 +86,7 @@ class Line(NamedTuple):
     """One agent's scores in a table of several."""
 
     run: str
-    config: TrainConfig  # of its training
+    config: AgentRunConfig  # of its training
     episodes: Evaluation | None
     lives: Evaluation | None
 
@@ -118,7 +118,7 @@ def print_scoreboard(lines: Sequence[Line], console: Console) -> None:
         one = line.either
         words = [line.run, one.title, line.core, *([_protocol_text(one)] if marked else [])]
         scores = [cell for kind in kinds for cell in (_episode_cells if kind == "episodes" else _life_cells)(line)]
-        table.add_row(*words, f"{one.agent_steps:,}", *scores)
+        table.add_row(*words, f"{one.steps:,}", *scores)
     console.print(table)
     _print_notes(lines, console)
 
@@ -182,7 +182,7 @@ def _aggregate_suite(lines: Sequence[Line]) -> list[str]:
         return []
     trained_alike: dict[tuple[str, int], list[Line]] = defaultdict(list)
     for line in lines:
-        trained_alike[line.core, line.either.agent_steps].append(line)
+        trained_alike[line.core, line.either.steps].append(line)
     found = []
     for (core, steps), members in trained_alike.items():
         by_title: dict[str, list[float]] = defaultdict(list)

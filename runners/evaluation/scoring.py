@@ -29,7 +29,7 @@ class Evaluation:
     policy: Policy
     score: Score  # full episodes, or single lives as the RFWP paper counts them
     seed: int
-    agent_steps: int  # of training
+    steps: int  # of training
     frames: int  # of those steps
     episodes: list[Episode]  # or lives, in the order of the environments that played them
     trained_protocol: str | None = None  # if it differs from `protocol`
@@ -92,7 +92,7 @@ def evaluate(
     policy: Policy = "sampled",
     score: Score = "episode",
     seed: int = 0,
-    agent_steps: int = 0,
+    steps: int = 0,
     num_threads: int = 1,
     on_progress: Callable[[int], None] = lambda finished: None,
     drop_negative: bool = False,
@@ -118,8 +118,8 @@ def evaluate(
         policy=policy,
         score=score,
         seed=seed,
-        agent_steps=agent_steps,
-        frames=agent_steps * config.spec().frames_per_step,
+        steps=steps,
+        frames=steps * config.spec().frames_per_step,
         episodes=[episode for episodes in played for episode in episodes],
         dropped=counts.dropped,
     )

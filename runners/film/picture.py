@@ -11,7 +11,7 @@ from rfwp.runners.evaluation.rollout import Policy, Transition
 from rfwp.runners.film.canvas import Pixels, enlarged
 from rfwp.runners.film.overlay import Overlay, Thought
 from rfwp.runners.settings.components import name_of
-from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.config import AgentRunConfig
 
 OverlayName = Literal["memory"]
 
@@ -72,10 +72,10 @@ class MemoryPicture(Picture):
 
 
 def picture_of(
-    overlay: OverlayName | None, agent: ActorCritic, config: TrainConfig, agent_steps: int, policy: Policy
+    overlay: OverlayName | None, agent: ActorCritic, config: AgentRunConfig, steps: int, policy: Policy
 ) -> Callable[[Renderer], Picture]:
     """Return the function that makes the requested picture from a renderer."""
     if overlay is None:
         return Picture
-    subtitle = f"{name_of(config.core)}  ·  trained for {agent_steps:,} agent steps  ·  {policy} actions"
+    subtitle = f"{name_of(config.core)}  ·  trained for {steps:,} agent steps  ·  {policy} actions"
     return lambda screen: MemoryPicture(screen, agent, config.env.title, subtitle)

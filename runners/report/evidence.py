@@ -77,11 +77,11 @@ def _about_lengths(study: Study) -> Iterator[str]:
     unfinished = [run for run in study.runs if not run.finished]
     for run in unfinished[:10]:
         state = "is still running" if run.under_way else "is unfinished"
-        yield f"{study.name_of(run)} {state}: {run.agent_steps:,} of {run.total_steps:,} agent steps."
+        yield f"{study.name_of(run)} {state}: {run.steps:,} of {run.total_steps:,} agent steps."
     if len(unfinished) > 10:
         yield f"{len(unfinished) - 10} more runs are unfinished; see the table of runs."
     for task in study.tasks:
-        steps = sorted(run.agent_steps for run in study.runs if study.task_of(run) == task)
+        steps = sorted(run.steps for run in study.runs if study.task_of(run) == task)
         if steps[-1] > 1.01 * steps[0]:  # runs overshoot their last step by up to a batch
             yield (
                 f"Runs on {task} were trained for {steps[0]:,} to {steps[-1]:,} agent steps:"
@@ -106,8 +106,8 @@ def _about_scores(study: Study) -> Iterator[str]:
             )
     for run in study.runs:
         final = run.final(study.policy)
-        if final and final.source == "evaluation" and final.agent_steps < run.agent_steps:
-            yield f"{study.name_of(run)}: evaluated at {final.agent_steps:,} of its {run.agent_steps:,} agent steps."
+        if final and final.source == "evaluation" and final.steps < run.steps:
+            yield f"{study.name_of(run)}: evaluated at {final.steps:,} of its {run.steps:,} agent steps."
 
 
 def _about_settings(study: Study) -> Iterator[str]:

@@ -15,7 +15,7 @@ from rfwp.runners.report.palette import INK, MUTED, Mark, marks
 from rfwp.runners.report.study import Study, common_grid
 from rfwp.runners.runfolder.records import Array, Run
 
-AGAINST = ("agent_steps", "wall_seconds")  # x-axes of learning curves
+AGAINST = ("steps", "wall_seconds")  # x-axes of learning curves
 TIMES = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
 
 
@@ -206,7 +206,7 @@ def throughput(study: Study) -> str:
         for axes, (name, title) in zip(drawing.grid(1, 3), titles.items(), strict=True):
             for run in study.runs:
                 mark, known = look[study.agent_of(run)], np.isfinite(run.metrics[name])
-                x, y = _thinned(run.metrics["agent_steps"][known], _smoothed(run.metrics[name][known]), points)
+                x, y = _thinned(run.metrics["steps"][known], _smoothed(run.metrics[name][known]), points)
                 axes.plot(x, y, color=mark.light, dashes=mark.dashes, linewidth=1.0)
             axes.set(title=title, xlabel="agent steps", xlim=(0, None), ylim=(0, None))
             _short_numbers(axes.xaxis, axes.yaxis)

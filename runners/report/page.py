@@ -100,7 +100,7 @@ def _summary(study: Study) -> str:
 def _facts(study: Study) -> list[tuple[str, str]]:
     """Return the key figures of the study."""
     seeds = sorted({len(result.runs) for result in study.results})
-    steps = [run.agent_steps for run in study.runs]
+    steps = [run.steps for run in study.runs]
     hours = sum(float(np.nanmax(run.metrics["wall_seconds"], initial=0)) for run in study.runs) / 3600
     return [
         ("tasks", str(len(study.tasks))),

@@ -24,7 +24,7 @@ def scores(study: Study) -> Table:
 
 
 def _score_row(result: Result, policy: str) -> list[Cell]:
-    steps = max((final.agent_steps for final in result.finals), default=None)
+    steps = max((final.steps for final in result.finals), default=None)
     score, low, high = (_known(number) for number in result.score)
     human = _known(100 * result.normalised)
     return [result.task, result.agent, len(result.finals), steps, score, low, high, human, source(result, policy)]
@@ -129,7 +129,7 @@ def _run_row(study: Study, run: Run) -> list[Cell]:
         study.task_of(run),
         study.agent_of(run),
         int(run.settings["seed"]),
-        run.agent_steps,
+        run.steps,
         _known(float(np.nanmax(seconds)) / 3600) if np.isfinite(seconds).any() else None,
         final.score if final else None,
         _known(100 * run.normalised(final.score)) if final else None,

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.files import flush_to_disk
 from rfwp.runners.runfolder.manifest import MANIFEST, Manifest, manifest_bytes, read_manifest
@@ -30,19 +29,19 @@ class Checkpoint:
         self.folder = folder
         self.manifest = read_manifest(folder / MANIFEST)
 
-    def load_weights(self, agent: nn.Module) -> None:
-        """Load the agent's weights. Raise UserError, leaving the agent unchanged, if they are damaged or do not fit."""
+    def load_weights(self, model: nn.Module) -> None:
+        """Load the model's weights. Raise UserError, leaving the model unchanged, if they do not fit or are damaged."""
         self._verify(WEIGHTS)
         try:
             weights = load_file(self.folder / WEIGHTS)
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(f"checkpoint: {self.folder / WEIGHTS} is damaged: {error}") from None
-        expected = {name: tuple(tensor.shape) for name, tensor in agent.state_dict().items()}
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         if {name: tuple(tensor.shape) for name, tensor in weights.items()} != expected:
             raise UserError(
-                f"checkpoint: {self.folder / WEIGHTS} does not hold the weights of the agent in config.yaml"
+                f"checkpoint: {self.folder / WEIGHTS} does not hold the weights of the model in config.yaml"
             )
-        agent.load_state_dict(weights)
+        model.load_state_dict(weights)
 
     def load_trainer(self) -> dict[str, Any]:
         """Load optimiser, counters and random generators: tensors and plain values only, so loading runs no code."""
@@ -75,18 +74,18 @@ class Absent(UserError):
 
 
 class CheckpointStore:
-    """The checkpoints of a run, in folders named after their agent steps."""
+    """The checkpoints of a run, in folders named after their steps."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def steps(self) -> list[int]:
-        """Return the agent steps of the existing checkpoints, ascending."""
+        """Return the steps of the existing checkpoints, ascending."""
         found = (path.name.removeprefix("step-") for path in self.folder.glob("step-*") if path.is_dir())
         return sorted(int(name) for name in found if name.isdecimal())
 
     def find(self, which: str) -> Checkpoint:
-        """Return the checkpoint `last`, `best` (by mean return over RECENT_EPISODES), or one by its agent steps."""
+        """Return the checkpoint `last`, `best` (by the score in its manifest), or one by its steps."""
         steps = self.steps()
         if not steps:
             raise Absent(f"checkpoint: there is none in {str(self.folder)!r} yet")
@@ -99,9 +98,9 @@ class CheckpointStore:
             raise Absent(f"checkpoint: got {which!r}; allowed: best, last, {', '.join(map(str, steps))}")
         return self._open(int(digits))
 
-    def save(self, agent: nn.Module, trainer: dict[str, Any], manifest: Manifest) -> Path:
+    def save(self, model: nn.Module, trainer: dict[str, Any], manifest: Manifest) -> Path:
         """Write a checkpoint under a temporary name, flush it to disk, then rename it."""
-        target = self.path(manifest.agent_steps)
+        target = self.path(manifest.steps)
         if target.exists():  # stopped again before another update: the same weights
             return target
         temporary = self._temporary(target)
@@ -109,7 +108,7 @@ class CheckpointStore:
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            files = {WEIGHTS: _as_safetensors(agent.state_dict()), TRAINER: _as_torch(trainer)}
+            files = {WEIGHTS: _as_safetensors(model.state_dict()), TRAINER: _as_torch(trainer)}
             files[MANIFEST] = manifest_bytes(manifest, files)
             for name, data in files.items():
                 (temporary / name).write_bytes(data)
@@ -121,12 +120,12 @@ class CheckpointStore:
             shutil.rmtree(temporary, ignore_errors=True)
         return target
 
-    def set_aside_after(self, agent_steps: int, metrics_file: Path) -> None:
+    def set_aside_after(self, steps: int, metrics_file: Path) -> None:
         """Rename newer checkpoints, so that a run resumed from an older one does not collide with them.
 
         The newest gets a copy of the metrics, because the metrics also continue from the older checkpoint.
         """
-        newer = [self.path(step) for step in self.steps() if step > agent_steps]
+        newer = [self.path(step) for step in self.steps() if step > steps]
         if newer and metrics_file.exists():
             shutil.copy(metrics_file, newer[-1])
         for path in newer:
@@ -151,9 +150,9 @@ class CheckpointStore:
                 raise
             raise UserError(f"{error}; the newest intact checkpoint is {step}: {option} {step}") from None
 
-    def _is_whole(self, agent_steps: int) -> bool:
+    def _is_whole(self, steps: int) -> bool:
         try:
-            self._open(agent_steps).verify()
+            self._open(steps).verify()
         except UserError:
             return False
         return True
@@ -183,12 +182,12 @@ class CheckpointStore:
     def _temporary(self, folder: Path) -> Path:
         return self.folder / f".{folder.name}.tmp-{os.getpid()}"
 
-    def path(self, agent_steps: int) -> Path:
-        """Return the path of the checkpoint at `agent_steps`, whether or not it exists."""
-        return self.folder / f"step-{agent_steps:012d}"
+    def path(self, steps: int) -> Path:
+        """Return the path of the checkpoint at `steps`, whether or not it exists."""
+        return self.folder / f"step-{steps:012d}"
 
-    def _open(self, agent_steps: int) -> Checkpoint:
-        return Checkpoint(self.path(agent_steps))
+    def _open(self, steps: int) -> Checkpoint:
+        return Checkpoint(self.path(steps))
 
 
 def _as_safetensors(weights: Mapping[str, Tensor]) -> bytes:
@@ -203,9 +202,8 @@ def _as_torch(values: dict[str, Any]) -> bytes:
 
 
 def _merit(checkpoint: Checkpoint) -> tuple[float, int]:
-    score = checkpoint.manifest.return_mean
-    few = checkpoint.manifest.episodes < RECENT_EPISODES  # a lucky first episode does not count
-    return (float("-inf") if score is None or few else score, checkpoint.manifest.agent_steps)
+    score = checkpoint.manifest.score
+    return (float("-inf") if score is None else score, checkpoint.manifest.steps)
 
 
 def _sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from rfwp.runners.runfolder.files import is_number, write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 
-_NUMBERS = ("mean", "agent_steps", "episodes", "seed")  # required in every evaluation
+_NUMBERS = ("mean", "steps", "episodes", "seed")  # required in every evaluation
 _WORDS = ("env", "protocol", "score", "policy")
 
 
@@ -28,9 +28,9 @@ def read_evaluation(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def final_path(folder: RunFolder, agent_steps: int) -> Path:
-    """Return the path of the final evaluation of a run that ended at `agent_steps`."""
-    return folder.evaluations / f"step-{agent_steps:012d}-final.json"
+def final_path(folder: RunFolder, steps: int) -> Path:
+    """Return the path of the final evaluation of a run that ended at `steps`."""
+    return folder.evaluations / f"step-{steps:012d}-final.json"
 
 
 def final_evaluation(folder: RunFolder) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """The run folder: its paths, its config.yaml, and a lock so that only one process writes to it."""
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -8,19 +9,20 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
 
-from rfwp.agents.trajectory import Trajectory
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.resources import versions
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
 from rfwp.runners.runfolder.files import locked, write_whole
-from rfwp.runners.settings.components import name_of
-from rfwp.runners.settings.config import TrainConfig, to_dict
-from rfwp.runners.settings.config_file import Values, read_config_file
+from rfwp.runners.settings.config import RunConfig, to_dict
+from rfwp.runners.settings.config_file import read_config_file
 from rfwp.runners.settings.layers import config_from_values
+from rfwp.runners.settings.presets import Values
 
 _END = "...\n"  # YAML's end of a document; a file without it is truncated
 _CHECKSUM = "# sha256 of the lines above: "
@@ -33,6 +35,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_file = path / "config.yaml"
+        self.vocabulary_file = path / "vocabulary.json"
         self.metrics_file = path / "metrics.jsonl"
         self.tensorboard = path / "tensorboard"
         self.evaluations = path / "eval"
@@ -82,7 +85,7 @@ class RunFolder:
             )
         return values
 
-    def read_config(self) -> TrainConfig:
+    def read_config(self) -> RunConfig:
         """Return the settings of the run. Raise UserError if they cannot be read or are not allowed."""
         values = self.read_values()
         try:
@@ -90,7 +93,7 @@ class RunFolder:
         except UserError as error:
             raise UserError(f"{self.config_file}: {error}") from None
 
-    def write_config(self, config: TrainConfig) -> None:
+    def write_config(self, config: RunConfig) -> None:
         """Write config.yaml: all settings and, as comments, the versions the run uses now and used before resuming."""
         found = {**versions(), "commit": commit()}
         comments = [f"# {name}: {version}" for name, version in found.items()]
@@ -110,11 +113,29 @@ class RunFolder:
         lines = self.config_file.read_text().splitlines()
         return list(takewhile(lambda line: line.startswith("# "), lines))
 
-    def dump_batch(self, batch: Trajectory, agent_steps: int) -> Path:
+    def write_vocabulary(self, tokens: Sequence[str], classes: Sequence[str]) -> None:
+        """Write vocabulary.json: what the model's inputs and outputs stand for."""
+        write_whole(self.vocabulary_file, json.dumps(_vocabulary(tokens, classes), ensure_ascii=False) + "\n")
+
+    def check_vocabulary(self, tokens: Sequence[str], classes: Sequence[str]) -> None:
+        """Raise UserError unless the run was trained with this vocabulary."""
+        try:
+            before = json.loads(self.vocabulary_file.read_text())
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"run: {str(self.vocabulary_file)!r} cannot be read: {error}") from None
+        if before != _vocabulary(tokens, classes):
+            raise UserError(
+                f"task: the data have another vocabulary than {str(self.vocabulary_file)!r}, which the weights belong"
+                " to; allowed: data with the same vocabulary"
+            )
+
+    def dump_batch(self, batch: NamedTuple, steps: int) -> Path:
         """Save a batch whose gradients are not finite, for debugging. Raise OSError if the disk is full."""
-        tensors = {f"state.{index}": leaf for index, leaf in enumerate(batch.state)}
-        tensors |= dict(zip(batch._fields[:-1], batch[:-1], strict=True))
-        path = self.path / f"bad-batch-{agent_steps:012d}.safetensors"
+        tensors: dict[str, Tensor] = {}
+        for name, value in batch._asdict().items():
+            leaves = {f"{name}.{index}": leaf for index, leaf in enumerate(value)} if isinstance(value, tuple) else {}
+            tensors |= {name: value} if isinstance(value, Tensor) else leaves
+        path = self.path / f"bad-batch-{steps:012d}.safetensors"
         try:
             path.write_bytes(safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
         except OSError:
@@ -147,9 +168,9 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     return [str(path.relative_to(top)) for path in paths]
 
 
-def create_run_folder(config: TrainConfig, parent: Path = Path("runs")) -> RunFolder:
-    """Create runs/TITLE-CORE-NUMBER with the lowest free number, even if several runs start at once."""
-    name = f"{config.env.title}-{name_of(config.core)}"
+def create_run_folder(config: RunConfig, parent: Path = Path("runs")) -> RunFolder:
+    """Create runs/NAME-NUMBER with the lowest free number, even if several runs start at once."""
+    name = config.name
     number = 1
     try:
         parent.mkdir(exist_ok=True)
@@ -167,6 +188,10 @@ def _made(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _vocabulary(tokens: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
+    return {"tokens": list(tokens), "classes": list(classes)}
 
 
 def _sha256(text: str) -> str:

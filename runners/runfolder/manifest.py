@@ -12,17 +12,15 @@ from rfwp import __version__
 from rfwp.runners.machine.errors import UserError
 
 MANIFEST = "manifest.json"
-FORMAT = 3  # 1 and 2 were those of earlier checkouts
+FORMAT = 4  # lower ones were those of earlier checkouts
 
 
 @dataclass(frozen=True)
 class Manifest:
     """Facts about a checkpoint."""
 
-    agent_steps: int
-    updates: int
-    episodes: int  # full episodes ended since the start of the run
-    return_mean: float | None  # of the last 100 full episodes; None before the first
+    steps: int
+    score: float | None  # the checkpoint `best` has the highest; None: not known at this step
     metrics_bytes: int = 0  # length of metrics.jsonl at this checkpoint
     metrics_sha256: str = ""  # of those bytes; "": unknown
     format: int = FORMAT
@@ -68,8 +66,7 @@ def digest(facts: dict[str, Any]) -> str:
 
 
 def _checked(manifest: Manifest) -> Manifest:
-    sums, score = manifest.sha256, manifest.return_mean
-    whole = all(isinstance(count, int) for count in (manifest.agent_steps, manifest.updates, manifest.episodes))
-    if not whole or not isinstance(sums, dict) or not isinstance(score, int | float | None):
+    whole = isinstance(manifest.steps, int) and isinstance(manifest.score, int | float | None)
+    if not whole or not isinstance(manifest.sha256, dict):
         raise ValueError("a field has a value of the wrong type")
     return manifest

@@ -15,23 +15,43 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rfwp.agents.learner import Learner
 from rfwp.agents.metrics import EpisodeStatistics, Metric
-from rfwp.agents.objectives import vtrace
+from rfwp.agents.objectives import cross_entropy, vtrace
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.files import is_number, keep_lines, tail
-from rfwp.runners.training.meter import Meter
+from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind
+from rfwp.runners.training.meter import ActorMeter, TokenMeter
 
-# By name, in the order of a line. Means are over the time since the previous line unless stated otherwise.
-METRICS: dict[str, Metric] = {
-    "agent_steps": Metric("", "agent steps learned from since the start of the run"),  # TensorBoard's own axis
-    "frames": Metric("", "emulator frames of those steps"),
+_FIRST = {
+    "steps": Metric("", "steps since the start of the run, in the unit of total_steps"),  # TensorBoard's own axis
     "wall_seconds": Metric("time", "seconds that the run has trained, pauses between processes excluded"),
-    "updates": Metric("time", "learner updates since the start of the run"),
     "learning_rate": Metric("optimiser", "of the next update"),
-    **EpisodeStatistics.METRICS,
-    **vtrace.Config.METRICS,
-    **Learner.METRICS,
-    **Meter.METRICS,
-    "gpu_memory_megabytes": Metric("time", "GPU memory that PyTorch holds; null without a GPU"),
+}
+_LAST = {"gpu_memory_megabytes": Metric("time", "GPU memory that PyTorch holds; null without a GPU")}
+
+# The metrics of each kind of run, by name. Means are over the time since the previous line unless stated otherwise.
+METRICS: dict[Kind, dict[str, Metric]] = {
+    AGENT: {
+        **_FIRST,
+        "frames": Metric("", "emulator frames of those steps"),
+        "updates": Metric("time", "learner updates since the start of the run"),
+        **EpisodeStatistics.METRICS,
+        **vtrace.Config.METRICS,
+        **Learner.METRICS,
+        **ActorMeter.METRICS,
+        **_LAST,
+    },
+    SEQUENCES: {
+        **_FIRST,
+        "epoch": Metric("time", "passes through the training split since the start of the run"),
+        "tokens": Metric("time", "tokens learned from since the start of the run, without padding"),
+        **cross_entropy.Config.METRICS,
+        "valid_loss": Metric("validation", "mean negative log-likelihood of the targets of the validation split, nats"),
+        "valid_answers": Metric("validation", "share of its answers that are predicted"),
+        "valid_sequences": Metric("validation", "share of its sequences in which every target is predicted"),
+        **Learner.METRICS,
+        **TokenMeter.METRICS,
+        **_LAST,
+    },
 }
 
 
@@ -54,18 +74,17 @@ def check_metrics(metrics_file: Path, size: int, sha256: str) -> None:
 class MetricsLog:
     """Appends to metrics.jsonl and TensorBoard. A context manager."""
 
-    def __init__(self, metrics_file: Path, tensorboard: Path, agent_steps: int) -> None:
-        """Continue after `agent_steps`; drop later lines of an earlier process, so that no step is recorded twice."""
-        keep_lines(
-            metrics_file, lambda line: (row := read_line(line)) is not None and row["agent_steps"] <= agent_steps
-        )
+    def __init__(self, metrics_file: Path, tensorboard: Path, kind: Kind, steps: int) -> None:
+        """Continue after `steps`; drop later lines of an earlier process, so that no step is recorded twice."""
+        keep_lines(metrics_file, lambda line: (row := read_line(line)) is not None and row["steps"] <= steps)
         self._file = metrics_file.open("ab", buffering=0)
         self._written = hashlib.sha256(metrics_file.read_bytes())
         self._waiting = b""  # lines not written yet
         self._tensorboard = tensorboard
+        self._metrics = METRICS[kind]
         self._excepthook, threading.excepthook = threading.excepthook, self._in_thread
         self._writer: SummaryWriter | None = None
-        self._open_tensorboard(agent_steps)
+        self._open_tensorboard(steps)
 
     def write(self, metrics: Mapping[str, float | None]) -> None:
         """Write one line; values that are not finite become null.
@@ -78,7 +97,7 @@ class MetricsLog:
         }
         self._waiting += json.dumps(finite).encode() + b"\n"
         self.flush()
-        self._write_tensorboard(finite, int(metrics["agent_steps"] or 0))
+        self._write_tensorboard(finite, int(metrics["steps"] or 0))
 
     def flush(self) -> None:
         """Write the waiting lines. Raise OSError, leaving no part of them in the file, if the disk is full."""
@@ -99,19 +118,19 @@ class MetricsLog:
         os.fsync(self._file.fileno())
         return self._file.seek(0, os.SEEK_END), self._written.hexdigest()
 
-    def _open_tensorboard(self, agent_steps: int) -> None:
-        self._writer = SummaryWriter(str(self._tensorboard), purge_step=agent_steps + 1)
+    def _open_tensorboard(self, steps: int) -> None:
+        self._writer = SummaryWriter(str(self._tensorboard), purge_step=steps + 1)
 
-    def _write_tensorboard(self, metrics: Mapping[str, float | None], agent_steps: int) -> None:
+    def _write_tensorboard(self, metrics: Mapping[str, float | None], steps: int) -> None:
         """Write to TensorBoard. A writer that failed once keeps failing, so the next line opens a new file."""
         if self._writer is None:
-            self._open_tensorboard(agent_steps - 1)
+            self._open_tensorboard(steps - 1)
         assert self._writer is not None
         try:
             for name, value in metrics.items():
-                group = METRICS[name].group
+                group = self._metrics[name].group
                 if value is not None and group:
-                    self._writer.add_scalar(f"{group}/{name}", value, agent_steps)
+                    self._writer.add_scalar(f"{group}/{name}", value, steps)
         except OSError:
             self._close_tensorboard()
             raise
@@ -147,7 +166,7 @@ def read_line(line: str) -> dict[str, float] | None:
         row = {name: float(value) for name, value in values.items() if is_number(value)}
     except (ValueError, AttributeError, OverflowError, RecursionError):
         return None
-    return row if row.get("agent_steps", -1) >= 0 else None
+    return row if row.get("steps", -1) >= 0 else None
 
 
 def newest_metrics(metrics_file: Path) -> dict[str, float]:

@@ -17,7 +17,8 @@ from rfwp.runners.runfolder.files import in_use
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
 from rfwp.runners.runfolder.metrics_log import METRICS, read_line
 from rfwp.runners.settings.config import flatten
-from rfwp.runners.settings.layers import build_section
+from rfwp.runners.settings.kinds import AGENT
+from rfwp.runners.settings.layers import build_component
 
 Array = NDArray[np.float64]
 
@@ -30,7 +31,7 @@ class Final(NamedTuple):
     score: float  # mean raw return
     source: str  # "evaluation", or "training": the last 100 episodes of training
     episodes: int  # full episodes averaged
-    agent_steps: int  # at the evaluation
+    steps: int  # at the evaluation
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class Run:
         return str(self.settings["core.name"])
 
     @property
-    def agent_steps(self) -> int:
+    def steps(self) -> int:
         """Agent steps learned from so far."""
-        return int(self.metrics["agent_steps"][-1]) if self.metrics["agent_steps"].size else 0
+        return int(self.metrics["steps"][-1]) if self.metrics["steps"].size else 0
 
     @property
     def total_steps(self) -> int:
@@ -80,10 +81,10 @@ class Run:
     @property
     def finished(self) -> bool:
         """True if it has done all its steps."""
-        return self.agent_steps >= self.total_steps
+        return self.steps >= self.total_steps
 
     def curve(self, against: str) -> tuple[Array, Array]:
-        """Return a metric, such as "agent_steps", and the mean return of the last episodes at those points."""
+        """Return a metric, such as "steps", and the mean return of the last episodes at those points."""
         known = np.isfinite(self.metrics[against]) & np.isfinite(self.metrics["return_mean"])
         return self.metrics[against][known], self.metrics["return_mean"][known]
 
@@ -100,9 +101,9 @@ class Run:
             == (self.task, self.protocol, "episode", policy)
         ]
         if fitting:
-            newest = max(fitting, key=lambda facts: (facts["agent_steps"], facts["episodes"], -facts["seed"]))
-            return Final(newest["mean"], "evaluation", newest["episodes"], newest["agent_steps"])
-        steps, returns = self.curve("agent_steps")
+            newest = max(fitting, key=lambda facts: (facts["steps"], facts["episodes"], -facts["seed"]))
+            return Final(newest["mean"], "evaluation", newest["episodes"], newest["steps"])
+        steps, returns = self.curve("steps")
         if not returns.size:
             return None
         episodes = int(np.nanmax(self.metrics["episodes"], initial=0))
@@ -155,7 +156,7 @@ def read_run(folder: RunFolder) -> Run:
 def _build_env(values: Any, path: Path) -> EnvConfig:
     """Build the config of an environment from a config.yaml. Raise a UserError that names the file."""
     try:
-        env: EnvConfig = build_section("env", values)
+        env: EnvConfig = build_component("env", values)
     except UserError as error:
         raise UserError(f"{path} is not the config of a run: {error}") from None
     return env
@@ -174,8 +175,8 @@ def _read_metrics(path: Path, notes: list[str]) -> dict[str, Array]:
     unreadable = sum(1 for line in lines if line.strip()) - len(rows)
     if unreadable:
         notes.append(f"{unreadable} of {len(lines)} lines of metrics.jsonl cannot be read and were skipped")
-    rows.sort(key=lambda row: row["agent_steps"])
-    return {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in METRICS}
+    rows.sort(key=lambda row: row["steps"])
+    return {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in METRICS[AGENT]}
 
 
 def _read_evaluations(folder: Path, notes: list[str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Finds environments, encoders and cores by name: a component is a file in its folder that defines a `Config`."""
+"""Finds environments, tasks, encoders and cores by name: a component is a file that defines a `Config`."""
 
 import difflib
 import importlib
@@ -10,7 +10,12 @@ from typing import Any
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.runners.machine.errors import UserError
 
-PACKAGES = {"env": "rfwp.envs.worlds", "encoder": "rfwp.models.encoders", "core": "rfwp.models.cores"}
+PACKAGES = {
+    "env": "rfwp.envs.worlds",
+    "task": "rfwp.envs.sequences",
+    "encoder": "rfwp.models.encoders",
+    "core": "rfwp.models.cores",
+}
 
 
 def names(kind: str) -> list[str]:

@@ -1,13 +1,17 @@
-"""All settings of a training run, and the presets."""
+"""All settings of a training run."""
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal
 
 from rfwp.agents.config import ActorLearnerConfig
+from rfwp.agents.supervised import SupervisedConfig
+from rfwp.agents.system import SystemConfig
 from rfwp.checks import check
+from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings import components
 
 
@@ -25,82 +29,114 @@ class CheckpointConfig:
         check(self.keep >= 1, "keep", self.keep, "a whole number of at least 1")
 
 
-@dataclass(frozen=True)
-class TrainConfig(ActorLearnerConfig):
-    """Settings of a training run. Steps are agent steps; in Atari one agent step is four frames."""
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(SystemConfig, ABC):
+    """What `rfwp train` adds to the settings of any training."""
 
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    final_episodes: int = 30
-    """Full episodes in the evaluation at the end of the run; 0: no evaluation."""
     log_seconds: float = 5.0
     """Seconds between two lines of metrics."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.final_episodes >= 0, "final_episodes", self.final_episodes, "a whole number of at least 0")
         check(0 < self.log_seconds < math.inf, "log_seconds", self.log_seconds, "a finite number above 0")
 
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Short name of a run: what is learned, and the core."""
 
-SECTIONS = ("env", "encoder", "core", "objective", "learner", "actors", "checkpoint")
-FIELDS = tuple(each.name for each in dataclasses.fields(TrainConfig))
-COMPONENTS = tuple(components.PACKAGES)  # sections whose settings depend on a name
-FINAL_POLICY: Literal["sampled"] = "sampled"  # of the evaluation at the end of a run
+    @property
+    @abstractmethod
+    def sizes(self) -> str:
+        """The settings that decide how much memory a run needs, and their values."""
+
+
+@dataclass(frozen=True)
+class AgentRunConfig(ActorLearnerConfig, RunConfig):
+    """Settings of a run that trains an agent. Steps are agent steps; in Atari one agent step is four frames."""
+
+    _: KW_ONLY
+    final_episodes: int = 30
+    """Full episodes in the evaluation at the end of the run; 0: no evaluation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.final_episodes >= 0, "final_episodes", self.final_episodes, "a whole number of at least 0")
+
+    @property
+    def name(self) -> str:
+        return f"{self.env.title}-{components.name_of(self.core)}"
+
+    @property
+    def sizes(self) -> str:
+        learner, envs = self.learner, self.actors.envs
+        return (
+            f"actors.envs {envs}, learner.batch_size {learner.batch_size}, learner.unroll_length"
+            f" {learner.unroll_length} and core {components.name_of(self.core)}"
+        )
+
+
+@dataclass(frozen=True)
+class SequenceRunConfig(SupervisedConfig, RunConfig):
+    """Settings of a run that trains a sequence model on a supervised task. Steps are updates."""
+
+    _: KW_ONLY
+    validation_interval: int = 157
+    """Updates between two scores on the validation split, each with a checkpoint; `best` is the one that scores best.
+    157 updates are an epoch of the published algorithmic tasks."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        interval = self.validation_interval
+        check(interval >= 1, "validation_interval", interval, "a whole number of at least 1")
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.title}-{components.name_of(self.core)}"
+
+    @property
+    def sizes(self) -> str:
+        learner = self.learner
+        return (
+            f"learner.batch_size {learner.batch_size}, learner.segment_length {learner.segment_length} and core"
+            f" {components.name_of(self.core)}"
+        )
+
+
+FINAL_POLICY: Literal["sampled"] = "sampled"  # of the evaluation at the end of an agent's run
 FINAL_SEED = 0
-# Settings and sections that cannot change when a run is resumed: the weights, what they learned or the state of the
-# optimiser would not fit, or the setting only has an effect before the first step.
-FIXED = ("env", "encoder", "core", "seed", "initialisation", "learner.optimiser")
 
 # May differ between runs of one agent: these affect only how long, how fast or where they ran.
-CIRCUMSTANCES = ("seed", "total_steps", "device", "log_seconds", "final_episodes", "checkpoint.", "actors.")
-
-DEFAULT_ENV = "atari"
-
-# The published hyperparameters: the defaults of the settings classes, plus these names.
-_PAPER = {"encoder": {"name": "impala"}, "core": {"name": "rdn"}, "env": {"name": DEFAULT_ENV}}
-# Learns quickly in wall-clock time on two CPU cores; results/first-light has a few measurements.
-_CPU = {
-    "env": {"name": DEFAULT_ENV},
-    "encoder": {"name": "shallow"},
-    "core": {"name": "rdn"},
-    "learner": {"unroll_length": 20, "batch_size": 16, "learning_rate": 3e-4},
-    "actors": {"envs": 64},
-    "total_steps": 5_000_000,
-    "initialisation": "orthogonal",
-}
-# Small and quick: learns a toy task in a minute or two.
-_TOY = {
-    "env": {"name": "recall"},
-    "encoder": {"name": "flat"},
-    "core": {"name": "rdn"},
-    "objective": {"discount": 0.9},
-    "learner": {"unroll_length": 16, "batch_size": 16, "learning_rate": 2e-3},
-    "actors": {"envs": 32},
-    "total_steps": 500_000,
-    "initialisation": "orthogonal",
-}
-PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "cpu": _CPU, "toy": _TOY}
+CIRCUMSTANCES = (
+    *("seed", "total_steps", "device", "log_seconds", "final_episodes", "validation_interval"),
+    *("checkpoint.", "actors."),
+)
 
 
-class DefaultPresets(NamedTuple):
-    """Names of the presets used without --preset."""
-
-    on_gpu: str
-    on_cpu: str
-
-
-# By suite of the environment; None: every other environment.
-DEFAULT_PRESETS = {"atari": DefaultPresets("paper", "cpu"), None: DefaultPresets("toy", "toy")}
+def agent_config(config: RunConfig) -> AgentRunConfig:
+    """Return the config as that of an agent. Raise UserError if the run is on a supervised task."""
+    if not isinstance(config, AgentRunConfig):
+        raise UserError(f"run: {config.name} is on a supervised task; allowed: a run of an agent in an environment")
+    return config
 
 
-def to_dict(config: TrainConfig) -> dict[str, Any]:
+def sequence_config(config: RunConfig) -> SequenceRunConfig:
+    """Return the config as that of a sequence model. Raise UserError if the run is of an agent."""
+    if not isinstance(config, SequenceRunConfig):
+        raise UserError(f"run: {config.name} trains an agent; allowed: a run on a supervised task")
+    return config
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
     """Return plain nested values with the names of the components, which `rfwp train --config` reads back."""
     values = dataclasses.asdict(config)
-    for section in COMPONENTS:
+    for section in components.PACKAGES.keys() & values.keys():
         values[section] = {"name": components.name_of(getattr(config, section)), **values[section]}
     return values
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[Any, Any]]:
+def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Return (old, new) of every setting that differs, by its name on the command line; None for a missing one."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
     changed = (name for name in {**before, **after} if before.get(name) != after.get(name))

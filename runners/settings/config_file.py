@@ -7,13 +7,12 @@ import yaml
 
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import COMPONENTS, FIELDS, SECTIONS
+from rfwp.runners.settings.kinds import Kind, kind_of
+from rfwp.runners.settings.presets import Values
 
-Values = dict[str, Any]
 
-
-def read_config_file(path: Path) -> Values:
-    """Return the plain values of a YAML config file; execute nothing in it."""
+def read_config_file(path: Path, kind: Kind | None = None) -> Values:
+    """Return the plain values of a YAML config file, by default of the kind that it names; execute nothing in it."""
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -25,19 +24,20 @@ def read_config_file(path: Path) -> Values:
     for key in ("run", "resume_from", "config", "preset", "profile"):
         if key in values:
             raise UserError(f"{key}: got {values[key]!r} in {str(path)!r}; allowed: only on the command line")
-    return {key: _checked_field(key, value, path) for key, value in values.items()}
+    kind = kind or kind_of(values)
+    return {key: _checked_field(kind, key, value, path) for key, value in values.items()}
 
 
-def _checked_field(key: Any, value: Any, path: Path) -> Any:
+def _checked_field(kind: Kind, key: Any, value: Any, path: Path) -> Any:
     """Return the value of a field, checked; `core: rdn` is short for `core: {name: rdn}`, as on the command line."""
-    if key not in FIELDS:
-        hint = components.nearest(str(key), FIELDS)
+    if key not in kind.hints:
+        hint = components.nearest(str(key), list(kind.hints))
         raise UserError(f"{key}: got {value!r} in {str(path)!r}; there is no such setting{hint}")
-    if key in COMPONENTS and isinstance(value, str):
+    if key in kind.components and isinstance(value, str):
         value = {"name": value}
-    if key in SECTIONS and not isinstance(value, dict):
-        example = "its name or its settings" if key in COMPONENTS else "its settings"
+    if key in kind.sections and not isinstance(value, dict):
+        example = "its name or its settings" if key in kind.components else "its settings"
         raise UserError(f"{key}: got {value!r} in {str(path)!r}; allowed: {example}, one per line")
-    if key in COMPONENTS and value.get("name") is not None:
+    if key in kind.components and value.get("name") is not None:
         components.config_class(key, value["name"])  # refuses an unknown name, even if overridden
     return value

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, cast, get_type_hints
+from typing import Any, get_type_hints
 
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import COMPONENTS, PRESETS, SECTIONS, TrainConfig
-from rfwp.runners.settings.config_file import Values
+from rfwp.runners.settings.config import RunConfig
+from rfwp.runners.settings.kinds import Kind, kind_of
+from rfwp.runners.settings.presets import Values
 from rfwp.runners.settings.values import allowed, convert
 
 
@@ -35,47 +36,55 @@ def nested(flat: Mapping[str, Any]) -> Values:
     return values
 
 
-def build_config(values: Mapping[str, Any]) -> TrainConfig:
+def build_config(values: Mapping[str, Any]) -> RunConfig:
     """Build the config from merged layers. Raise a UserError that names the setting if a value is not allowed."""
-    sections = {section: build_section(section, values.get(section, {})) for section in SECTIONS}
-    return cast(TrainConfig, _build("", TrainConfig, {**sections, **_read_scalars(values)}))
+    kind = kind_of(values)
+    sections = {section: _build_section(kind, section, values.get(section, {})) for section in kind.sections}
+    config: RunConfig = _build("", kind.config, {**sections, **_read_scalars(kind, values)})
+    return config
 
 
-def config_from_values(values: Mapping[str, Any]) -> TrainConfig:
+def config_from_values(values: Mapping[str, Any]) -> RunConfig:
     """Build the config from a run's config.yaml; missing settings take the `paper` defaults on every machine."""
-    return build_config(merge(PRESETS["paper"], values))
+    return build_config(merge(kind_of(values).preset("paper", dict(values), None), values))
 
 
-def build_section(section: str, values: Any) -> Any:
-    """Build the settings object of one section, such as `env`. Raise UserError as `build_config` does."""
-    owner, settings = _read_section(section, values)
-    return _build(section, owner, settings)
+def build_component(section: str, values: Any) -> Any:
+    """Build the settings object of a component, such as `env`. Raise UserError as `build_config` does."""
+    return _build_section(kind_of({section: values}), section, values)
 
 
 def check_layer(values: Mapping[str, Any]) -> None:
     """Raise UserError for an unknown setting or a value of the wrong type, even if a later layer replaces it."""
-    for section in SECTIONS:
-        _read_section(section, values.get(section, {}))
-    _read_scalars(values)
+    kind = kind_of(values)
+    for section in kind.sections:
+        _read_section(kind, section, values.get(section, {}))
+    _read_scalars(kind, values)
 
 
-def section_class(section: str, values: Any) -> type[Any]:
+def section_class(kind: Kind, section: str, values: Any) -> type[Any]:
     """Return the settings class of a section. Raise UserError for an unknown component name."""
-    if section not in COMPONENTS:
-        return cast(type[Any], get_type_hints(TrainConfig)[section])
+    if section not in kind.components:
+        owner: type[Any] = kind.hints[section]
+        return owner
     return components.config_class(section, values.get("name") if isinstance(values, dict) else values)
 
 
-def _read_section(section: str, values: Any) -> tuple[type[Any], Values]:
-    owner = section_class(section, values)
+def _build_section(kind: Kind, section: str, values: Any) -> Any:
+    owner, settings = _read_section(kind, section, values)
+    return _build(section, owner, settings)
+
+
+def _read_section(kind: Kind, section: str, values: Any) -> tuple[type[Any], Values]:
+    owner = section_class(kind, section, values)
     if not isinstance(values, dict):
         raise UserError(f"{section}: got {values!r}; allowed: its settings, by name")
-    own = {name: value for name, value in values.items() if section not in COMPONENTS or name != "name"}
+    own = {name: value for name, value in values.items() if section not in kind.components or name != "name"}
     return owner, _read(f"{section}.", owner, own)
 
 
-def _read_scalars(values: Mapping[str, Any]) -> Values:
-    return _read("", TrainConfig, {name: value for name, value in values.items() if name not in SECTIONS})
+def _read_scalars(kind: Kind, values: Mapping[str, Any]) -> Values:
+    return _read("", kind.config, {name: value for name, value in values.items() if name not in kind.sections})
 
 
 def _read(prefix: str, owner: type[Any], values: Mapping[str, Any]) -> Values:

@@ -11,22 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 import docstring_parser
-import torch
 
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import (
-    COMPONENTS,
-    DEFAULT_ENV,
-    DEFAULT_PRESETS,
-    PRESETS,
-    SECTIONS,
-    TrainConfig,
-    flatten,
-)
-from rfwp.runners.settings.config_file import Values, read_config_file
+from rfwp.runners.settings.config import RunConfig, flatten
+from rfwp.runners.settings.config_file import read_config_file
+from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind, kind_of
 from rfwp.runners.settings.layers import build_config, check_layer, merge, nested, section_class
 from rfwp.runners.settings.parsing import Parser, parse
+from rfwp.runners.settings.presets import Values
 from rfwp.runners.settings.values import allowed
 
 PROFILED_UPDATES = 10  # if --profile has no number
@@ -35,13 +28,17 @@ PROFILED_UPDATES = 10  # if --profile has no number
 class CommandLine(NamedTuple):
     """A parsed command line."""
 
-    config: TrainConfig
+    config: RunConfig
     own: Namespace  # the command's own options, apart from the settings
 
 
 def add_run_options(parser: Parser) -> None:
     """Add the options of `rfwp train` other than settings."""
-    parser.description = "Train an agent, or resume the run in an existing folder."
+    parser.description = (
+        "Train an agent in an environment (--env), or a sequence model on a supervised task (--task); or resume the run"
+        " in an existing folder. The settings below are those of the environment or task, and of the core, that the"
+        " command line names."
+    )
     parser.add_argument("--run", metavar="FOLDER", help="run folder; an existing run is resumed")
     parser.add_argument(
         "--resume_from",
@@ -82,7 +79,7 @@ def read_command_line(
     return CommandLine(build_config(merge(below, layer)), Namespace(**given))
 
 
-def config_from_words(argv: Sequence[str]) -> TrainConfig:
+def config_from_words(argv: Sequence[str]) -> RunConfig:
     """Return the config of a new run from the words after `rfwp train`."""
     return read_command_line(argv).config
 
@@ -97,56 +94,55 @@ def named_device(argv: Sequence[str]) -> str | None:
     return _named(argv).get("device")
 
 
-def default_preset(env: str | None, device: str | None) -> str:
-    """Return the preset for an environment (default: DEFAULT_ENV) on a device (default: the best of this machine)."""
-    suite = components.config_class("env", DEFAULT_ENV if env is None else env).suite
-    presets = DEFAULT_PRESETS.get(suite, DEFAULT_PRESETS[None])
-    return presets.on_gpu if torch.cuda.is_available() and device != "cpu" else presets.on_cpu
-
-
 def _named(argv: Sequence[str]) -> dict[str, str]:
     """Read the options that decide which others exist and their defaults; do not check the other words."""
     finder = Parser("rfwp", add_help=False)
     for key in ("run", "config", "preset", "device"):
         finder.add_argument(f"--{key}", default=SUPPRESS)
-    for section in COMPONENTS:
+    for section in components.PACKAGES:
         finder.add_argument(f"--{section}", f"--{section}.name", dest=f"{section}.name", default=SUPPRESS)
     return vars(parse(finder, argv, ignore_others=True))
 
 
 def _layers_below(named: Mapping[str, str]) -> Values:
     """Return the preset and the config file that a command line names, merged."""
-    file: Values = {}
+    kind, file = _named_kind(named), Values()
     if "config" in named:
         if named["config"] == "":
             raise UserError("config: got ''; allowed: a config.yaml")
-        file = read_config_file(Path(named["config"]))
-    env = named.get("env.name") or file.get("env", {}).get("name")
-    preset = named.get("preset") or default_preset(env, named.get("device") or file.get("device"))
-    if preset not in PRESETS:
-        raise UserError(f"preset: got {preset!r}; allowed: {', '.join(PRESETS)}")
-    below = merge(PRESETS[preset], file)
+        file = read_config_file(Path(named["config"]), kind)
+    names = merge(file, nested({key: value for key, value in named.items() if "." in key}))
+    preset = kind_of(names).preset(named.get("preset"), names, named.get("device") or file.get("device"))
+    below = merge(preset, file)
     check_layer(below)
     return below
 
 
+def _named_kind(named: Mapping[str, str]) -> Kind | None:
+    """Return the kind of run that a command line names, if it does."""
+    if "env.name" in named and "task.name" in named:
+        raise UserError(f"task: got {named['task.name']!r} beside env {named['env.name']!r}; allowed: one of the two")
+    return SEQUENCES if "task.name" in named else AGENT if "env.name" in named else None
+
+
 def _add_settings(parser: Parser, values: Values) -> list[str]:
     """Add an option without a default for every setting; return the names. `values` are shown as defaults."""
-    shown = flatten(values)
+    shown, kind = flatten(values), kind_of(values)
+    presets, on_gpu, on_cpu = kind.presets(values)
     parser.add_argument("--config", metavar="FILE", default=SUPPRESS, help="start from this config.yaml")
     parser.add_argument(
         "--preset",
         metavar="NAME",
         default=SUPPRESS,
-        help=f"one of {', '.join(PRESETS)}; default for Atari: paper on a GPU, cpu without; else toy",
+        help=f"one of {', '.join(presets)}; default here: {on_gpu} on a GPU, {on_cpu} without",
     )
-    names = _add_options(parser, "", TrainConfig, shown)
-    for section in SECTIONS:
-        names += _add_options(parser, section, section_class(section, values.get(section, {})), shown)
+    names = _add_options(parser, kind, "", kind.config, shown)
+    for section in kind.sections:
+        names += _add_options(parser, kind, section, section_class(kind, section, values.get(section, {})), shown)
     return names
 
 
-def _add_options(parser: Parser, section: str, owner: type[Any], shown: Mapping[str, Any]) -> list[str]:
+def _add_options(parser: Parser, kind: Kind, section: str, owner: type[Any], shown: Mapping[str, Any]) -> list[str]:
     """Add the options of one section; with "", those of no section."""
     documented = [
         docstring_parser.parse_from_object(each) for each in owner.__mro__[::-1] if dataclasses.is_dataclass(each)
@@ -157,7 +153,7 @@ def _add_options(parser: Parser, section: str, owner: type[Any], shown: Mapping[
     if section:
         title = f"{section} {shown.get(f'{section}.name', '')}".strip()
         group = parser.add_argument_group(title, documented[-1].short_description)
-    if section in COMPONENTS:
+    if section in kind.components:
         names.append(f"{section}.name")
         group.add_argument(
             f"--{section}",
@@ -168,7 +164,7 @@ def _add_options(parser: Parser, section: str, owner: type[Any], shown: Mapping[
             help=f"{', '.join(components.names(section))} (default: {shown[names[-1]]})",
         )
     for field in dataclasses.fields(owner):
-        if not section and field.name in SECTIONS:
+        if not section and field.name in kind.sections:
             continue
         names.append(f"{section}.{field.name}" if section else field.name)
         hint, default = hints[field.name], shown.get(names[-1], field.default)

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, Self
@@ -17,9 +16,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from rfwp.agents.metrics import RECENT_EPISODES
-
-Line = Mapping[str, float | None]  # metrics by name, as in metrics.jsonl
+from rfwp.runners.training.training import AnyTraining, Line
 
 
 class Display(Protocol):
@@ -28,7 +25,7 @@ class Display(Protocol):
     def update(self, line: Line) -> None:
         """Show new metrics."""
 
-    def advance(self, agent_steps: int) -> None:
+    def advance(self, steps: int) -> None:
         """Show progress. Called after every update, so it must be cheap."""
 
     def note(self, message: str) -> None:
@@ -39,11 +36,9 @@ class Display(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
-def open_display(title: str, total_steps: int, console: Console) -> Display:
+def open_display(title: str, training: AnyTraining, console: Console) -> Display:
     """Return a dashboard on a terminal, else plain lines."""
-    if console.is_terminal:
-        return Dashboard(title, total_steps, console)
-    return PlainLines(total_steps, console)
+    return Dashboard(title, training, console) if console.is_terminal else PlainLines(training, console)
 
 
 class PlainLines:
@@ -51,33 +46,31 @@ class PlainLines:
 
     SECONDS = 30.0  # between two lines
 
-    def __init__(self, total_steps: int, console: Console) -> None:
-        self._total_steps = total_steps
+    def __init__(self, training: AnyTraining, console: Console) -> None:
+        self._training = training
         self._console = console
         self._last = float("-inf")
-        self._newest: Line | None = None
+        self._line: Line = {}
+        self._printed = True
 
     def update(self, line: Line) -> None:
-        self._newest = line
+        self._line, self._printed = _newest(self._line, line), False
         if time.monotonic() - self._last >= self.SECONDS:
             self._print()
 
-    def advance(self, agent_steps: int) -> None: ...
+    def advance(self, steps: int) -> None: ...
 
     def note(self, message: str) -> None:
         say(self._console, f"note: {message}")
 
     def _print(self) -> None:
-        line, self._newest = self._newest, None
-        if line is None:
+        if self._printed:
             return
-        self._last = time.monotonic()
-        steps, episodes = int(line["agent_steps"] or 0), int(line["episodes"] or 0)
+        self._last, self._printed, line = time.monotonic(), True, self._line
+        steps, total = int(line["steps"] or 0), self._training.config.total_steps
         self._console.print(
-            f"{steps:,} steps ({min(1.0, steps / self._total_steps):.0%})  {number(line['frames'])} frames  "
-            f"{number(line['steps_per_second'])} steps/s  return {number(line['return_mean'], 2)} "
-            f"(last {min(episodes, RECENT_EPISODES)} of {episodes:,} episodes)  lag {number(line['policy_lag'], 1)}  "
-            f"to go {remaining(line, self._total_steps)}",
+            f"{steps:,} {self._training.kind.step}s ({min(1.0, steps / total):.0%})  {self._training.plain(line)}"
+            f"  to go {remaining(line, total)}",
             soft_wrap=True,
             highlight=False,
         )
@@ -92,21 +85,21 @@ class PlainLines:
 class Dashboard:
     """The state of the run, redrawn in place at most four times a second."""
 
-    def __init__(self, title: str, total_steps: int, console: Console) -> None:
+    def __init__(self, title: str, training: AnyTraining, console: Console) -> None:
         self._title = title
-        self._total_steps = total_steps
+        self._training = training
         self._line: Line = {}
-        self._progress = Progress(
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} agent steps"), BarColumn(None), TaskProgressColumn()
-        )
-        self._task = self._progress.add_task("", total=total_steps)
+        self._total_steps = training.config.total_steps
+        count = f"{{task.completed:,.0f}} of {{task.total:,.0f}} {training.kind.step}s"
+        self._progress = Progress(TextColumn(count), BarColumn(None), TaskProgressColumn())
+        self._task = self._progress.add_task("", total=self._total_steps)
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
 
     def update(self, line: Line) -> None:
-        self._line = line
+        self._line = _newest(self._line, line)
 
-    def advance(self, agent_steps: int) -> None:
-        self._progress.update(self._task, completed=min(agent_steps, self._total_steps))
+    def advance(self, steps: int) -> None:
+        self._progress.update(self._task, completed=min(steps, self._total_steps))
 
     def note(self, message: str) -> None:
         self._live.console.print(f"note: {message}", markup=False, highlight=False)
@@ -117,26 +110,15 @@ class Dashboard:
             table.add_column(ratio=1)
         get = self._line.get
         cells = [
-            (f"return (last {RECENT_EPISODES} episodes)", number(get("return_mean"), 2)),
-            ("highest of those", number(get("return_max"), 0)),
-            ("episodes ended", number(get("episodes"))),
-            ("episode length, steps", number(get("length_mean"))),
-            ("agent steps/s", number(get("steps_per_second"))),
-            ("frames", number(get("frames"))),
+            *self._training.cells(self._line),
             ("to go", remaining(self._line, self._total_steps)),
-            ("policy lag, updates", number(get("policy_lag"), 1)),
-            ("emulator busy", percent(get("emulator_share"))),
-            ("acting busy", percent(get("acting_share"))),
             ("learner busy", percent(get("learning_share"))),
-            ("queue full", percent(get("queue_fill"))),
-            ("entropy, nats", number(get("entropy"), 3)),
-            ("value explained", number(get("value_explained_variance"), 2)),
             ("learning rate", f"{get('learning_rate') or 0:.2e}"),
             ("memory", memory(self._line)),
         ]
         for start in range(0, len(cells), 4):
             table.add_row(*(f"[dim]{name}[/dim]\n[bold]{value}[/bold]" for name, value in cells[start : start + 4]))
-        shown = Group(self._progress, "", table) if self._line else "starting the environments ..."
+        shown = Group(self._progress, "", table) if self._line else "starting ..."
         return Panel(shown, title=escape(self._title), subtitle="Ctrl-C saves and stops")
 
     def __enter__(self) -> Self:
@@ -145,6 +127,11 @@ class Dashboard:
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
+
+
+def _newest(before: Line, line: Line) -> Line:
+    """Return the newest known value of each metric: some are not measured for every line."""
+    return {**before, **{name: value for name, value in line.items() if value is not None or name not in before}}
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -165,7 +152,7 @@ def memory(line: Line) -> str:
 
 def remaining(line: Line, total_steps: int) -> str:
     """Format the time to the end of the run at the current speed."""
-    speed, steps = line.get("steps_per_second"), line.get("agent_steps")
+    speed, steps = line.get("steps_per_second"), line.get("steps")
     if not speed or steps is None:
         return "–"
     seconds = max(0.0, total_steps - steps) / speed

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from rfwp.agents import slab
+from rfwp.agents.supervised import Supervised
 from rfwp.agents.trajectory import Trajectory
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings.components import name_of
-from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.config import AgentRunConfig, RunConfig, SequenceRunConfig
 
 
-def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, device: torch.device) -> int:
-    """Return the bytes that a run needs on the device.
+def check_agent_sizes(config: AgentRunConfig, agent: ActorCritic, num_processes: int, device: torch.device) -> int:
+    """Return the bytes that training an agent needs on the device.
 
     Raise UserError if they do not fit there, or the slabs do not fit in shared memory.
     """
@@ -37,6 +38,24 @@ def check_sizes(config: TrainConfig, agent: ActorCritic, num_processes: int, dev
         f" core {name_of(config.core)}"
     )
     resources.check_memory(needed, sizes, device)
+    return needed
+
+
+def check_sequence_sizes(config: SequenceRunConfig, system: Supervised) -> int:
+    """Return the bytes that training a sequence model needs on the device. Raise UserError if they do not fit there."""
+    batch, sizes = system.batches[0].to(system.device), "learner.batch_size, learner.segment_length"
+    length, rows = batch.token.shape
+    sample = min(length, 32)
+
+    def learn(rows: int) -> None:
+        state = system.model.initial_state(rows)
+        config.objective.loss(system.model, batch.sample(sample, rows, state), 0)
+
+    with torch.random.fork_rng([system.device] if system.device.type == "cuda" else []):  # dropout draws
+        needed = rows * length * further_bytes(learn) // sample
+    needed += 4 * num_bytes(system.model.parameters())  # weights, gradients, both means of Adam
+    names = f"{sizes}: {rows} rows of {length} tokens, core {name_of(config.core)}"
+    resources.check_memory(needed, names, system.device)
     return needed
 
 
@@ -89,15 +108,11 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def sizes_named(config: TrainConfig) -> Iterator[None]:
-    """Turn an out-of-memory error of the device into a UserError that names the sizes."""
+def sizes_named(config: RunConfig) -> Iterator[None]:
+    """Turn an out-of-memory error of the device into a UserError that names the settings that matter."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        learner, envs = config.learner, config.actors.envs
-        raise UserError(
-            f"out of memory with actors.envs {envs}, learner.batch_size {learner.batch_size}, learner.unroll_length"
-            f" {learner.unroll_length} and core {name_of(config.core)}: use smaller ones ({str(error).strip()[:200]})"
-        ) from None
+        raise UserError(f"out of memory with {config.sizes}: use smaller ones ({str(error).strip()[:200]})") from None

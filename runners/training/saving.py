@@ -1,18 +1,13 @@
-"""Saves a run at intervals and at its end, and checks that its agent is worth saving."""
+"""Saves a run at intervals and at its end."""
 
 import math
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
-import torch
-
-from rfwp.agents.actor_learner import ActorLearner
-from rfwp.agents.collector import Diverged
-from rfwp.agents.trajectory import Trajectory
-from rfwp.models.actor_critic import ActorCritic
+from rfwp.agents.system import System
 from rfwp.runners.training.best_effort import BestEffort
-from rfwp.runners.training.memory_estimate import is_out_of_memory
 from rfwp.runners.training.timer import Timer
 
 
@@ -28,12 +23,13 @@ class Saver:
         self._interval = Timer(seconds)
         self._disk = BestEffort("checkpoints cannot be written", report)
 
-    def save_if_due(self) -> None:
-        """Save if the interval has passed."""
-        if self._interval.due() and not self._disk.attempt(self._save):
+    def save_if_due(self, now: bool = False) -> None:
+        """Save if the interval has passed; with `now`, in any case."""
+        due = self._interval.due() or now
+        if due and not self._disk.attempt(self._save):
             self._interval.again_in(self.RETRY_SECONDS)
 
-    def save_at_the_end(self, system: ActorLearner) -> bool:
+    def save_at_the_end(self, system: System[Any]) -> bool:
         """Return True if a checkpoint was written.
 
         Retry while the disk is full: without limit after a complete run, for LAST_SECONDS after a failure or a stop.
@@ -47,23 +43,3 @@ class Saver:
                 return False
             time.sleep(self.LAST_SECONDS / 8)
         return True
-
-
-@torch.no_grad()
-def check_agent(agent: ActorCritic, batch: Trajectory) -> None:
-    """Raise Diverged if the agent's outputs for the first unroll of a batch are not finite.
-
-    The newest weights may have diverged before anything has acted with them.
-    """
-    unroll = batch.columns(0, 1)
-    agent.eval()  # dropout would draw from the generator
-    try:
-        output, _ = agent(unroll.observation, unroll.reward, unroll.first, unroll.state)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return  # saving matters more than this check
-    finally:
-        agent.train()
-    if not all(each.isfinite().all() for each in output):
-        raise Diverged("the policy's logits and values are no longer finite")

@@ -1,53 +1,48 @@
-"""Trains: runs an actor-learner system to its end or a stop, and shows, records and saves its progress."""
+"""Trains: runs a system to its end or a stop, and shows, records and saves its progress."""
 
 import sys
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from rfwp.agents.actor_learner import ActorLearner, Update
-from rfwp.agents.collector import Diverged
-from rfwp.agents.learner import Stuck
-from rfwp.agents.metrics import Averages, EpisodeStatistics
-from rfwp.agents.trajectory import Trajectory
+from rfwp.agents.learner import Diverged, Stuck
+from rfwp.agents.metrics import Averages
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.checkpoint import Checkpoint
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.manifest import Manifest
 from rfwp.runners.runfolder.metrics_log import MetricsLog
-from rfwp.runners.settings.config import TrainConfig
 from rfwp.runners.training.best_effort import BestEffort
 from rfwp.runners.training.dashboard import Display
+from rfwp.runners.training.memory_estimate import is_out_of_memory
 from rfwp.runners.training.meter import Meter
 from rfwp.runners.training.profiler import Profiler
-from rfwp.runners.training.saving import Saver, check_agent
+from rfwp.runners.training.saving import Saver
 from rfwp.runners.training.timer import Timer
+from rfwp.runners.training.training import AnyTraining
 
 
 class Trainer:
-    """Runs a system and writes metrics and checkpoints into an existing run folder."""
+    """Runs the system of a training and writes metrics and checkpoints into an existing run folder."""
 
-    def __init__(
-        self, system: ActorLearner, config: TrainConfig, folder: RunFolder, display: Display, profiled_updates: int = 0
-    ) -> None:
+    def __init__(self, training: AnyTraining, folder: RunFolder, display: Display, profiled_updates: int = 0) -> None:
         """Write nothing yet. `profiled_updates` updates are profiled soon after the start."""
-        self.system = system
-        self.config = config
+        self.training = training
+        self.system = training.system
+        self.config = training.config
         self.folder = folder
         self.display = display
         self.saved = False  # at the end of the run
-        self._episodes = EpisodeStatistics()
         self._averages = Averages()
         self._wall_seconds = 0.0
         self._logged_steps = 0
-        self._newest_batch: Trajectory | None = None
         self._reported: set[str] = set()  # damaged checkpoints that were reported already
         self._profiler = Profiler(folder.profile, profiled_updates, display.note)
         self._write_metrics = BestEffort("metrics cannot be written", display.note)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of this run. Raise UserError if it does not fit."""
-        checkpoint.load_weights(self.system.agent)
+        checkpoint.load_weights(self.training.model)
         state = checkpoint.load_trainer()
         try:
             self.load_state_dict(state)
@@ -63,7 +58,8 @@ class Trainer:
             Stuck: gradients are no longer finite. The weights and the batch are saved.
         """
         self._logged_steps = self.system.learner.steps
-        with MetricsLog(self.folder.metrics_file, self.folder.tensorboard, self._logged_steps) as log, self.system:
+        files, kind = (self.folder.metrics_file, self.folder.tensorboard), self.training.kind
+        with MetricsLog(*files, kind, self._logged_steps) as log, self.system:
             saver = Saver(partial(self._save, log), 60 * self.config.checkpoint.minutes, self.display.note)
             try:
                 self._train(log, saver)
@@ -76,24 +72,17 @@ class Trainer:
                     self._save_at_the_end(saver)
 
     def _train(self, log: MetricsLog, saver: Saver) -> None:
-        meter, line = Meter(self.system), Timer(self.config.log_seconds)
+        meter, line = self.training.meter(), Timer(self.config.log_seconds)
         for update in self.system:
-            self._note(update)
-            if line.due():
+            self._averages.add(update.metrics)
+            self._profiler.step()
+            scored = self.training.note(update, self.display.note)
+            if line.due() or scored:
                 self._write_line(log, meter)
-            saver.save_if_due()
-            self.display.advance(update.agent_steps)
+            saver.save_if_due(now=scored)
+            self.display.advance(self.system.learner.steps)
         self._write_line(log, meter)
         self._profiler.finish()
-
-    def _note(self, update: Update) -> None:
-        self._newest_batch = update.batch
-        self._averages.add(update.metrics)
-        self._episodes.add(update.episodes)
-        self._profiler.step()
-        for failure in update.failures:
-            reason = str(failure).partition("\n")[0]
-            self.display.note(f"an actor process {reason}; it was replaced and its unfinished unroll dropped")
 
     def _write_line(self, log: MetricsLog, meter: Meter) -> None:
         learner = self.system.learner
@@ -105,12 +94,10 @@ class Trainer:
         self._wall_seconds += seconds
         gpu_bytes = resources.gpu_memory(self.system.device)
         line: dict[str, float | None] = {
-            "agent_steps": steps,
-            "frames": steps * self.config.env.spec().frames_per_step,
+            "steps": steps,
             "wall_seconds": self._wall_seconds,
-            "updates": learner.version,
             "learning_rate": learner.learning_rate,
-            **self._episodes.metrics(),
+            **self.training.metrics(),
             **self._averages.take(),
             **speed,
             "gpu_memory_megabytes": None if gpu_bytes is None else gpu_bytes / 1e6,
@@ -119,18 +106,19 @@ class Trainer:
         self.display.update(line)
 
     def _save(self, log: MetricsLog) -> None:
-        if self._newest_batch is not None:
-            check_agent(self.system.agent, self._newest_batch)
+        try:
+            self.training.check_model()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):  # saving matters more than the check
+                raise
         size, sha256 = log.position()
         manifest = Manifest(
-            agent_steps=self.system.learner.steps,
-            updates=self.system.learner.version,
-            episodes=self._episodes.count,
-            return_mean=self._episodes.return_mean,
+            steps=self.system.learner.steps,
+            score=self.training.score,
             metrics_bytes=size,
             metrics_sha256=sha256,
         )
-        self.folder.checkpoints.save(self.system.agent, self.state_dict(), manifest)
+        self.folder.checkpoints.save(self.training.model, self.state_dict(), manifest)
         for problem in self.folder.checkpoints.prune(self.config.checkpoint.keep):
             if problem not in self._reported:
                 self._reported.add(problem)
@@ -140,9 +128,9 @@ class Trainer:
         self.saved = saver.save_at_the_end(self.system)
         if not self.saved:
             since, now = max(self.folder.checkpoints.steps(), default=0), self.system.learner.steps
-            self.display.note(f"not saved: training from agent step {since:,} to {now:,} is lost")
+            self.display.note(f"not saved: training from {self.training.kind.step} {since:,} to {now:,} is lost")
 
-    def _dump(self, batch: Trajectory) -> str:
+    def _dump(self, batch: NamedTuple) -> str:
         """Write a batch to disk; say where it is or why that failed."""
         try:
             return f"is in {self.folder.dump_batch(batch, self.system.learner.steps)}"
@@ -151,11 +139,11 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state beside the weights that a checkpoint holds: tensors and plain values only."""
-        episodes, seconds = self._episodes.state_dict(), self._wall_seconds
-        return {**self.system.state_dict(), "episodes": episodes, "wall_seconds": seconds}
+        own = {"training": self.training.state_dict(), "wall_seconds": self._wall_seconds}
+        return {**self.system.state_dict(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state returned by `state_dict`."""
         self.system.load_state_dict(state)
-        self._episodes.load_state_dict(state["episodes"])
+        self.training.load_state_dict(state["training"])
         self._wall_seconds = float(state["wall_seconds"])

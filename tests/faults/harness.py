@@ -78,7 +78,7 @@ class Run:
     def steps(self) -> int:
         """Agent steps of the newest line of metrics."""
         lines = self.lines()
-        return int(lines[-1]["agent_steps"]) if lines else 0
+        return int(lines[-1]["steps"]) if lines else 0
 
     def saved(self) -> list[int]:
         """Agent steps of the checkpoints."""

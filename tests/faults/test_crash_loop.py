@@ -34,7 +34,7 @@ def test_a_crash_loop_ends_the_run_with_a_checkpoint_and_the_traceback_of_the_ga
     assert "Traceback" in shown.err
     assert "deadly.py" in shown.err
     assert "it was replaced" in shown.out
-    assert CheckpointStore(run / "checkpoints").find("last").manifest.updates > 0
+    assert CheckpointStore(run / "checkpoints").find("last").manifest.steps > 0
 
 
 def play(pool, steps):

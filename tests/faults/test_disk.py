@@ -57,7 +57,7 @@ def test_training_goes_on_with_a_warning_and_saves_again_when_there_is_space(dis
     text = run.log.read_text()
     assert "Traceback" not in text
     assert text.count("checkpoints cannot be written") <= 4
-    steps = [json.loads(line)["agent_steps"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [json.loads(line)["steps"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert not list((run.folder / "checkpoints").glob(".*"))
 
@@ -135,7 +135,7 @@ def test_a_complete_run_waits_for_space_to_save_and_is_evaluated_then(tmp_path, 
     run = tmp_path / "run"
     assert main([*TRAIN, "--final_episodes", "2", "--run", str(run)]) == 0
     assert "checkpoints cannot be written: No space left" in capsys.readouterr().out
-    assert CheckpointStore(run / "checkpoints").find("last").manifest.agent_steps >= 320
+    assert CheckpointStore(run / "checkpoints").find("last").manifest.steps >= 320
     assert len(list((run / "eval").iterdir())) == 1
 
 

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from rfwp.runners.cli import main
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import COMPONENTS, SECTIONS, to_dict
+from rfwp.runners.settings.config import to_dict
+from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.options import config_from_words
 
 GOOD = to_dict(config_from_words(["--env", "recall"]))
 NUMBERS = [
     f"{section}.{name}"
-    for section in SECTIONS
+    for section in AGENT.sections
     for name, value in GOOD[section].items()
     if isinstance(value, int | float) and not isinstance(value, bool)
 ] + ["total_steps", "seed", "final_episodes", "log_seconds"]
@@ -40,7 +41,7 @@ WRONG_WORDS = st.one_of(
     st.builds(lambda key, value: [f"--{key}x", value], st.sampled_from(NUMBERS), WORD),
     st.builds(lambda key, value: [f"--{key}={value} no"], st.sampled_from(["env", "core", "encoder", "preset"]), WORD),
     st.builds(
-        lambda key, value: [f"--{key}.{value}=1"], st.sampled_from(SECTIONS), WORD.map(lambda word: f"no_{word}")
+        lambda key, value: [f"--{key}.{value}=1"], st.sampled_from(AGENT.sections), WORD.map(lambda word: f"no_{word}")
     ),
     WORD.map(lambda word: [word]),
     WORD.map(lambda word: [f"--no_{word}"]),
@@ -54,13 +55,13 @@ JUNK = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = {name for section in COMPONENTS for name in components.names(section)}
+NAMES = {name for section in AGENT.components for name in components.names(section)}
 WRONG_SECTION = st.integers() | st.text(min_size=1).filter(lambda text: text not in NAMES)
 WRONG_VALUES = st.one_of(
     JUNK.filter(lambda value: value != {}),
     st.builds(lambda key, value: {f"no {key}": value}, st.text(max_size=8), JUNK),
-    st.builds(lambda section, value: {section: value}, st.sampled_from(SECTIONS), WRONG_SECTION),
-    st.builds(lambda section, key: {section: {f"no {key}": 1}}, st.sampled_from(SECTIONS), st.text(max_size=8)),
+    st.builds(lambda section, value: {section: value}, st.sampled_from(AGENT.sections), WRONG_SECTION),
+    st.builds(lambda section, key: {section: {f"no {key}": 1}}, st.sampled_from(AGENT.sections), st.text(max_size=8)),
     st.sampled_from(NUMBERS).map(lambda key: nested(key, ["no number"])),
     st.sampled_from(NUMBERS).map(lambda key: nested(key, -7.5)),
 )

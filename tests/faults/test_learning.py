@@ -57,7 +57,7 @@ def test_ten_updates_in_a_row_that_are_not_finite_end_the_run_with_the_weights_f
     assert error.count("\n") == 1
     assert "10 updates in a row were not finite" in error
     checkpoint = CheckpointStore(run / "checkpoints").find("last")
-    assert checkpoint.manifest.updates == GOOD + 10
+    assert checkpoint.load_trainer()["learner"]["version"] == GOOD + 10
     saved = load_file(checkpoint.folder / "weights.safetensors")
     assert all(torch.equal(saved[name], weights) for name, weights in before["weights"].items())
     (dump,) = run.glob("bad-batch-*.safetensors")
@@ -132,7 +132,7 @@ def test_memory_that_runs_out_later_names_the_sizes_and_keeps_a_checkpoint(tmp_p
     cause = str(OUT_OF_MEMORY[kind]).partition("\n")[0]
     for size in ("actors.envs 8", "learner.batch_size 4", "learner.unroll_length 16", "core lstm", cause):
         assert size in error
-    assert CheckpointStore(run / "checkpoints").find("last").manifest.updates == GOOD
+    assert CheckpointStore(run / "checkpoints").find("last").load_trainer()["learner"]["version"] == GOOD
 
 
 def test_an_error_that_is_not_of_memory_is_not_taken_for_one(tmp_path, broken):

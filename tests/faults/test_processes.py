@@ -42,7 +42,7 @@ def test_a_main_process_killed_while_it_saves_resumes_every_time_and_loses_no_mo
         finally:
             run.end()  # SIGKILL
         assert not psutil.wait_procs(actors, timeout=HANGS)[1]
-        since_the_checkpoint = [line for line in run.lines() if line["agent_steps"] > run.saved()[-1]]
+        since_the_checkpoint = [line for line in run.lines() if line["steps"] > run.saved()[-1]]
         assert len(since_the_checkpoint) <= 1
     run.start()
     run.wait_for_progress()

@@ -1,19 +1,10 @@
-"""The sequence model: its softmax against PyTorch's, its weights against the published counts, its core in place."""
+"""The sequence model: its softmax against PyTorch's, its core in place."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rfwp.models.cores import (
-    delta_delta_net,
-    delta_lstm,
-    delta_mlp,
-    delta_net,
-    delta_rnn,
-    linear_transformer,
-    lstm,
-    rdn,
-)
+from rfwp.models.cores import lstm, rdn
 from rfwp.models.positions import sinusoidal
 from rfwp.models.sequence_model import SequenceModelConfig
 from rfwp.models.softmax_head import SoftmaxHead
@@ -67,6 +58,7 @@ def test_with_cutoffs_it_is_pytorchs_adaptive_softmax_without_projections_and_bi
 
 def test_gradients_of_the_adaptive_softmax_agree_with_finite_differences() -> None:
     head, (hidden, target) = make_head(5, 6, 20), hidden_and_target()
+    hidden, target = hidden[:8].detach().requires_grad_(), target[:8]
     names, weights = zip(*head.named_parameters(), strict=True)
 
     def likelihood(hidden: Tensor, *weights: Tensor) -> Tensor:
@@ -74,35 +66,6 @@ def test_gradients_of_the_adaptive_softmax_agree_with_finite_differences() -> No
         return found
 
     assert torch.autograd.gradcheck(likelihood, (hidden, *weights))
-
-
-ALGORITHMIC = {"hidden_size": 256, "num_layers": 4, "num_heads": 16, "feedforward_size": 1024, "input_layer": False}
-LANGUAGE = {"hidden_size": 128, "num_layers": 16, "num_heads": 8, "feedforward_size": 2048, "input_layer": False}
-WEIGHTS = [  # published settings: (core, its settings, tokens, classes, weights)
-    (linear_transformer, ALGORITHMIC, 22, 25, 3_167_001),
-    (delta_net, ALGORITHMIC, 22, 25, 3_183_385),
-    (rdn, ALGORITHMIC, 22, 25, 3_233_561),
-    (delta_rnn, ALGORITHMIC, 22, 25, 3_724_057),
-    (linear_transformer, ALGORITHMIC, 14, 10, 3_161_098),
-    (rdn, ALGORITHMIC, 14, 10, 3_227_658),
-    (linear_transformer, LANGUAGE, 267_735, 267_735, 44_018_394),
-    (delta_net, LANGUAGE, 267_735, 267_735, 44_034_778),
-    (rdn, LANGUAGE, 267_735, 267_735, 44_135_130),
-    (delta_rnn, LANGUAGE, 267_735, 267_735, 44_575_450),
-    (delta_delta_net, LANGUAGE, 267_735, 267_735, 44_575_450),
-    (delta_mlp, LANGUAGE, 267_735, 267_735, 46_148_826),
-    (delta_lstm, LANGUAGE, 267_735, 267_735, 47_262_426),
-]
-
-
-def test_published_settings_have_the_published_number_of_weights() -> None:
-    algorithmic = SequenceModelConfig()
-    language = SequenceModelConfig(embedding_size=128, tied=True, cutoffs=(20_000, 40_000, 200_000))
-    with torch.device("meta"):
-        for core, settings, tokens, classes, weights in WEIGHTS:
-            around = language if settings is LANGUAGE else algorithmic
-            model = around.build(core.Config(**settings), tokens, classes)
-            assert sum(parameter.numel() for parameter in model.parameters()) == weights, core.__name__
 
 
 def test_an_lstm_model_is_pytorchs_lstm_between_embedding_and_linear_layer() -> None:

@@ -21,7 +21,7 @@ def atari_run(tmp_path_factory):
     torch.manual_seed(0)
     folder.create()
     folder.write_config(config)
-    manifest = Manifest(agent_steps=0, updates=0, episodes=0, return_mean=None)
+    manifest = Manifest(steps=0, score=None)
     folder.checkpoints.save(build_agent(config, torch.device("cpu")), {}, manifest)
     return folder.path
 

@@ -18,14 +18,10 @@ def store(tmp_path):
     return CheckpointStore(tmp_path / "checkpoints")
 
 
-def manifest(steps: int, score: float | None = None, episodes: int = 100) -> Manifest:
-    return Manifest(agent_steps=steps, updates=steps // 10, episodes=episodes, return_mean=score)
-
-
 def save(store: CheckpointStore, steps: int, score: float | None = None) -> nn.Module:
     torch.manual_seed(steps)
     module = nn.Linear(3, 2)
-    store.save(module, {"steps": steps, "noise": torch.randn(4)}, manifest(steps, score))
+    store.save(module, {"steps": steps, "noise": torch.randn(4)}, Manifest(steps, score))
     return module
 
 
@@ -40,15 +36,15 @@ def test_what_is_loaded_is_what_was_saved(store):
     trainer = checkpoint.load_trainer()
     assert trainer["steps"] == 100
     assert torch.equal(trainer["noise"], torch.randn(4))
-    assert checkpoint.manifest.return_mean == 1.5
+    assert checkpoint.manifest.score == 1.5
 
 
 def test_last_best_and_steps_name_checkpoints(store):
     for steps, score in ((100, 1.0), (200, 7.0), (300, 2.0)):
         save(store, steps, score)
-    assert store.find("last").manifest.agent_steps == 300
-    assert store.find("best").manifest.agent_steps == 200
-    assert store.find("100").manifest.agent_steps == 100
+    assert store.find("last").manifest.steps == 300
+    assert store.find("best").manifest.steps == 200
+    assert store.find("100").manifest.steps == 100
     with pytest.raises(UserError, match="got '150'; allowed: best, last, 100, 200, 300"):
         store.find("150")
 
@@ -95,7 +91,7 @@ def test_pruning_that_is_killed_at_any_file_leaves_no_half_of_a_checkpoint(store
 def test_a_failed_save_leaves_the_older_checkpoint_and_no_traces(store):
     save(store, 100)
     with pytest.raises((pickle.PicklingError, AttributeError)):
-        store.save(nn.Linear(3, 2), {"cannot be saved": lambda: None}, manifest(200))
+        store.save(nn.Linear(3, 2), {"cannot be saved": lambda: None}, Manifest(200, None))
     before = sorted(path.name for path in store.folder.iterdir())
     assert before == ["step-000000000100"]
 
@@ -121,13 +117,16 @@ def test_a_damaged_file_is_refused_and_named(store, name, damage):
         checkpoint.load_weights(nn.Linear(3, 2)) if name.startswith("weights") else checkpoint.load_trainer()
 
 
-def test_a_lucky_first_game_does_not_make_a_checkpoint_the_best(store):
-    save(store, 200, 2.0)
-    store.save(nn.Linear(3, 2), {}, manifest(100, 9.0, episodes=1))
-    assert store.find("best").manifest.agent_steps == 200
+def test_without_a_score_the_newest_checkpoint_is_the_best(store):
+    save(store, 100)
+    save(store, 200)
+    assert store.find("best").manifest.steps == 200
+    save(store, 300, -5.0)
+    save(store, 400)
+    assert store.find("best").manifest.steps == 300
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 3}', '{"format": 99}', '{"format": 3, "surprise": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 4}', '{"format": 99}', '{"format": 4, "surprise": 2}'])
 def test_a_damaged_manifest_is_refused(store, text):
     save(store, 100)
     (store.folder / "step-000000000100" / "manifest.json").write_text(text)
@@ -138,7 +137,7 @@ def test_a_damaged_manifest_is_refused(store, text):
 def test_a_manifest_in_which_a_number_was_changed_is_refused(store):
     save(store, 100, 1.5)
     path = store.folder / "step-000000000100" / "manifest.json"
-    changed = path.read_text().replace('"return_mean": 1.5', '"return_mean": 9.5')
+    changed = path.read_text().replace('"score": 1.5', '"score": 9.5')
     assert changed != path.read_text()
     path.write_text(changed)
     with pytest.raises(UserError, match="manifest.json is damaged: its contents do not match their checksum"):
@@ -149,7 +148,7 @@ def test_weights_of_another_agent_are_refused_and_nothing_is_changed(store):
     save(store, 100)
     other = nn.Linear(5, 2)
     before = other.weight.detach().clone()
-    with pytest.raises(UserError, match="does not hold the weights of the agent"):
+    with pytest.raises(UserError, match="does not hold the weights of the model"):
         store.find("last").load_weights(other)
     assert torch.equal(other.weight, before)
 

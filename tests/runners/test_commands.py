@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from rfwp.agents.actor_learner import ActorLearner
+from rfwp.runners.build import build_system
 from rfwp.runners.cli import main
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
@@ -18,7 +19,9 @@ from rfwp.runners.machine.resources import own_command
 from rfwp.runners.runfolder import folder as run_folder
 from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
 from rfwp.runners.runfolder.metrics_log import METRICS
+from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.options import config_from_words
+from rfwp.runners.training.agent_training import AgentTraining
 from rfwp.runners.training.dashboard import Dashboard, PlainLines, open_display
 
 TRAIN = "train --env delayed_cue --final_episodes 0 --encoder.size 8 --learner.batch_size 4 --actors.envs 8".split()
@@ -84,7 +87,7 @@ def test_a_long_run_that_has_lost_its_checkpoints_does_not_begin_anew(run, capsy
     shutil.rmtree(run / "checkpoints")
     for seconds, words in ((400, ["--total_steps", "400"]), (10, [])):
         with (run / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"agent_steps": 300, "wall_seconds": seconds}) + "\n")
+            file.write(json.dumps({"steps": 300, "wall_seconds": seconds}) + "\n")
         before = contents(run)
         assert main(["train", "--run", str(run), *words]) == 2
         assert "though the run has trained for 300 agent steps" in capsys.readouterr().err
@@ -179,7 +182,7 @@ def test_print_config_creates_nothing(tmp_path, capsys):
 
 def test_metrics_have_documented_names(whole_run):
     for line in (whole_run / "metrics.jsonl").read_text().splitlines():
-        assert json.loads(line).keys() == METRICS.keys()
+        assert json.loads(line).keys() == METRICS[AGENT].keys()
 
 
 def test_cores_are_listed_with_the_sizes_of_the_paper_agent(capsys):
@@ -251,29 +254,35 @@ def test_another_type_of_device_begins_new_random_numbers(run):
     system.load_state_dict(system.state_dict() | {"device": "cuda", "sampling": torch.zeros(16, dtype=torch.uint8)})
 
 
-LINE = dict.fromkeys(METRICS) | {"agent_steps": 500.0, "frames": 2000.0, "steps_per_second": 100.0, "return_mean": 1.5}
+LINE = dict.fromkeys(METRICS[AGENT]) | {"steps": 500.0, "frames": 2000.0, "steps_per_second": 100.0, "return_mean": 1.5}
+
+
+@pytest.fixture
+def training():
+    config = config_from_words("--env recall --core gru --device cpu --total_steps 1000".split())
+    return AgentTraining(config, build_system(config))
 
 
 @pytest.mark.parametrize(
     ("facts", "shown"),
     [
-        ({"episodes": 40}, "500 steps (50%)"),
+        ({"episodes": 40}, "500 agent steps (50%)"),
         ({"episodes": 40}, "(last 40 of 40 episodes)"),
         ({"episodes": 4000}, "(last 100 of 4,000 episodes)"),
         ({"episodes": 40}, "to go 0:00:05"),
-        ({"agent_steps": 1280.0}, "1,280 steps (100%)"),  # a run ends with the batch that reaches its last step
+        ({"steps": 1280.0}, "1,280 agent steps (100%)"),  # a run ends with the batch that reaches its last step
     ],
 )
-def test_a_pipe_gets_plain_lines(capsys, facts, shown):
-    with open_display("run", 1000, Console(force_terminal=False, width=200)) as display:
+def test_a_pipe_gets_plain_lines(training, capsys, facts, shown):
+    with open_display("run", training, Console(force_terminal=False, width=200)) as display:
         assert isinstance(display, PlainLines)
         display.update(LINE | facts)
     assert shown in (printed := capsys.readouterr().out)
     assert "\x1b" not in printed
 
 
-def test_a_terminal_gets_a_dashboard(capsys):
-    with open_display("runs/x", 1000, Console(force_terminal=True, width=120)) as display:
+def test_a_terminal_gets_a_dashboard(training, capsys):
+    with open_display("runs/x", training, Console(force_terminal=True, width=120)) as display:
         assert isinstance(display, Dashboard)
         display.update(LINE)
         display.advance(500)

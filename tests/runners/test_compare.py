@@ -71,7 +71,7 @@ def test_a_run_that_fails_stops_no_other_and_the_same_folder_goes_on_with_what_i
 def trained(out: Path) -> dict[str, float]:
     """Agent steps that the runs have recorded, of those that have recorded any."""
     recorded = {run.name: metrics(run) for run in out.glob("delayed_cue-*")}
-    return {name: lines[-1]["agent_steps"] for name, lines in recorded.items() if lines}
+    return {name: lines[-1]["steps"] for name, lines in recorded.items() if lines}
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_ctrl_c_saves_every_run_and_the_comparison_resumes_them(start, tmp_path,
     assert main(["compare", "--out", str(out)]) == 0
     assert len(evaluations(out)) == 4
     for name, steps in saved.items():
-        told = [line["agent_steps"] for line in metrics(out / name)]
+        told = [line["steps"] for line in metrics(out / name)]
         assert steps in told  # it was resumed, not begun anew
         assert told == sorted(set(told))
     assert all(steps >= 8_000 for steps in trained(out).values())

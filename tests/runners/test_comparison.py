@@ -16,7 +16,7 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.folder import RunFolder
 
 FINAL = {"env": "pong", "protocol": "dqn", "score": "episode", "policy": "sampled", "mean": -20.5}
-FINAL |= {"agent_steps": 9, "episodes": 30, "seed": 0}
+FINAL |= {"steps": 9, "episodes": 30, "seed": 0}
 WRONG = [
     ("--envs pnog --cores gru --steps 9", "envs: got 'pnog'; nearest: pong, up_n_down; or counting, "),
     ("--envs Recal --cores gru --steps 9", "envs: got 'Recal'; .*did you mean recall"),

@@ -88,7 +88,7 @@ def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
     shown = capsys.readouterr().out
     facts = json.loads((tmp_path / "out.json").read_text())
     assert (facts["episodes"], facts["policy"], len(facts["returns"])) == (6, "greedy", 6)
-    assert facts["agent_steps"] >= 200
+    assert facts["steps"] >= 200
     assert f"{facts['mean']:,.2f}" in shown
     assert list((tmp_path / "run" / "eval").glob("*-final.json"))
 

@@ -9,7 +9,7 @@ from rfwp.agents.actor_learner import ActorLearner
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
 from rfwp.runners.settings.options import config_from_words
-from rfwp.runners.training.memory_estimate import check_sizes
+from rfwp.runners.training.memory_estimate import check_agent_sizes
 
 pytestmark = pytest.mark.gpu
 
@@ -29,7 +29,7 @@ def test_a_run_is_trained_resumed_and_evaluated_on_a_gpu(tmp_path, core, precisi
     )
     assert main(["train", "--run", str(run), "--total_steps", "8000"]) == 0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["agent_steps"] >= 8000
+    assert lines[-1]["steps"] >= 8000
     assert lines[-1]["update_skipped"] == 0
     assert lines[-1]["gpu_memory_megabytes"] > 0
     assert main(["evaluate", str(run), "--episodes", "2", "--json", str(tmp_path / "scores.json")]) == 0
@@ -45,7 +45,7 @@ def test_a_run_begun_on_a_gpu_goes_on_without_one(tmp_path):
 def test_the_predicted_memory_is_about_what_training_takes(tmp_path):
     config = config_from_words("--preset paper --device cuda --core rdn".split())
     system = ActorLearner(config)
-    expected = check_sizes(config, system.agent, system.num_processes, system.device)
+    expected = check_agent_sizes(config, system.agent, system.num_processes, system.device)
     torch.cuda.reset_peak_memory_stats()
     batch = synthetic_batch(system)
     for _ in range(3):

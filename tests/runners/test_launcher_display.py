@@ -29,7 +29,7 @@ def test_the_table_says_mean_range_and_number_of_seeds(tmp_path, capsys, envs, c
 
 def test_a_terminal_gets_one_dashboard_for_all_runs(tmp_path, capsys):
     comparison, runs = grid_of_scores(tmp_path, ["recall"], ["gru", "rdn"])
-    runs[-1].state, runs[-1].metrics = "running", {"agent_steps": 3, "return_mean": 1.25, "steps_per_second": 7.0}
+    runs[-1].state, runs[-1].metrics = "running", {"steps": 3, "return_mean": 1.25, "steps_per_second": 7.0}
     with open_launcher_display("out", comparison, runs, Console(force_terminal=True, width=120, height=60)) as display:
         assert isinstance(display, GridDashboard)
         display.update(runs)

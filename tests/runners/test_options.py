@@ -13,10 +13,11 @@ from rfwp.runners.cli import main
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import PRESETS, to_dict
+from rfwp.runners.settings.config import to_dict
 from rfwp.runners.settings.config_file import read_config_file
+from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.layers import config_from_values, merge
-from rfwp.runners.settings.options import config_from_words, default_preset, read_command_line
+from rfwp.runners.settings.options import config_from_words, read_command_line
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -24,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 def config(words: str = "", base: dict | None = None):
     if base is None:
         return config_from_words(["--preset", "cpu", *words.split()])
-    return read_command_line(words.split(), below=merge(PRESETS["cpu"], base)).config
+    return read_command_line(words.split(), below=merge(AGENT.preset("cpu", {}, None), base)).config
 
 
 def documented_commands() -> list[str]:
@@ -187,7 +188,7 @@ def test_a_config_file_may_name_components_as_the_command_line_does(config_file)
 
 def test_on_a_machine_with_a_gpu_the_preset_follows_the_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert [default_preset(None, device) for device in (None, "auto", "cuda:1", "cpu")] == ["paper"] * 3 + ["cpu"]
+    assert [AGENT.default_preset({}, device) for device in (None, "auto", "cuda:1", "cpu")] == ["paper"] * 3 + ["cpu"]
 
 
 NO_CONFIG = ["", "- a\n- b\n", "a: [", "!!python/object/apply:os.system ['true']", "\0", "[" * 1000, "seed: 2020-13-45"]

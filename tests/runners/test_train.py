@@ -19,6 +19,7 @@ from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings.options import config_from_words
+from rfwp.runners.training.agent_training import AgentTraining
 from rfwp.runners.training.memory_estimate import kept_bytes, unroll_bytes
 from rfwp.runners.training.trainer import Trainer
 
@@ -86,9 +87,9 @@ def test_a_resumed_run_goes_on_where_it_was(tmp_path):
     after = trainer_state(tmp_path / "run")
     assert (before["learner"]["steps"], after["learner"]["steps"]) == (400, 800)
     assert after["learner"]["version"] == 2 * before["learner"]["version"]
-    assert after["episodes"]["count"] > before["episodes"]["count"]
+    assert after["training"]["episodes"]["count"] > before["training"]["episodes"]["count"]
     assert after["wall_seconds"] > before["wall_seconds"]
-    steps = [line["agent_steps"] for line in lines(tmp_path / "run")]
+    steps = [line["steps"] for line in lines(tmp_path / "run")]
     assert steps == sorted(set(steps))
     assert {400, 800} <= set(steps)
     versions = [line["updates"] for line in lines(tmp_path / "run")]
@@ -101,8 +102,8 @@ class Watcher:
     def __init__(self, system, at):
         self.system, self.at = system, at
 
-    def advance(self, agent_steps):
-        if agent_steps >= self.at:
+    def advance(self, steps):
+        if steps >= self.at:
             self.system.stop()
 
     def update(self, line): ...
@@ -119,14 +120,14 @@ def test_a_run_taken_up_from_its_files_equals_the_one_that_was_stopped_bit_for_b
     update = ActorLearner.update
     monkeypatch.setattr(ActorLearner, "update", lambda self, batch: [batches.append(batch), update(self, batch)][1])
     first = ActorLearner(config)
-    stopped = Trainer(first, config, folder, Watcher(first, at=400))
+    stopped = Trainer(AgentTraining(config, first), folder, Watcher(first, at=400))
     stopped.run()
     assert first.learner.version == len(batches) == 20
     state = copy.deepcopy(stopped.state_dict())
 
     second = ActorLearner(config)
     assert not same(second.agent.state_dict(), first.agent.state_dict())
-    resumed = Trainer(second, config, folder, Watcher(second, at=0))
+    resumed = Trainer(AgentTraining(config, second), folder, Watcher(second, at=0))
     resumed.resume(folder.checkpoints.find("last"))
     assert same(second.agent.state_dict(), first.agent.state_dict())
     assert same(resumed.state_dict(), state)  # with the generators, of which one is of the whole process
@@ -157,7 +158,7 @@ def test_a_complete_run_is_left_as_it_is(tmp_path, capsys):
 def test_a_complete_run_is_evaluated_once(tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     assert main(["train", *TOY, "--total_steps", "200", "--final_episodes", "2", "--run", str(run)]) == 0
-    monkeypatch.setattr("rfwp.runners.commands.train.run_evaluation", None)
+    monkeypatch.setattr("rfwp.runners.training.agent_training.run_evaluation", None)
     assert main(["train", "--run", str(run)]) == 0
     assert "score it again" in capsys.readouterr().out
 
@@ -194,14 +195,14 @@ def test_a_signal_saves_and_ends_every_process(start, tmp_path, words, number, c
     assert not alive(children)
     wait_until_freed(shared)
     steps = int(checkpoints(run)[-1].name.removeprefix("step-"))
-    assert steps == lines(run)[-1]["agent_steps"]
+    assert steps == lines(run)[-1]["steps"]
 
 
 @pytest.mark.slow
 def test_pong_is_trained_to_its_end_and_scored_and_scored_again(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", *PONG, "--total_steps", "2_000", "--final_episodes", "2", "--run", str(run)]) == 0
-    assert lines(run)[-1]["agent_steps"] >= 2000
+    assert lines(run)[-1]["steps"] >= 2000
     assert "pong: 2 full episodes" in capsys.readouterr().out
     assert main(["evaluate", str(run), "--episodes", "2", "--json", "-"]) == 0
     again = json.loads(capsys.readouterr().out)
@@ -246,8 +247,8 @@ def test_a_killed_actor_is_replaced_and_the_run_goes_on(start, tmp_path):
     wait_for(lambda: has_trained(run))
     actors = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     actors[0].kill()
-    steps = lines(run)[-1]["agent_steps"]
-    wait_for(lambda: lines(run)[-1]["agent_steps"] > steps + 2000 and lines(run)[-1]["actor_restarts"] == 1)
+    steps = lines(run)[-1]["steps"]
+    wait_for(lambda: lines(run)[-1]["steps"] > steps + 2000 and lines(run)[-1]["actor_restarts"] == 1)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=HANGS)
     assert "it was replaced" in output

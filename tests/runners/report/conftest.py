@@ -10,12 +10,13 @@ import pytest
 
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.metrics_log import METRICS
-from rfwp.runners.settings.config import TrainConfig
+from rfwp.runners.settings.config import AgentRunConfig
+from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.options import config_from_words
 
 
 @functools.cache
-def config_of(words: str) -> TrainConfig:
+def config_of(words: str) -> AgentRunConfig:
     return config_from_words(words.split())
 
 
@@ -38,15 +39,15 @@ def write_run(
     with folder.metrics_file.open("w") as file:
         for line, value in enumerate(returns, start=1):
             facts = {
-                "agent_steps": 1000 * line,
+                "steps": 1000 * line,
                 "wall_seconds": 10.0 * line,
                 "episodes": 40 * line,
                 "return_mean": value,
             }
             facts |= {"steps_per_second": 100.0, "policy_lag": 2.0, "importance_weight_clipped": 0.4}
-            file.write(json.dumps(dict.fromkeys(METRICS) | facts) + "\n")
+            file.write(json.dumps(dict.fromkeys(METRICS[AGENT]) | facts) + "\n")
     if score is not None:
-        write_evaluation(folder, score, agent_steps=1000 * len(returns))
+        write_evaluation(folder, score, steps=1000 * len(returns))
     return folder
 
 

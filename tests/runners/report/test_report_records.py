@@ -27,13 +27,13 @@ def test_without_an_evaluation_the_end_of_training_stands_in_and_is_marked(make_
 
 def test_only_evaluations_of_full_games_by_the_policy_and_protocol_of_the_run_count(make_run, add_evaluation, tmp_path):
     run = make_run(tmp_path, "breakout", "lstm", 1, score=5.0)
-    add_evaluation(run, 99.0, agent_steps=3000, policy="greedy")
-    add_evaluation(run, 99.0, agent_steps=3000, score="life")
-    add_evaluation(run, 99.0, agent_steps=3000, protocol="machado")
-    add_evaluation(run, 99.0, agent_steps=3000, game="pong")
-    add_evaluation(run, 99.0, agent_steps=1000)
+    add_evaluation(run, 99.0, steps=3000, policy="greedy")
+    add_evaluation(run, 99.0, steps=3000, score="life")
+    add_evaluation(run, 99.0, steps=3000, protocol="machado")
+    add_evaluation(run, 99.0, steps=3000, game="pong")
+    add_evaluation(run, 99.0, steps=1000)
     assert study(tmp_path).results[0].score.value == 5.0
-    add_evaluation(run, 6.0, agent_steps=3000, episodes=100)
+    add_evaluation(run, 6.0, steps=3000, episodes=100)
     assert study(tmp_path).results[0].score.value == 6.0
     assert study(tmp_path, "greedy").results[0].score.value == 99.0
 
@@ -58,19 +58,17 @@ def test_a_run_that_has_written_nothing_yet_is_named(make_run, tmp_path):
 def test_unreadable_lines_are_skipped_and_counted(make_run, tmp_path):
     run = make_run(tmp_path, "breakout", "lstm", 1, returns=(1.0, 2.0, 3.0))
     whole = run.metrics_file.read_text()
-    run.metrics_file.write_text(
-        "{nonsense\n[1, 2]\n" + whole + '{"agent_steps": "many"}\n' + '{"agent_steps": 4000, "re'
-    )
+    run.metrics_file.write_text("{nonsense\n[1, 2]\n" + whole + '{"steps": "many"}\n' + '{"steps": 4000, "re')
     made = study(tmp_path)
-    assert made.runs[0].curve("agent_steps")[1].tolist() == [1.0, 2.0, 3.0]
+    assert made.runs[0].curve("steps")[1].tolist() == [1.0, 2.0, 3.0]
     assert "3 of 6 lines of metrics.jsonl cannot be read and were skipped" in said(tmp_path)
 
 
-@pytest.mark.parametrize("odd", ["[" * 100_000, f'{{"agent_steps": {10**400}}}'], ids=["deep", "large"])
+@pytest.mark.parametrize("odd", ["[" * 100_000, f'{{"steps": {10**400}}}'], ids=["deep", "large"])
 def test_what_python_cannot_hold_is_unreadable_like_any_other_line(make_run, tmp_path, odd):
     run = make_run(tmp_path, "breakout", "lstm", 1, score=5.0)
     run.metrics_file.write_text(run.metrics_file.read_text() + odd + "\n")
-    (run.evaluations / "odd.json").write_text(odd.replace("agent_steps", "mean"))
+    (run.evaluations / "odd.json").write_text(odd.replace("steps", "mean"))
     assert scores(tmp_path)[0]["score"] == 5.0
     assert "1 of 4 lines of metrics.jsonl cannot be read" in said(tmp_path)
     assert said(tmp_path).count("is not a readable evaluation") == 1

@@ -100,7 +100,7 @@ def test_unequal_training_is_said(make_run, tmp_path):
 def test_a_copy_of_a_run_is_no_second_seed(make_run, add_evaluation, tmp_path):
     run = make_run(tmp_path / "a", "breakout", "lstm", 1, score=1.0)
     shutil.copytree(run.path, tmp_path / "b" / run.path.name)
-    add_evaluation(RunFolder(tmp_path / "b" / run.path.name), 2.0, agent_steps=3000, episodes=100)
+    add_evaluation(RunFolder(tmp_path / "b" / run.path.name), 2.0, steps=3000, episodes=100)
     (row,), warned = report(tmp_path, tmp_path / "report")
     assert (row["seeds"], row["score"], row["95 % low"]) == ("1", "2.0", "")
     assert f"{run.path} was left out: it is a copy of {tmp_path / 'b' / run.path.name}." in warned

@@ -1,0 +1,171 @@
+"""`rfwp evaluate` for runs on supervised tasks: scores checkpoints on the test or validation split."""
+
+import dataclasses
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rfwp.agents.supervised import Context, Split
+from rfwp.envs.sequence_task import SequenceTask
+from rfwp.runners.evaluation.saved_agents import SavedModel, find_models
+from rfwp.runners.evaluation.sequence_scoring import SequenceEvaluation, print_sequence_evaluation, score_cells
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.evaluations import write_evaluation
+from rfwp.runners.runfolder.files import check_writable, write_whole
+from rfwp.runners.runfolder.folder import short_names
+from rfwp.runners.settings.components import name_of
+from rfwp.runners.settings.config import to_dict
+from rfwp.runners.settings.layers import build_component
+from rfwp.runners.settings.parsing import Parser, parse
+
+TASK = "--task."
+
+
+class Line(NamedTuple):
+    """The scores of one model."""
+
+    run: str
+    result: SequenceEvaluation
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `rfwp evaluate` with these words; return the exit code: 1 if one of several runs was left out."""
+    words, settings = _split(argv)
+    values = parse(_parser(), words)
+    check_writable(values.json)
+    models, left_out = find_models([Path(name) for name in values.runs], values.checkpoint)
+    wanted = [[(saved, task) for task in _tasks(saved, settings)] for saved in models]
+    for saved, task in (each for one in wanted for each in one):
+        _check(values, saved, task)
+    console = Console(stderr=values.json == "-")
+    lines: list[Line] = []
+    for name, one in zip(short_names([saved.folder.path for saved in models]), wanted, strict=True):
+        for saved, task in one:
+            try:
+                with console.status(f"scoring {name} on {task.title} ..."):
+                    lines.append(Line(name, _score(saved, task, values)))
+            except UserError as error:  # keep the scores of the others
+                if sum(map(len, wanted)) == 1:
+                    raise
+                left_out.append(f"{error} (in {name})")
+    if not lines:
+        raise UserError(left_out[0])
+    _show(lines, values.json, console)
+    for reason in left_out:
+        print(f"rfwp evaluate: left out: {reason}", file=sys.stderr)
+    return 1 if left_out else 0
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Split the words into the command's own and the settings of the task, by name."""
+    ours: list[str] = []
+    settings: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        if word.startswith(TASK):
+            name, given, value = word.removeprefix(TASK).partition("=")
+            settings[name] = value if given else next(words, "")
+        else:
+            ours.append(word)
+    return ours, settings
+
+
+def _tasks(saved: SavedModel, settings: dict[str, str]) -> list[SequenceTask]:
+    """Return the tasks to score a model on: a whole number may be a list, as in "1,2,3", for a task each."""
+    own = to_dict(saved.config)["task"]
+    choices = [value.split(",") if isinstance(own.get(name), int) else [value] for name, value in settings.items()]
+    combinations = (dict(zip(settings, values, strict=True)) for values in product(*choices))
+    return [build_component("task", {**own, **changed}) for changed in combinations]
+
+
+def _check(values: Namespace, saved: SavedModel, task: SequenceTask) -> None:
+    """Raise UserError if the options do not fit the task."""
+    if not task.is_text:
+        for option in ("context", "stride"):
+            if getattr(values, option) is not None:
+                raise UserError(f"{option}: got {getattr(values, option)}; allowed only with a text")
+        return
+    length = saved.config.learner.segment_length
+    if values.stride is None:
+        return
+    if not 1 <= values.stride <= length:
+        raise UserError(f"stride: got {values.stride}; allowed: 1 to {length}, the segment_length of the run")
+    if (values.context or saved.config.learner.context) == "carried":
+        raise UserError(f"stride: got {values.stride}; allowed only with --context segment")
+
+
+def _score(saved: SavedModel, task: SequenceTask, values: Namespace) -> SequenceEvaluation:
+    """Score a model on a split; write the scores into the run folder unless --json is given."""
+    system = saved.load(values.device, task)
+    scores = system.score(values.split, values.context, values.stride)
+    config = dataclasses.replace(saved.config, task=task)
+    result = SequenceEvaluation(config, values.split, saved.steps, scores, values.context, values.stride)
+    if values.json is None:
+        other = f"-{task.title}" if task != saved.config.task else ""
+        reading = "".join(f"-{each}" for each in (values.context, values.stride) if each is not None)
+        name = f"step-{saved.steps:012d}-{values.split}{other}{reading}.json"
+        write_evaluation(saved.folder.evaluations / name, result.summary())
+    return result
+
+
+def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> None:
+    """Print one result as its own table, several in one table; write JSON as one object or a list."""
+    if json_file is not None:
+        facts: list[dict[str, Any]] = [line.result.summary() for line in lines]
+        text = json.dumps(facts[0] if len(facts) == 1 else facts, indent=2) + "\n"
+        if json_file == "-":
+            print(text, end="")
+            return
+        write_whole(Path(json_file), text)
+    if len(lines) == 1:
+        print_sequence_evaluation(lines[0].result, console)
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for heading in ("task", "core"):
+        table.add_column(heading)
+    headings = list(dict.fromkeys(name for line in lines for name in score_cells(line.result.scores)))
+    for heading in ("updates", *headings):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for run_name, result in lines:
+        cells, config = score_cells(result.scores), result.config
+        values = (cells.get(heading, "–") for heading in headings)
+        table.add_row(run_name, config.task.title, name_of(config.core), f"{result.steps:,}", *values)
+    console.print(table)
+    for note in dict.fromkeys(f"{result.split} split, read as {result.reading}." for _, result in lines):
+        console.print(note[0].upper() + note[1:], soft_wrap=True, markup=False, highlight=False)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "rfwp evaluate",
+        "Score saved sequence models on a split of their task. A setting of the task, such as --task.depth 5, scores"
+        " them on that variant, which must have the same vocabulary; --task.depth 1,2,3 gives a row for each value.",
+    )
+    parser.add_argument(
+        "runs", type=str, nargs="+", metavar="RUN", help="runs, checkpoints, or folders that contain them"
+    )
+    parser.add_argument("--checkpoint", type=str, default="best", metavar="best|last|STEP", help="checkpoint to load")
+    parser.add_argument("--split", type=Split, default="test", help="what to score on")
+    parser.add_argument(
+        "--context",
+        type=Context | None,
+        help="how a text is read: segment, each from a cleared state; carried, in one pass; default: as in training",
+    )
+    parser.add_argument(
+        "--stride",
+        type=int | None,
+        metavar="TOKENS",
+        help="read overlapping segments of a text, one every so many tokens; 1: the published sliding window",
+    )
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
+    parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")
+    return parser

@@ -1,0 +1,126 @@
+"""The presets: named settings to start from."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from rfwp.runners.settings import components
+
+Values = dict[str, Any]
+
+DEFAULT_ENV = "atari"
+DEFAULT_CORE = {"core": {"name": "rdn"}}
+
+# The published hyperparameters: the defaults of the settings classes, plus these names.
+_PAPER: Values = {"encoder": {"name": "impala"}, **DEFAULT_CORE, "env": {"name": DEFAULT_ENV}}
+# Learns quickly in wall-clock time on two CPU cores; results/first-light has a few measurements.
+_CPU: Values = {
+    "env": {"name": DEFAULT_ENV},
+    "encoder": {"name": "shallow"},
+    **DEFAULT_CORE,
+    "learner": {"unroll_length": 20, "batch_size": 16, "learning_rate": 3e-4},
+    "actors": {"envs": 64},
+    "total_steps": 5_000_000,
+    "initialisation": "orthogonal",
+}
+# Small and quick: learns a toy task in a minute or two.
+_TOY: Values = {
+    "env": {"name": "recall"},
+    "encoder": {"name": "flat"},
+    **DEFAULT_CORE,
+    "objective": {"discount": 0.9},
+    "learner": {"unroll_length": 16, "batch_size": 16, "learning_rate": 2e-3},
+    "actors": {"envs": 32},
+    "total_steps": 500_000,
+    "initialisation": "orthogonal",
+}
+
+
+class Presets(NamedTuple):
+    """Presets by name, and the names of those used without --preset."""
+
+    settings: dict[str, Values]
+    on_gpu: str
+    on_cpu: str
+
+
+def agent_presets(named: Values) -> Presets:
+    """Return the presets of agents; the default depends on the suite of the environment that is named."""
+    env = named.get("env", {}).get("name") or DEFAULT_ENV
+    atari = components.config_class("env", env).suite == "atari"
+    return Presets({"paper": _PAPER, "cpu": _CPU, "toy": _TOY}, *(("paper", "cpu") if atari else ("toy", "toy")))
+
+
+# The published models of the algorithmic tasks and of WikiText-103. A core takes the settings of "core" that it has,
+# and those under its own name. The published settings of the LSTM are not known: these are its script's defaults.
+_PAPER_TASK: Values = {
+    "core": {
+        **{"hidden_size": 256, "num_layers": 4, "num_heads": 16, "feedforward_size": 1024, "dropout": 0.1},
+        **{"input_layer": False, "context": 768},
+    },
+    "model": {"embedding_size": 256, "dropout": 0.1},
+    "linear_transformer": {"feature_map": "elu"},
+    "delta_rnn": {"feature_map": "elu_sum_norm"},
+    "transformer": {"block": "post_norm", "final_norm": True},
+    "lstm": {"hidden_size": 512, "num_layers": 2},
+}
+_PAPER_TEXT: Values = {
+    "core": {
+        **{"hidden_size": 128, "num_layers": 16, "num_heads": 8, "feedforward_size": 2048, "dropout": 0.1},
+        **{"input_layer": False, "block": "normalised_residual", "scale_reads": True, "context": 256},
+    },
+    "model": {
+        **{"embedding_size": 128, "embedding_scale": True, "positions": "backwards", "dropout": 0.1},
+        **{"tied": True, "cutoffs": [20_000, 40_000, 200_000], "initialisation": "normal"},
+    },
+    "learner": {
+        **{"learning_rate": 2.5e-4, "schedule": "cosine", "warmup": 2000, "gradient_clip": 0.25},
+        **{"adam_beta2": 0.999, "adam_epsilon": 1e-8, "batch_size": 96, "segment_length": 256},
+    },
+    "total_steps": 500_000,
+    "validation_interval": 4000,
+    "linear_transformer": {"feature_map": "elu"},
+    "delta_rnn": {"feature_map": "elu_sum_norm"},
+    "transformer": {"block": "post_norm", "positions": "none"},
+}
+# Small models that learn a small variant of the task in minutes on two CPU cores; results/sequences has measurements.
+_CPU_TASK: Values = {
+    "core": {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "feedforward_size": 128, "context": 256},
+    "model": {"embedding_size": 64},
+    "learner": {"learning_rate": 2e-3, "schedule": "cosine", "warmup": 100, "gradient_clip": 1.0},
+    "total_steps": 2000,
+    "validation_interval": 200,
+}
+_CPU_TEXT: Values = {
+    **_CPU_TASK,
+    "learner": {
+        **_CPU_TASK["learner"],
+        **{"gradient_clip": 0.25, "batch_size": 16, "segment_length": 64, "context": "carried"},
+    },
+}
+_TASKS: dict[str, dict[str, Values]] = {
+    "paper": {"listops": _PAPER_TASK, "code_execution": _PAPER_TASK, "language_model": _PAPER_TEXT},
+    "cpu": {
+        "listops": {**_CPU_TASK, "task": {"depth": 3}},
+        "code_execution": {**_CPU_TASK, "task": {"statements": 10}, "total_steps": 4000},
+        "language_model": _CPU_TEXT,
+    },
+}
+
+
+def sequence_presets(named: Values) -> Presets:
+    """Return the presets of supervised tasks. They depend on the task and the core that are named."""
+    task, core = named["task"].get("name"), {**DEFAULT_CORE["core"], **named.get("core", {})}["name"]
+    has = {field.name for field in dataclasses.fields(components.config_class("core", core))}
+
+    def preset(values: Values) -> Values:
+        general = {name: value for name, value in values["core"].items() if name in has}
+        settings = {name: value for name, value in values.items() if name not in components.names("core")}
+        return {
+            **settings,
+            "task": {"name": task, **values.get("task", {})},
+            "core": {"name": core, **general, **values.get(core, {})},
+        }
+
+    # A task of your own starts from the settings of an algorithmic one.
+    found = {name: preset(tasks.get(task, tasks["listops"])) for name, tasks in _TASKS.items()}
+    return Presets(found, "paper", "cpu")
