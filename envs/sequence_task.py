@@ -1,7 +1,7 @@
 """The supervised task interface: sequences of tokens, and a class to predict at some or all of them."""
 
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from itertools import islice
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from rfwp.checks import check
 from rfwp.envs.data_cache import cached
+from rfwp.envs.subject import Subject
 
+SECOND_HAND = "test scores reported for Irie et al. 2021, second-hand, each from one or two sources"
 NO_TARGET = -1  # as a class: nothing is predicted at this token
 SPLITS = ("train", "valid", "test")
 
@@ -22,6 +24,12 @@ SPLITS = ("train", "valid", "test")
 # sequences: share of sequences in which every target is predicted; answers: share of the targets that are answers;
 # perplexity and bits: of a target.
 Measure = Literal["sequences", "answers", "perplexity", "bits"]
+SCORE_NAMES: dict[Measure, str] = {
+    "sequences": "sequences right, %",
+    "answers": "answers right, %",
+    "perplexity": "perplexity",
+    "bits": "bits per byte",
+}
 
 
 class Example(NamedTuple):
@@ -58,7 +66,7 @@ class Dataset(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SequenceTask(ABC):
+class SequenceTask(Subject):
     """Settings of one task; each module of `envs/sequences` holds a subclass named `Config`."""
 
     is_text: ClassVar[bool] = False
@@ -70,9 +78,13 @@ class SequenceTask(ABC):
         return "sequences"
 
     @property
-    @abstractmethod
-    def title(self) -> str:
-        """Short name for run folders and tables, such as "listops-10"."""
+    def score_name(self) -> str:
+        """The measure, in words; accuracies are in percent."""
+        return SCORE_NAMES[self.measure]
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.measure in ("perplexity", "bits")
 
     @abstractmethod
     def load(self) -> Dataset:

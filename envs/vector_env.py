@@ -1,12 +1,14 @@
 """The vector environment interface: E environments stepped together, arrays in and arrays out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rfwp.envs.subject import Subject
 
 
 class Step(NamedTuple):
@@ -68,35 +70,14 @@ class Renderer(VectorEnv):
         """Return the last agent step's RGB screens, [frames_per_step, H, W, 3]; after reset(), the opening screen."""
 
 
-class ScoreRange(NamedTuple):
-    """Two mean raw scores of full episodes that put different environments on one scale."""
-
-    low: float  # normalises to 0
-    high: float  # normalises to 1
-
-    def normalise(self, score: float) -> float:
-        """Map a raw score linearly, so that `low` becomes 0 and `high` becomes 1."""
-        return (score - self.low) / (self.high - self.low)
-
-
 @dataclass(frozen=True)
-class EnvConfig(ABC):
+class EnvConfig(Subject):
     """Settings of one environment; each module of `envs/worlds` holds a subclass named `Config`.
 
-    A subclass must define `title`, `spec` and `build`. Everything else is a capability with a default. Callers ask what
-    an environment can do, never which one it is.
+    A subclass must define `title`, `spec` and `build`. Everything else is a capability with a default.
     """
 
-    suite: ClassVar[str | None] = None
-    """Group of environments that share presets and whose normalised scores may be averaged; None for no group."""
-
-    title_setting: ClassVar[str | None] = None
-    """Name of the setting that selects the title, in any spelling; None if there is only one title."""
-
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """Short name for run folders and tables, such as "breakout"."""
+    score_name = "return"
 
     @abstractmethod
     def spec(self) -> EnvSpec:
@@ -105,11 +86,6 @@ class EnvConfig(ABC):
     @abstractmethod
     def build(self, num_envs: int, num_threads: int = 1) -> VectorEnv:
         """Build `num_envs` environments, stepped by `num_threads` threads."""
-
-    @property
-    def protocol(self) -> str | None:
-        """Name of the rules of play; scores under different protocols are not comparable."""
-        return None
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -129,21 +105,6 @@ class EnvConfig(ABC):
     def renderer(self) -> Callable[[], Renderer] | None:
         """Function that opens a renderer of this environment; None if there is nothing to show. Cheap to read."""
         return None
-
-    @property
-    def score_range(self) -> ScoreRange | None:
-        """Scores that normalise to 0 and 1; None if there are none."""
-        return None
-
-    @property
-    def reference_scores(self) -> Mapping[str, float]:
-        """Mean raw scores of full episodes to compare with, by name, in display order."""
-        return {}
-
-    @property
-    def reference_sources(self) -> str:
-        """A phrase to print beside the reference scores: what they are and who published them."""
-        return ""
 
 
 class EpisodeTracker:

@@ -1,17 +1,22 @@
 """Sequential ListOps (Irie et al. 2021): compute the value of nested list operations, such as [MAX 2 [MIN 4 7 ] ]."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from random import Random
 
 from rfwp.checks import check
-from rfwp.envs.sequence_task import NO_TARGET, Example, GeneratedTask
+from rfwp.envs.sequence_task import NO_TARGET, SECOND_HAND, Example, GeneratedTask
 
 DIGITS = tuple("0123456789")
 OPERATORS = ("[MIN", "[MAX", "[FIRST")
 EVALUATE: tuple[Callable[[list[int]], int], ...] = (min, max, itemgetter(0))
 CLOSE = len(DIGITS) + len(OPERATORS)
+# Test accuracy by depth, in percent.
+PUBLISHED = {
+    10: {"LSTM": 88.5, "Delta Net": 85.7, "better of Delta RNN and RDN": 83.6},
+    15: {"LSTM": 24.4, "Delta Net": 77.6, "RDN": 79.2},
+}
 DEEPEST = 20  # the published generator writes only digits at this level
 
 
@@ -33,6 +38,14 @@ class Config(GeneratedTask):
     @property
     def title(self) -> str:
         return f"listops-{self.depth}"
+
+    @property
+    def reference_scores(self) -> Mapping[str, float]:
+        return {"root and its digits": 50.0, **PUBLISHED.get(self.depth, {})}
+
+    @property
+    def reference_sources(self) -> str:
+        return f"the root operator over the digits that are its own arguments; {SECOND_HAND}"
 
     @property
     def tokens(self) -> tuple[str, ...]:

@@ -14,12 +14,12 @@ from rfwp.checks import check
 from rfwp.envs import published
 from rfwp.envs.ale import FRAME_SHAPE, FRAMES_PER_STEP, PROTOCOLS, Protocol, game_seeds, game_spec
 from rfwp.envs.games import GAMES, resolve
+from rfwp.envs.subject import ScoreRange
 from rfwp.envs.vector_env import (
     EnvConfig,
     EnvSpec,
     EpisodeTracker,
     Renderer,
-    ScoreRange,
     Step,
     VectorEnv,
     check_actions,

@@ -8,7 +8,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.report import tables
 from rfwp.runners.report.writer import Report, write_report
@@ -36,10 +35,7 @@ def print_report(report: Report, console: Console) -> None:
         score = tables.score_text(result) or "–"
         table.add_row(result.task, result.agent, str(len(result.finals)), score, human)
     console.print(table)
-    note = (
-        f"Mean over seeds of evaluations with {report.study.policy} actions; †: of the last {RECENT_EPISODES} episodes"
-        " in training."
-    )
+    note = f"Mean over seeds of {report.study.words.score}; †: of {report.study.words.in_training}."
     console.print(note, soft_wrap=True, highlight=False)
     for warning in report.warnings:
         console.print(f"! {warning}", soft_wrap=True, markup=False, highlight=False)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.runners.report.study import Study, differing, show_all
 from rfwp.runners.runfolder.records import Run
 from rfwp.runners.settings.config import CIRCUMSTANCES
@@ -77,14 +76,14 @@ def _about_lengths(study: Study) -> Iterator[str]:
     unfinished = [run for run in study.runs if not run.finished]
     for run in unfinished[:10]:
         state = "is still running" if run.under_way else "is unfinished"
-        yield f"{study.name_of(run)} {state}: {run.steps:,} of {run.total_steps:,} agent steps."
+        yield f"{study.name_of(run)} {state}: {run.steps:,} of {run.total_steps:,} {study.kind.step}s."
     if len(unfinished) > 10:
         yield f"{len(unfinished) - 10} more runs are unfinished; see the table of runs."
     for task in study.tasks:
         steps = sorted(run.steps for run in study.runs if study.task_of(run) == task)
         if steps[-1] > 1.01 * steps[0]:  # runs overshoot their last step by up to a batch
             yield (
-                f"Runs on {task} were trained for {steps[0]:,} to {steps[-1]:,} agent steps:"
+                f"Runs on {task} were trained for {steps[0]:,} to {steps[-1]:,} {study.kind.step}s:"
                 " final scores compare unequal training."
             )
 
@@ -93,21 +92,21 @@ def _about_scores(study: Study) -> Iterator[str]:
     for result in study.results:
         where = f"{result.agent} on {result.task}"
         if not result.finals:
-            yield f"{where}: no episode has ended yet, so there is no score."
+            yield f"{where}: {study.words.no_score} yet, so there is no score."
             continue
         if len(result.finals) < len(result.runs):
             missing = len(result.runs) - len(result.finals)
-            yield f"{where}: no episode has ended in {missing} of {len(result.runs)} runs; the mean leaves them out."
+            yield f"{where}: {study.words.no_score} in {missing} of {len(result.runs)} runs; the mean leaves them out."
         trained = sum(final.source == "training" for final in result.finals)
         if trained:
             yield (
-                f"{where}: {trained} of {len(result.runs)} runs have no evaluation with {study.policy} actions; the"
-                f" return of the last {RECENT_EPISODES} episodes in training (†) is used, which lags behind."
+                f"{where}: {trained} of {len(result.runs)} runs have no {study.words.evaluation};"
+                f" {study.words.in_training} (†) is used, which differs from it."
             )
     for run in study.runs:
         final = run.final(study.policy)
         if final and final.source == "evaluation" and final.steps < run.steps:
-            yield f"{study.name_of(run)}: evaluated at {final.steps:,} of its {run.steps:,} agent steps."
+            yield f"{study.name_of(run)}: evaluated at {final.steps:,} of its {run.steps:,} {study.kind.step}s."
 
 
 def _about_settings(study: Study) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The figures of a report, as SVG text that the page can recolour."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,13 +14,14 @@ from rfwp.runners.report.drawing import Drawing
 from rfwp.runners.report.palette import INK, MUTED, Mark, marks
 from rfwp.runners.report.study import Study, common_grid
 from rfwp.runners.runfolder.records import Array, Run
+from rfwp.runners.settings.kinds import AGENT, SEQUENCES
 
 AGAINST = ("steps", "wall_seconds")  # x-axes of learning curves
 TIMES = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
 
 
 def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
-    """Draw returns against agent steps and time, one row per task; or against one of them, as a grid of tasks."""
+    """Draw scores against steps and time, one row per task; or against one of them, as a grid of tasks."""
     panels = [(task, name) for task in study.tasks for name in against]
     columns = len(against) if len(against) > 1 else 3
     rows = math.ceil(len(panels) / columns)
@@ -28,14 +29,33 @@ def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
         look = marks(study.agents)
         time, points = _time_unit(study), _points(study)
         for axes, (task, name) in zip(drawing.grid(rows, columns, len(panels)), panels, strict=True):
-            unit, scale = (time, TIMES[time]) if name == "wall_seconds" else ("agent steps", 1.0)
-            for agent in study.agents:
-                if result := study.result(task, agent):
-                    _draw_curves(axes, result.runs, name, scale, look[agent], points)
-            axes.set(title=task, xlabel=unit, ylabel="return", xlim=(0, None))
+            unit, scale = (time, TIMES[time]) if name == "wall_seconds" else (f"{study.kind.step}s", 1.0)
+            results = [result for agent in study.agents if (result := study.result(task, agent))]
+            for result in results:
+                _draw_curves(axes, result.runs, name, scale, look[result.agent], points)
+            if study.kind is SEQUENCES:  # those of games would squash most curves
+                _draw_references(axes, results[0].subject.reference_scores)
+            axes.set(title=task, xlabel=unit, ylabel=results[0].subject.score_name, xlim=(0, None))
             _short_numbers(axes.xaxis, axes.yaxis)
         drawing.legend(look)
     return drawing.svg("learning curves")
+
+
+def _draw_references(axes: Axes, scores: Mapping[str, float]) -> None:
+    """Draw scores to compare with as dashed lines, each with its name."""
+    for name, score in scores.items():
+        axes.axhline(score, color=MUTED, linewidth=0.8, dashes=(4, 3))
+        axes.annotate(
+            name,
+            (1, score),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 1),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=7,
+            color=MUTED,
+        )
 
 
 def _short_numbers(*scales: Axis) -> None:
@@ -176,8 +196,8 @@ def _gain(study: Study, agent: str, baseline: str, task: str) -> float:
     ours, theirs = study.result(task, agent), study.result(task, baseline)
     assert ours is not None, "the task is shared"
     assert theirs is not None, "the task is shared"
-    assert ours.env.score_range is not None, "shared tasks of normalised scores have one"
-    return float(statistics.relative_improvement(ours.score.value, theirs.score.value, *ours.env.score_range))
+    assert ours.subject.score_range is not None, "shared tasks of normalised scores have one"
+    return float(statistics.relative_improvement(ours.score.value, theirs.score.value, *ours.subject.score_range))
 
 
 def _draw_bars(axes: Axes, gains: Sequence[tuple[float, str]], mark: Mark) -> None:
@@ -194,13 +214,24 @@ def _draw_bars(axes: Axes, gains: Sequence[tuple[float, str]], mark: Mark) -> No
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def throughput(study: Study) -> str:
-    """Draw throughput, policy lag and clipped importance weights over agent steps."""
-    titles = {
+# Metrics in the figure of throughput, by kind of run.
+THROUGHPUT = {
+    AGENT: {
         "steps_per_second": "Agent steps per second",
         "policy_lag": "Policy lag, in updates",
         "importance_weight_clipped": "Importance weights clipped",
-    }
+    },
+    SEQUENCES: {
+        "tokens_per_second": "Tokens per second",
+        "loss": "Loss in training, in nats",
+        "gradient_norm": "Gradient norm",
+    },
+}
+
+
+def throughput(study: Study) -> str:
+    """Draw throughput and what else matters to the kind of run over its steps."""
+    titles = THROUGHPUT[study.kind]
     look, points = marks(study.agents), _points(study)
     with Drawing(2.7) as drawing:
         for axes, (name, title) in zip(drawing.grid(1, 3), titles.items(), strict=True):
@@ -208,11 +239,11 @@ def throughput(study: Study) -> str:
                 mark, known = look[study.agent_of(run)], np.isfinite(run.metrics[name])
                 x, y = _thinned(run.metrics["steps"][known], _smoothed(run.metrics[name][known]), points)
                 axes.plot(x, y, color=mark.light, dashes=mark.dashes, linewidth=1.0)
-            axes.set(title=title, xlabel="agent steps", xlim=(0, None), ylim=(0, None))
+            axes.set(title=title, xlabel=f"{study.kind.step}s", xlim=(0, None), ylim=(0, None))
             _short_numbers(axes.xaxis, axes.yaxis)
             axes.locator_params(axis="x", nbins=4)
         drawing.legend(look)
-    return drawing.svg("throughput and policy lag")
+    return drawing.svg("throughput")
 
 
 def _smoothed(values: Array) -> Array:

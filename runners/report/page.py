@@ -47,9 +47,12 @@ def render(
         facts=_facts(study),
         warnings=warnings,
         baseline=baseline,
-        policy=study.policy,
+        words=study.words,
+        step=study.kind.step,
         normalised=study.has_score_range,
-        sources="; ".join(dict.fromkeys(run.env.reference_sources for run in study.runs if run.env.reference_sources)),
+        sources="; ".join(
+            dict.fromkeys(run.subject.reference_sources for run in study.runs if run.subject.reference_sources)
+        ),
         several_agents=len(study.agents) > 1,
         shared=shared,
         tables=tables,
@@ -76,7 +79,7 @@ def downloads(tables: dict[str, formats.Table]) -> dict[str, str]:
 
 def _title(study: Study) -> str:
     tasks = [task.replace("_", " ").capitalize() for task in study.tasks]
-    subject = ", ".join(tasks) if len(tasks) <= 3 else f"{len(tasks)} environments"
+    subject = ", ".join(tasks) if len(tasks) <= 3 else f"{len(tasks)} tasks"
     agents = list(study.agents)
     if len(agents) > 4:
         return f"{len(agents)} agents on {subject}"
@@ -91,10 +94,7 @@ def _summary(study: Study) -> str:
     """Say what was compared and how, in two sentences."""
     protocol = f" under protocol {' and '.join(study.protocols)}" if study.protocols else ""
     runs = f"{len(study.runs)} run{'s' if len(study.runs) > 1 else ''}"
-    return (
-        f"{runs}{protocol}. Scores are mean raw returns of full episodes with {study.policy} actions; intervals are"
-        " 95 % bootstrap intervals over seeds."
-    )
+    return f"{runs}{protocol}. Scores are {study.words.score}; intervals are 95 % bootstrap intervals over seeds."
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
@@ -106,8 +106,8 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("tasks", str(len(study.tasks))),
         ("agents", str(len(study.agents))),
         ("seeds", f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}–{seeds[-1]}"),
-        ("agent steps, longest run", _short(max(steps))),
-        ("agent steps, all runs", _short(sum(steps))),
+        (f"{study.kind.step}s, longest run", _short(max(steps))),
+        (f"{study.kind.step}s, all runs", _short(sum(steps))),
         ("hours of training", f"{hours:,.1f}"),
     ]
 

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rfwp.envs.vector_env import EnvConfig
+from rfwp.envs.subject import Subject
 from rfwp.runners.evaluation.statistics import Estimate, Strata, estimate, mean, repeated
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.report.words import WORDS, Words
 from rfwp.runners.runfolder.folder import short_names
 from rfwp.runners.runfolder.records import Array, Final, Run
 from rfwp.runners.settings.components import title_option
 from rfwp.runners.settings.config import CIRCUMSTANCES
+from rfwp.runners.settings.kinds import Kind
 
 USUAL_BASELINES = ("lstm", "gru", "feedforward")
 
@@ -26,31 +28,41 @@ class Result(NamedTuple):
     task: str
     agent: str
     runs: list[Run]
-    finals: list[Final]  # of the runs in which an episode has ended
-    score: Estimate  # mean over runs; NaN if no episode has ended
+    finals: list[Final]  # of the runs that have a score
+    score: Estimate  # mean over runs; NaN if none has a score
 
     @property
     def from_training(self) -> bool:
-        """True if a score is the return in training, because its run has no evaluation."""
+        """True if a score is from training, because its run has no evaluation."""
         return any(final.source == "training" for final in self.finals)
 
     @property
-    def env(self) -> EnvConfig:
-        """Environment of the first run; the others do not differ in anything that matters."""
-        return self.runs[0].env
+    def subject(self) -> Subject:
+        """Environment or task of the first run; the others do not differ in anything that matters."""
+        return self.runs[0].subject
 
     @property
     def normalised(self) -> float:
-        """Mean score, normalised by the score range of its environment; NaN without a score range."""
+        """Mean score, normalised by the score range of its subject; NaN without a score range."""
         return self.runs[0].normalised(self.score.value)
 
 
 @dataclass(frozen=True)
 class Study:
-    """All runs of a report. A task is an environment with certain settings, such as the protocol."""
+    """All runs of a report, of one kind. A task is a supervised task, or an environment with certain settings."""
 
     runs: list[Run]
     policy: str  # of the evaluations that count
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of all runs."""
+        return self.runs[0].kind
+
+    @cached_property
+    def words(self) -> Words:
+        """What to say about runs of this kind."""
+        return Words(*(phrase.format(policy=self.policy) for phrase in WORDS[self.kind]))
 
     @cached_property
     def names(self) -> dict[Path, str]:
@@ -70,27 +82,27 @@ class Study:
     @property
     def has_score_range(self) -> bool:
         """True if any task has a score range."""
-        return any(run.env.score_range for run in self.runs)
+        return any(run.subject.score_range for run in self.runs)
 
     @cached_property
     def variants(self) -> dict[str, dict[str, list[Any]]]:
-        """The settings, other than the title, in which the runs of each environment differ."""
-        by_env: dict[str, list[Run]] = defaultdict(list)
+        """The settings of the subject, other than the title, in which the runs of each family differ."""
+        by_family: dict[str, list[Run]] = defaultdict(list)
         for run in self.runs:
-            by_env[run.env_name].append(run)
+            by_family[run.family].append(run)
         return {
-            env: {
+            family: {
                 name: values
                 for name, values in differing(runs).items()
-                if name.startswith("env.") and name != title_option(runs[0].env)
+                if name.startswith(f"{self.kind.subject}.") and name != title_option(runs[0].subject)
             }
-            for env, runs in by_env.items()
+            for family, runs in by_family.items()
         }
 
     @cached_property
     def mixed_envs(self) -> list[str]:
         """Environments with several titles whose runs differ in other settings of the environment."""
-        return sorted({run.env_name for run in self.runs if run.env.title_setting and self.variants[run.env_name]})
+        return sorted({run.family for run in self.runs if run.subject.title_setting and self.variants[run.family]})
 
     @property
     def comparable(self) -> bool:
@@ -99,7 +111,7 @@ class Study:
 
     def task_of(self, run: Run) -> str:
         """Return the task of a run: the title and the settings in which tasks of its environment differ."""
-        return _distinguished(run.task, run, self.variants[run.env_name])
+        return _distinguished(run.title, run, self.variants[run.family])
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -153,7 +165,7 @@ class Study:
         wanted = set(agents)
         scored: dict[str, set[str]] = defaultdict(set)
         for result in self.results:
-            if result.finals and (not normalised or result.env.score_range):
+            if result.finals and (not normalised or result.subject.score_range):
                 scored[result.task].add(result.agent)
         return [task for task in self.tasks if wanted <= scored[task]]
 
@@ -161,7 +173,7 @@ class Study:
     def aggregated_tasks(self) -> list[str]:
         """Tasks whose normalised scores are averaged: those that all agents share, of the suite with most of them."""
         by_suite: dict[str, list[str]] = defaultdict(list)
-        suites = {result.task: result.env.suite for result in self.results}
+        suites = {result.task: result.subject.suite for result in self.results}
         for task in self.shared_tasks(self.agents, normalised=True) if self.comparable else ():
             if suite := suites[task]:
                 by_suite[suite].append(task)
@@ -174,14 +186,18 @@ class Study:
         return [agent for agent in self.agents if repeated(self.strata(agent, tasks, normalised=False))]
 
     def strata(self, agent: str, tasks: Sequence[str], normalised: bool) -> Strata:
-        """Return the scores [runs] of an agent on each task, raw or normalised by the task's score range."""
+        """Return the scores [runs] of an agent on each task: normalised by its score range, or raw, higher is better.
+
+        Raw scores of which a lower one is better have their sign changed.
+        """
         found = []
         for task in tasks:
             result = self.result(task, agent)
             assert result is not None, "tasks come from shared_tasks"
             scores = [final.score for final in result.finals]
             scores = [result.runs[0].normalised(score) for score in scores] if normalised else scores
-            found.append(np.array(scores, np.float64))
+            sign = -1 if result.subject.lower_is_better and not normalised else 1
+            found.append(sign * np.array(scores, np.float64))
         return found
 
     def baseline(self, wanted: str | None) -> str:

@@ -11,6 +11,7 @@ from rfwp.runners.report.formats import Cell, Table
 from rfwp.runners.report.study import Result, Study, differing, show
 from rfwp.runners.runfolder.records import Run
 from rfwp.runners.settings.components import title_option
+from rfwp.runners.settings.kinds import AGENT, SEQUENCES
 
 NAMED_ELSEWHERE = ("core.name", "seed")  # in other columns of the table of runs, like the title
 BESIDE = ("random", "human")  # reference scores that get a column in the table by environment
@@ -18,28 +19,29 @@ BESIDE = ("random", "human")  # reference scores that get a column in the table 
 
 def scores(study: Study) -> Table:
     """Tabulate final scores: a row for every agent on every task."""
-    columns = ["task", "agent", "seeds", "agent steps", "score", "95 % low", "95 % high", "human, %", "from"]
-    table = Table(columns, [_score_row(result, study.policy) for result in study.results])
+    columns = ["task", "agent", "seeds", f"{study.kind.step}s", "score", "95 % low", "95 % high", "human, %", "from"]
+    table = Table(columns, [_score_row(study, result) for result in study.results])
     return table if study.has_score_range else _without(table, "human, %")
 
 
-def _score_row(result: Result, policy: str) -> list[Cell]:
+def _score_row(study: Study, result: Result) -> list[Cell]:
     steps = max((final.steps for final in result.finals), default=None)
     score, low, high = (_known(number) for number in result.score)
     human = _known(100 * result.normalised)
-    return [result.task, result.agent, len(result.finals), steps, score, low, high, human, source(result, policy)]
+    return [result.task, result.agent, len(result.finals), steps, score, low, high, human, source(study, result)]
 
 
-def source(result: Result, policy: str) -> str:
+def source(study: Study, result: Result) -> str:
     """Say briefly what a result averages."""
     if not result.finals:
-        return "no episode has ended"
-    episodes = sorted({final.episodes for final in result.finals})
-    count = f"{episodes[0]}" if len(episodes) == 1 else f"{episodes[0]} to {episodes[-1]}"
+        return study.words.no_score
+    counts = sorted({final.size for final in result.finals if final.size is not None})
+    count = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))) if counts else ""
+    what = f"{count} {result.finals[-1].what}".strip()
     if not result.from_training:
-        return f"{count} episodes, {policy}"
+        return what
     everywhere = all(final.source == "training" for final in result.finals)
-    return f"† {'' if everywhere else 'partly '}training, {count} episodes"
+    return f"† {'' if everywhere else 'partly '}training, {what}"
 
 
 def _known(number: float) -> float | None:
@@ -48,11 +50,11 @@ def _known(number: float) -> float | None:
 
 def by_title(study: Study) -> Table:
     """Tabulate scores as papers do: a row per task, a column per agent, and reference scores if there are any."""
-    beside = [title for title in BESIDE if any(title in run.env.reference_scores for run in study.runs)]
+    beside = [title for title in BESIDE if any(title in run.subject.reference_scores for run in study.runs)]
     rows: list[list[Cell]] = []
     for task in study.tasks:
         found = [study.result(task, agent) for agent in study.agents]
-        known = next(result.env.reference_scores for result in found if result)
+        known = next(result.subject.reference_scores for result in found if result)
         rows.append([task, *map(score_text, found), *map(known.get, beside)])
     return Table(["task", *study.agents, *beside], rows)
 
@@ -70,8 +72,8 @@ def score_text(result: Result | None) -> str | None:
 
 def references(study: Study) -> Table:
     """Tabulate the reference scores of the tasks; no rows if there are none or protocols are mixed."""
-    compared = [run for run in study.runs if run.env.reference_scores and len(study.protocols) <= 1]
-    known = {run.task: run.env.reference_scores for run in sorted(compared, key=lambda run: run.task)}
+    compared = [run for run in study.runs if run.subject.reference_scores and len(study.protocols) <= 1]
+    known = {run.title: run.subject.reference_scores for run in sorted(compared, key=lambda run: run.title)}
     titles = list(dict.fromkeys(title for scores in known.values() for title in scores))
     rows: list[list[Cell]] = [[task, *map(scores.get, titles)] for task, scores in known.items()]
     return Table(["task", *titles], rows)
@@ -107,7 +109,7 @@ def _percent(estimate: Estimate) -> str:
 
 def runs(study: Study) -> Table:
     """Tabulate the runs: a row per run, with its final score."""
-    columns = ["run", "task", "agent", "seed", "agent steps", "hours", "score", "human, %", "from"]
+    columns = ["run", "task", "agent", "seed", f"{study.kind.step}s", "hours", "score", "human, %", "from"]
     table = Table(columns, [_run_row(study, run) for run in study.runs])
     return table if study.has_score_range else _without(table, "human, %")
 
@@ -122,7 +124,7 @@ def _without(table: Table, column: str) -> Table:
 def _run_row(study: Study, run: Run) -> list[Cell]:
     final = run.final(study.policy)
     state = "" if run.finished else f", {'running' if run.under_way else 'unfinished'}"
-    source = f"{'† ' if final.source == 'training' else ''}{final.source}" if final else "no episode has ended"
+    source = f"{'† ' if final.source == 'training' else ''}{final.source}" if final else study.words.no_score
     seconds = run.metrics["wall_seconds"]
     return [
         study.name_of(run),
@@ -137,32 +139,51 @@ def _run_row(study: Study, run: Run) -> list[Cell]:
     ]
 
 
+# Columns of the table of throughput, by kind of run: medians and maxima of metrics.
+MEDIANS = {
+    AGENT: {
+        "steps_per_second": "agent steps / s",
+        "policy_lag": "policy lag",
+        "importance_weight_clipped": "weights clipped",
+        "emulator_share": "emulator share",
+        "learning_share": "learning share",
+    },
+    SEQUENCES: {
+        "tokens_per_second": "tokens / s",
+        "steps_per_second": "updates / s",
+        "learning_share": "learning share",
+    },
+}
+MAXIMA = {
+    AGENT: {"actor_restarts": "actor restarts", "memory_megabytes": "memory, MB"},
+    SEQUENCES: {"epoch": "epochs", "memory_megabytes": "memory, MB"},
+}
+
+
 def throughput(study: Study) -> Table:
     """Tabulate the throughput of each run: medians over its metrics."""
-    names = ("steps_per_second", "policy_lag", "importance_weight_clipped", "emulator_share", "learning_share")
-    columns = ["run", "agent steps / s", "policy lag", "weights clipped", "emulator share", "learning share"]
-    rows: list[list[Cell]] = []
-    for run in study.runs:
-        medians: list[Cell] = [_median(run, name) for name in names]
-        restarts, memory = (_highest(run, name) for name in ("actor_restarts", "memory_megabytes"))
-        rows.append([study.name_of(run), *medians, restarts, memory])
-    return Table([*columns, "actor restarts", "memory, MB"], rows)
+    medians, maxima = MEDIANS[study.kind], MAXIMA[study.kind]
+    rows: list[list[Cell]] = [
+        [study.name_of(run), *(_median(run, name) for name in medians), *(_highest(run, name) for name in maxima)]
+        for run in study.runs
+    ]
+    return Table(["run", *medians.values(), *maxima.values()], rows)
 
 
 def _median(run: Run, name: str) -> float | None:
-    known = run.metrics[name][np.isfinite(run.metrics[name])]
+    known = run.metric(name)
     return float(np.median(known)) if known.size else None
 
 
 def _highest(run: Run, name: str) -> int | None:
-    known = run.metrics[name][np.isfinite(run.metrics[name])]
+    known = run.metric(name)
     return int(known.max()) if known.size else None
 
 
 def settings(study: Study) -> Table:
     """Tabulate the settings that differ between runs, and which runs have which values."""
     rows: list[list[Cell]] = []
-    named_elsewhere = {*NAMED_ELSEWHERE, *(title_option(run.env) for run in study.runs)}
+    named_elsewhere = {*NAMED_ELSEWHERE, *(title_option(run.subject) for run in study.runs)}
     for name in differing(study.runs):
         if name in named_elsewhere:
             continue

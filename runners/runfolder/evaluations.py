@@ -8,8 +8,11 @@ from typing import Any
 from rfwp.runners.runfolder.files import is_number, write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 
-_NUMBERS = ("mean", "steps", "episodes", "seed")  # required in every evaluation
-_WORDS = ("env", "protocol", "score", "policy")
+# Required in every evaluation, by what it names: numbers, and other values.
+_REQUIRED = {
+    "env": (("mean", "steps", "episodes", "seed"), ("protocol", "score", "policy")),
+    "task": (("steps", "targets"), ("split", "measure", "value", "reading")),
+}
 
 
 def write_evaluation(path: Path, facts: Mapping[str, Any]) -> None:
@@ -22,10 +25,17 @@ def read_evaluation(path: Path) -> dict[str, Any] | None:
     """Read an evaluation; None if the file is damaged or holds no scores."""
     try:
         facts = json.loads(path.read_text())
-        whole = all(is_number(facts[name]) for name in _NUMBERS) and facts.keys() >= set(_WORDS)
-        return dict(facts) if whole and facts["episodes"] > 0 else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        numbers, others = next(required for name, required in _REQUIRED.items() if name in facts)
+        whole = all(is_number(facts[name]) for name in numbers) and facts.keys() >= set(others)
+        return dict(facts) if whole and facts.get("episodes", 1) > 0 else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, StopIteration):
         return None
+
+
+def headline(facts: Mapping[str, Any]) -> float | None:
+    """Return the score that an evaluation is about: a mean return, or the measure of a supervised task."""
+    value: float | None = facts["mean"] if "env" in facts else facts["value"]
+    return value
 
 
 def final_path(folder: RunFolder, steps: int) -> Path:

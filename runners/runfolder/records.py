@@ -1,45 +1,51 @@
 """Reads the records of runs from their folders. Skips, counts and reports what cannot be read."""
 
 import math
+from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.agents.metrics import RECENT_EPISODES
-from rfwp.envs.vector_env import EnvConfig
+from rfwp.envs.sequence_task import Measure, SequenceTask
+from rfwp.envs.subject import Subject
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import read_evaluation
 from rfwp.runners.runfolder.files import in_use
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
 from rfwp.runners.runfolder.metrics_log import METRICS, read_line
 from rfwp.runners.settings.config import flatten
-from rfwp.runners.settings.kinds import AGENT
+from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind, kind_of
 from rfwp.runners.settings.layers import build_component
 
 Array = NDArray[np.float64]
 
-NEEDED = {"env.name": str, "core.name": str, "total_steps": int, "seed": int}  # required in a config
+NEEDED = {"core.name": str, "total_steps": int, "seed": int}  # required in a config
 
 
 class Final(NamedTuple):
     """The score that a run is judged by."""
 
-    score: float  # mean raw return
-    source: str  # "evaluation", or "training": the last 100 episodes of training
-    episodes: int  # full episodes averaged
-    steps: int  # at the evaluation
+    score: float  # mean raw return, or the measure of a supervised task
+    source: str  # "evaluation", or "training"
+    size: int | None  # episodes or targets averaged; None: not recorded
+    what: str  # what these are
+    steps: int  # of training, at the evaluation
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(ABC):
     """One run: its settings, its metrics, its evaluations."""
 
+    kind: ClassVar[Kind]
+
     folder: Path
-    env: EnvConfig  # built from the settings
+    subject: Subject  # built from the settings
     settings: dict[str, Any]  # as on the command line: "core.name", "learner.learning_rate", ...
     origin: dict[str, str]  # versions of code, packages and machine
     metrics: dict[str, Array]  # [lines] each, by the names of METRICS; NaN where nothing was recorded
@@ -49,19 +55,24 @@ class Run:
     notes: list[str] = field(default_factory=list)  # what could not be read
 
     @property
-    def env_name(self) -> str:
-        """Name of its environment."""
-        return str(self.settings["env.name"])
+    def subject_name(self) -> str:
+        """Name of its environment or task."""
+        return str(self.settings[f"{self.kind.subject}.name"])
 
     @property
-    def task(self) -> str:
-        """Title of its environment."""
-        return self.env.title
+    def title(self) -> str:
+        """Title of its environment or task."""
+        return self.subject.title
+
+    @property
+    def family(self) -> str:
+        """What runs must have the same settings of their subject to be compared: those on an environment or a task."""
+        return self.subject_name if self.subject.title_setting else self.title
 
     @property
     def protocol(self) -> str | None:
         """Protocol of its environment; None if it has none."""
-        return self.env.protocol
+        return self.subject.protocol
 
     @property
     def core(self) -> str:
@@ -70,12 +81,12 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Agent steps learned from so far."""
+        """Steps done so far."""
         return int(self.metrics["steps"][-1]) if self.metrics["steps"].size else 0
 
     @property
     def total_steps(self) -> int:
-        """Agent steps that the run is configured for."""
+        """Steps that the run is configured for."""
         return int(self.settings["total_steps"])
 
     @property
@@ -83,31 +94,93 @@ class Run:
         """True if it has done all its steps."""
         return self.steps >= self.total_steps
 
+    @property
+    @abstractmethod
+    def scores(self) -> Array:
+        """The score at each line of metrics; NaN where it is not known."""
+
     def curve(self, against: str) -> tuple[Array, Array]:
-        """Return a metric, such as "steps", and the mean return of the last episodes at those points."""
-        known = np.isfinite(self.metrics[against]) & np.isfinite(self.metrics["return_mean"])
-        return self.metrics[against][known], self.metrics["return_mean"][known]
+        """Return a metric, such as "steps", and the scores at those points."""
+        scores = self.scores
+        known = np.isfinite(self.metrics[against]) & np.isfinite(scores)
+        return self.metrics[against][known], scores[known]
+
+    def metric(self, name: str) -> Array:
+        """Return the known values of a metric, which other kinds of runs may have."""
+        values = self.metrics.get(name, np.empty(0))
+        return values[np.isfinite(values)]
 
     def normalised(self, score: float) -> float:
-        """Normalise a raw score by the score range of the environment; NaN without one."""
-        return self.env.score_range.normalise(score) if self.env.score_range else math.nan
+        """Normalise a raw score by the score range of the subject; NaN without one."""
+        return self.subject.score_range.normalise(score) if self.subject.score_range else math.nan
+
+    @abstractmethod
+    def final(self, policy: str) -> Final | None:
+        """Return the score that the run is judged by; None if there is none yet. `policy` is that of agents."""
+
+
+@dataclass(frozen=True)
+class AgentRun(Run):
+    """A run of an agent, scored by its mean return."""
+
+    kind = AGENT
+
+    @property
+    def scores(self) -> Array:
+        return self.metrics["return_mean"]
 
     def final(self, policy: str) -> Final | None:
         """Return the newest evaluation of full episodes by this policy, or the end of training; None if no episode."""
         fitting = [
             facts
             for facts in self.evaluations
-            if (facts["env"], facts["protocol"], facts["score"], facts["policy"])
-            == (self.task, self.protocol, "episode", policy)
+            if (facts.get("env"), facts.get("protocol"), facts.get("score"), facts.get("policy"))
+            == (self.title, self.protocol, "episode", policy)
         ]
         if fitting:
             newest = max(fitting, key=lambda facts: (facts["steps"], facts["episodes"], -facts["seed"]))
-            return Final(newest["mean"], "evaluation", newest["episodes"], newest["steps"])
+            return Final(newest["mean"], "evaluation", newest["episodes"], f"episodes, {policy}", newest["steps"])
         steps, returns = self.curve("steps")
         if not returns.size:
             return None
-        episodes = int(np.nanmax(self.metrics["episodes"], initial=0))
-        return Final(float(returns[-1]), "training", min(episodes, RECENT_EPISODES), int(steps[-1]))
+        episodes = min(int(np.nanmax(self.metrics["episodes"], initial=0)), RECENT_EPISODES)
+        return Final(float(returns[-1]), "training", episodes, "episodes", int(steps[-1]))
+
+
+@dataclass(frozen=True)
+class SequenceRun(Run):
+    """A run of a sequence model, scored by the measure of its task, in percent if that is an accuracy."""
+
+    kind = SEQUENCES
+
+    @property
+    def measure(self) -> Measure:
+        """The measure of its task."""
+        assert isinstance(self.subject, SequenceTask), "read_run builds it so"
+        return self.subject.measure
+
+    @property
+    def scores(self) -> Array:
+        match self.measure:
+            case "perplexity":
+                return np.exp(self.metrics["valid_loss"])
+            case "bits":
+                return self.metrics["valid_loss"] / math.log(2)
+            case measure:
+                return 100 * self.metrics[f"valid_{measure}"]
+
+    def final(self, policy: str) -> Final | None:
+        """Return the final evaluation, of the best checkpoint on the test split, or the last validation."""
+        done = [facts for facts in self.evaluations if facts.get("trained") is not None and facts["value"] is not None]
+        if done:
+            newest = max(done, key=lambda facts: int(facts["trained"]))
+            percent = 100 if self.measure in ("sequences", "answers") else 1
+            score = percent * newest["value"]
+            return Final(score, "evaluation", newest["targets"], "targets of the test split", newest["trained"])
+        steps, scores = self.curve("steps")
+        if not scores.size:
+            return None
+        return Final(float(scores[-1]), "training", None, "validation split", int(steps[-1]))
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
@@ -120,6 +193,10 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
             left_out.append(f"{folder.path} was left out: {error}")
     if not runs:
         raise UserError(f"report: no run can be read; {left_out[0]}")
+    ((kind, _),) = Counter(run.kind for run in runs).most_common(1)
+    for run in (run for run in runs if run.kind is not kind):
+        left_out.append(f"{run.folder} was left out: it is on {run.title}, which has another kind of score")
+    runs = [run for run in runs if run.kind is kind]
     copies = _copies(runs)
     left_out += [f"{copy} was left out: it is a copy of {original}" for copy, original in copies.items()]
     return [run for run in runs if run.folder not in copies], left_out
@@ -140,29 +217,23 @@ def _copies(runs: Iterable[Run]) -> dict[Path, Path]:
 def read_run(folder: RunFolder) -> Run:
     """Read one run. Raise UserError if its config.yaml cannot be read."""
     values = folder.read_values()
-    settings = flatten(values)
-    for name, kind in NEEDED.items():
+    settings, owner = flatten(values), SequenceRun if kind_of(values) is SEQUENCES else AgentRun
+    for name, kind in {f"{owner.kind.subject}.name": str, **NEEDED}.items():
         if not isinstance(settings.get(name), kind):
             raise UserError(f"{folder.config_file} is not the config of a run: it has no {name}")
-    env = _build_env(values["env"], folder.config_file)
+    try:
+        subject = build_component(owner.kind.subject, values[owner.kind.subject])
+    except UserError as error:
+        raise UserError(f"{folder.config_file} is not the config of a run: {error}") from None
     notes: list[str] = []
-    metrics = _read_metrics(folder.metrics_file, notes)
+    metrics = _read_metrics(folder.metrics_file, owner.kind, notes)
     evaluations = _read_evaluations(folder.evaluations, notes)
     videos = [path for kind in ("*.mp4", "*.gif") for path in sorted(folder.videos.glob(kind))]
     under_way = in_use(folder.path)
-    return Run(folder.path, env, settings, folder.read_origin(), metrics, evaluations, videos, under_way, notes)
+    return owner(folder.path, subject, settings, folder.read_origin(), metrics, evaluations, videos, under_way, notes)
 
 
-def _build_env(values: Any, path: Path) -> EnvConfig:
-    """Build the config of an environment from a config.yaml. Raise a UserError that names the file."""
-    try:
-        env: EnvConfig = build_component("env", values)
-    except UserError as error:
-        raise UserError(f"{path} is not the config of a run: {error}") from None
-    return env
-
-
-def _read_metrics(path: Path, notes: list[str]) -> dict[str, Array]:
+def _read_metrics(path: Path, kind: Kind, notes: list[str]) -> dict[str, Array]:
     """Return the columns of metrics.jsonl, sorted by steps."""
     try:
         lines = path.read_text(errors="replace").splitlines(keepends=True)
@@ -176,7 +247,7 @@ def _read_metrics(path: Path, notes: list[str]) -> dict[str, Array]:
     if unreadable:
         notes.append(f"{unreadable} of {len(lines)} lines of metrics.jsonl cannot be read and were skipped")
     rows.sort(key=lambda row: row["steps"])
-    return {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in METRICS[AGENT]}
+    return {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in METRICS[kind]}
 
 
 def _read_evaluations(folder: Path, notes: list[str]) -> list[dict[str, Any]]:

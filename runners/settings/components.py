@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
-from rfwp.envs.vector_env import EnvConfig
+from rfwp.envs.subject import Subject
 from rfwp.runners.machine.errors import UserError
 
 PACKAGES = {
@@ -36,9 +36,9 @@ def name_of(config: Any) -> str:
     return type(config).__module__.rpartition(".")[2]
 
 
-def title_option(env: EnvConfig | type[EnvConfig]) -> str | None:
+def title_option(subject: Subject | type[Subject]) -> str | None:
     """Return the option that selects the title of an environment, as in "env.game"; None if there is only one."""
-    return f"env.{env.title_setting}" if env.title_setting else None
+    return f"env.{subject.title_setting}" if subject.title_setting else None
 
 
 def description(kind: str, name: str) -> str:

@@ -19,6 +19,7 @@ class Kind:
     """A kind of run: the settings that it has."""
 
     config: type[RunConfig]
+    subject: str  # section of what is learned
     presets: Callable[[Values], Presets]  # from the settings that name the components
     fixed: tuple[str, ...]
     """Settings and sections that cannot change when a run is resumed: the weights, what they learned or the state of
@@ -60,12 +61,14 @@ class Kind:
 
 AGENT = Kind(
     AgentRunConfig,
+    "env",
     agent_presets,
     ("env", "encoder", "core", "seed", "initialisation", "learner.optimiser"),
     "agent step",
 )
 SEQUENCES = Kind(
     SequenceRunConfig,
+    "task",
     sequence_presets,
     (
         *("task", "core", "model", "seed"),
@@ -77,4 +80,4 @@ SEQUENCES = Kind(
 
 def kind_of(values: Mapping[str, Any]) -> Kind:
     """Return the kind of run that settings belong to."""
-    return SEQUENCES if "task" in values else AGENT
+    return SEQUENCES if SEQUENCES.subject in values else AGENT

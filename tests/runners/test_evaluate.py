@@ -11,7 +11,7 @@ from ladder import Config as LadderConfig
 from ladder import Ladder
 
 from rfwp.agents.trajectory import Episode
-from rfwp.envs.vector_env import ScoreRange
+from rfwp.envs.subject import ScoreRange
 from rfwp.envs.worlds import atari, counting, recall
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm

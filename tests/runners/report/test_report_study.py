@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reports import report, said, scores, study
 
-from rfwp.envs.vector_env import ScoreRange
+from rfwp.envs.subject import ScoreRange
 from rfwp.envs.worlds import recall
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.report import tables

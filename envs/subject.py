@@ -1,0 +1,61 @@
+"""What a run learns and is scored on: the common part of environments and supervised tasks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+
+class ScoreRange(NamedTuple):
+    """Two mean raw scores that put different subjects on one scale."""
+
+    low: float  # normalises to 0
+    high: float  # normalises to 1
+
+    def normalise(self, score: float) -> float:
+        """Map a raw score linearly, so that `low` becomes 0 and `high` becomes 1."""
+        return (score - self.low) / (self.high - self.low)
+
+
+class Subject(ABC):
+    """An environment or a supervised task. Callers ask what it can do and how it is scored, never which one it is."""
+
+    suite: ClassVar[str | None] = None
+    """Group that shares presets and whose normalised scores may be averaged; None for no group."""
+
+    title_setting: ClassVar[str | None] = None
+    """Name of the setting that selects the title, in any spelling; None if there is only one title."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """Short name for run folders and tables, such as "breakout" or "listops-10"."""
+
+    @property
+    def protocol(self) -> str | None:
+        """Name of the rules of play; scores under different protocols are not comparable."""
+        return None
+
+    @property
+    @abstractmethod
+    def score_name(self) -> str:
+        """What a score is, for axes and tables, such as "return"."""
+
+    @property
+    def lower_is_better(self) -> bool:
+        """True if a lower score is better."""
+        return False
+
+    @property
+    def score_range(self) -> ScoreRange | None:
+        """Scores that normalise to 0 and 1; None if there are none."""
+        return None
+
+    @property
+    def reference_scores(self) -> Mapping[str, float]:
+        """Scores to compare with, by name, in display order."""
+        return {}
+
+    @property
+    def reference_sources(self) -> str:
+        """A phrase to print beside the reference scores: what they are and who published them."""
+        return ""
