@@ -1,4 +1,4 @@
-"""`rfwp compare`: trains and evaluates every combination of environments, cores and seeds."""
+"""`rfwp compare`: trains and scores every combination of environments or tasks, cores and seeds."""
 
 import shlex
 from argparse import Namespace
@@ -9,24 +9,25 @@ from typing import Any
 from rich.console import Console
 
 from rfwp.agents import host
-from rfwp.runners.compare.comparison import RECORD, Comparison, find_title, make_comparison, read_record
+from rfwp.runners.compare.comparison import KINDS, RECORD, Comparison, find_title, make_comparison, read_record
 from rfwp.runners.compare.display import SCORE_CELL, count_states, open_launcher_display, score_table
 from rfwp.runners.compare.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.runfolder.files import locked
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED
+from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, AgentRunConfig
 from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.training.dashboard import command, say
 
-OPTIONS = ("-h", "--help", "--envs", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
+OPTIONS = ("-h", "--help", "--envs", "--tasks", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
 DEFAULT_SEEDS = 3
 # Options of `rfwp train` that a comparison sets itself, and their replacements.
 INSTEAD = {
     **dict.fromkeys(("env", "env.name", "game"), "--envs"),
     **dict.fromkeys(("core", "core.name"), "--cores"),
+    **dict.fromkeys(("task", "task.name"), "--tasks"),
     "seed": "--seeds",
     "total_steps": "--steps",
     "run": "--out",
@@ -78,23 +79,25 @@ def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Cons
 def _announce(comparison: Comparison, out: Path, launcher: Launcher, console: Console) -> None:
     total, done = len(launcher.runs), sum(run.state == "done" for run in launcher.runs)
     at_once = f"; {launcher.jobs} at once on {host.cores()} CPU cores" if done < total else ""
-    counts = {"environment": len(comparison.envs), "core": len(comparison.cores), "seed": comparison.seeds}
+    what = "environment" if comparison.kind is AGENT else "task"
+    counts = {what: len(comparison.subjects), "core": len(comparison.cores), "seed": comparison.seeds}
     grid = " × ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items())
-    presets = ", ".join(f"{env} {preset}" for env, preset in zip(comparison.envs, comparison.presets, strict=True))
+    chosen = zip(comparison.subjects, comparison.presets, strict=True)
+    presets = ", ".join(f"{subject} {preset}" for subject, preset in chosen)
     say(
         console,
-        f"{grid}: {total} runs of {comparison.steps:,} agent steps, {done} of them done{at_once}\n"
+        f"{grid}: {total} runs of {comparison.steps:,} {comparison.kind.step}s, {done} of them done{at_once}\n"
         f"Presets: {presets}. Logs: {out / 'logs'}",
     )
 
 
 def _conclude(comparison: Comparison, out: Path, runs: Sequence[Run], console: Console) -> None:
-    episodes = comparison.any_config.final_episodes
-    say(
-        console,
-        f"Final evaluations: {episodes} full episodes, raw scores, {FINAL_POLICY} actions, seed {FINAL_SEED}, after"
-        f" {comparison.steps:,} agent steps",
-    )
+    config = comparison.any_config
+    if isinstance(config, AgentRunConfig):
+        what = f"{config.final_episodes} full episodes, raw scores, {FINAL_POLICY} actions, seed {FINAL_SEED}"
+    else:
+        what = "the test split, by the checkpoint that validates best, accuracies in percent"
+    say(console, f"Final evaluations: {what}, after {comparison.steps:,} {comparison.kind.step}s")
     console.print(score_table(comparison, runs))
     say(console, SCORE_CELL)
     say(console, f"Curves and statistics:\n  {command('rfwp')} report {shlex.quote(str(out))}")
@@ -127,25 +130,41 @@ def _check_folder(out: Path) -> None:
 def _read_request(values: Namespace, settings: list[str], before: Comparison | None) -> Comparison:
     """Build the requested comparison; missing options come from the earlier one, `before`."""
     request: dict[str, Any] = vars(before).copy() if before else {"seeds": DEFAULT_SEEDS, "settings": ()}
-    presets = dict(zip(before.envs, before.presets, strict=True)) if before else {}
-    for name in ("envs", "cores", "seeds", "steps"):
+    presets = dict(zip(before.subjects, before.presets, strict=True)) if before else {}
+    _read_subjects(values, request)
+    for name in ("cores", "seeds", "steps"):
         if getattr(values, name) is not None:
             request[name] = getattr(values, name)
         elif name not in request:
             raise UserError(f"{name}: missing, and {values.out!r} has no {RECORD} to take it from; see --help")
-    request["envs"] = list(map(find_title, request["envs"]))
-    request["presets"] = [values.preset or presets.get(env) for env in request["envs"]]
+    request["subjects"] = [find_title(request["option"], subject) for subject in request["subjects"]]
+    request["presets"] = [values.preset or presets.get(subject) for subject in request["subjects"]]
     request["settings"] = settings or request["settings"]
     return make_comparison(**request)
+
+
+def _read_subjects(values: Namespace, request: dict[str, Any]) -> None:
+    """Put the subjects that the options name into the request."""
+    given = [option for option in KINDS if getattr(values, option) is not None]
+    if len(given) > 1:
+        raise UserError(
+            f"tasks: got {' '.join(values.tasks)} beside envs {' '.join(values.envs)}; allowed: one of the two"
+        )
+    if given:
+        request |= {"option": given[0], "subjects": getattr(values, given[0])}
+    elif "subjects" not in request:
+        raise UserError(f"envs: missing, and {values.out!r} has no {RECORD} to take it from; see --help")
 
 
 def _parser() -> Parser:
     parser = Parser(
         "rfwp compare",
-        "Train and evaluate every combination of environments, cores and seeds, several at once. Finished runs are"
-        " skipped, unfinished ones resumed. Any setting of `rfwp train` can follow and applies to all runs.",
-        epilog="Every run trains for --steps, then plays the same --final_episodes, with"
-        f" {FINAL_POLICY} actions and seed {FINAL_SEED}. Example: rfwp compare --envs pong breakout --cores lstm rdn"
+        "Train and score every combination of environments or supervised tasks, cores and seeds, several at once."
+        " Finished runs are skipped, unfinished ones resumed. Any setting of `rfwp train` can follow and applies to all"
+        " runs.",
+        epilog="Every run trains for --steps. Then an agent plays the same --final_episodes, with"
+        f" {FINAL_POLICY} actions and seed {FINAL_SEED}; of a sequence model the checkpoint that validates best is"
+        " scored on the test split. Example: rfwp compare --envs pong breakout --cores lstm rdn"
         " --seeds 3 --steps 2_000_000 --out runs/pong-breakout --learner.learning_rate 3e-4",
     )
     envs = "Atari games, and toy tasks such as recall"
@@ -153,15 +172,16 @@ def _parser() -> Parser:
         "--out", type=str | None, metavar="DIR", help="folder of the runs; alone, continues the comparison in it"
     )
     parser.add_argument("--envs", type=str, nargs="+", metavar="ENV", help=envs)
+    parser.add_argument("--tasks", type=str, nargs="+", metavar="TASK", help="supervised tasks, such as listops")
     parser.add_argument("--cores", type=str, nargs="+", metavar="CORE", help="`rfwp cores` lists them")
     parser.add_argument("--seeds", type=int | None, metavar="N", help=f"seeds 1 to N; default: {DEFAULT_SEEDS}")
-    parser.add_argument("--steps", type=int | None, metavar="N", help="agent steps of each run")
+    parser.add_argument("--steps", type=int | None, metavar="N", help="agent steps, or updates, of each run")
     parser.add_argument(
         "--jobs",
         type=int | None,
         metavar="N",
         help="runs at once; default: as many as GPUs, or cores and memory, allow",
     )
-    presets = f"one of {', '.join(AGENT.presets({}).settings)}; default: per environment, as in `rfwp train`"
+    presets = f"one of {', '.join(AGENT.presets({}).settings)}; default: per environment or task, as in `rfwp train`"
     parser.add_argument("--preset", type=str | None, metavar="NAME", help=presets)
     return parser

@@ -1,4 +1,4 @@
-"""A comparison: every combination of environments, cores and seeds, trained and evaluated in the same way."""
+"""A comparison: every combination of environments or tasks, cores and seeds, trained and scored in the same way."""
 
 import dataclasses
 import json
@@ -7,76 +7,83 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rfwp.envs.vector_env import EnvConfig
+from rfwp.envs.subject import Subject
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.files import write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import AgentRunConfig, agent_config, differences
-from rfwp.runners.settings.kinds import AGENT
+from rfwp.runners.settings.config import AgentRunConfig, RunConfig, differences
+from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind
 from rfwp.runners.settings.options import config_from_words, named_device
 
 RECORD = "comparison.json"
-SETTING_OF = {"env.name": "envs", "core.name": "cores", "total_steps": "steps"}
+SETTING_OF = {"env.name": "envs", "task.name": "tasks", "core.name": "cores", "total_steps": "steps"}
+KINDS = {"envs": AGENT, "tasks": SEQUENCES}  # by the option that names the subjects
 
 
 class Cell(NamedTuple):
     """One run of a comparison."""
 
-    env: str  # its title
+    subject: str  # title of an environment, or name of a task
     core: str
     seed: int
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        return f"{self.env}-{self.core}-{self.seed}"
+        return f"{self.subject}-{self.core}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The requested grid: every environment (as `find_title` spells it) with every core and seeds from 1."""
+    """The requested grid: every subject with every core and seeds from 1."""
 
-    envs: tuple[str, ...]
+    option: str  # envs or tasks: what the subjects are
+    subjects: tuple[str, ...]  # titles of environments, or names of tasks, as `find_title` spells them
     cores: tuple[str, ...]
     seeds: int
     steps: int
-    presets: tuple[str, ...]  # one per environment
+    presets: tuple[str, ...]  # one per subject
     settings: tuple[str, ...] = ()  # of all runs, as words for `rfwp train`
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of all runs."""
+        return KINDS[self.option]
 
     @property
     def cells(self) -> list[Cell]:
         """Runs in the order in which they start: seed 1 of everything comes first."""
         seeds = range(1, self.seeds + 1)
-        return [Cell(env, core, seed) for seed in seeds for env in self.envs for core in self.cores]
+        return [Cell(subject, core, seed) for seed in seeds for subject in self.subjects for core in self.cores]
 
     def words(self, cell: Cell) -> list[str]:
         """Return the settings of a run as words for `rfwp train`."""
-        env, title = _find_env(cell.env)
-        option = components.title_option(components.config_class("env", env))
-        which = ["--env", env, *([f"--{option}", title] if option else [])]
+        name, title = _find(self.option, cell.subject)
+        option = components.title_option(components.config_class(self.kind.subject, name))
+        which = [f"--{self.kind.subject}", name, *([f"--{option}", title] if option else [])]
         own = ["--core", cell.core, "--seed", str(cell.seed), "--total_steps", str(self.steps)]
-        return ["--preset", self.presets[self.envs.index(cell.env)], *self.settings, *which, *own]
+        return ["--preset", self.presets[self.subjects.index(cell.subject)], *self.settings, *which, *own]
 
-    def configs(self) -> Iterator[tuple[Cell, AgentRunConfig]]:
+    def configs(self) -> Iterator[tuple[Cell, RunConfig]]:
         """Yield the settings of every run. Raise UserError if they are not allowed."""
-        first: dict[tuple[str, str], AgentRunConfig] = {}  # parsing is slow, and only the seed differs
+        first: dict[tuple[str, str], RunConfig] = {}  # parsing is slow, and only the seed differs
         for cell in self.cells:
             if cell[:2] not in first:
                 first[cell[:2]] = self._read(cell)
             yield cell, dataclasses.replace(first[cell[:2]], seed=cell.seed)
 
     @property
-    def any_config(self) -> AgentRunConfig:
+    def any_config(self) -> RunConfig:
         """The settings of one run, for those that all runs share."""
         return next(self.configs())[1]
 
-    def _read(self, cell: Cell) -> AgentRunConfig:
+    def _read(self, cell: Cell) -> RunConfig:
         try:
-            config = agent_config(config_from_words(self.words(cell)))
+            config = config_from_words(self.words(cell))
         except UserError as error:
-            raise UserError(f"{error} (in the runs of {cell.core} on {cell.env})") from None
-        if config.final_episodes == 0:
+            raise UserError(f"{error} (in the runs of {cell.core} on {cell.subject})") from None
+        if isinstance(config, AgentRunConfig) and config.final_episodes == 0:
             raise UserError("final_episodes: got 0; allowed in a comparison: 1 or more, because they are its scores")
         return config
 
@@ -85,7 +92,8 @@ class Comparison:
         for cell, config in self.configs():
             folder = RunFolder(out / cell.name)
             folder.check_free()
-            options = SETTING_OF | {components.title_option(config.env): "envs"}
+            title = components.title_option(config.env) if isinstance(config, AgentRunConfig) else None
+            options = SETTING_OF | {title: "envs"}
             for name, (old, new) in differences(folder.read_config(), config).items() if folder.exists else ():
                 raise UserError(
                     f"{options.get(name, name)}: got {new!r}, but the run {str(folder.path)!r} was started with"
@@ -105,12 +113,13 @@ def read_record(out: Path) -> Comparison | None:
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         return make_comparison(**values)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"out: {str(path)!r} is damaged: {error}; delete it and give all options again") from None
 
 
 def make_comparison(
-    envs: Sequence[str],
+    option: str,
+    subjects: Sequence[str],
     cores: Sequence[str],
     seeds: int,
     steps: int,
@@ -118,44 +127,48 @@ def make_comparison(
     settings: Sequence[str],
 ) -> Comparison:
     """Build a comparison: normalise and deduplicate names, fill in presets. Raise UserError for unknown names."""
-    chosen, known = dict(zip(map(find_title, envs), presets, strict=True)), components.names("core")
+    found, known = [_find(option, subject) for subject in subjects], components.names("core")
+    chosen = {title: (name, preset) for (name, title), preset in zip(found, presets, strict=True)}
     for core in cores:
         if core not in known:
             raise UserError(f"cores: got {core!r}; allowed: {', '.join(known)}{components.nearest(core, known)}")
     for name, value in (("seeds", seeds), ("steps", steps)):
         if value < 1:
             raise UserError(f"{name}: got {value}; allowed: a whole number of at least 1")
-    device = named_device(settings)
+    kind, device = KINDS[option], named_device(settings)
     return Comparison(
+        option,
         tuple(chosen),
         tuple(dict.fromkeys(cores)),
         seeds,
         steps,
         tuple(
-            preset or AGENT.default_preset({"env": {"name": _find_env(env)[0]}}, device)
-            for env, preset in chosen.items()
+            preset or kind.default_preset({kind.subject: {"name": name}}, device) for name, preset in chosen.values()
         ),
         tuple(settings),
     )
 
 
-def find_title(name: str) -> str:
-    """Return the usual spelling of an environment's title. Raise UserError with the nearest name for an unknown one."""
-    return _find_env(name)[1]
+def find_title(option: str, name: str) -> str:
+    """Return the usual spelling of a subject, given by this option. Raise UserError with the nearest name otherwise."""
+    return _find(option, name)[1]
 
 
-def _find_env(name: str) -> tuple[str, str]:
-    """Return the environment's name and the usual spelling of its title, from a title in any spelling."""
-    envs: dict[str, type[EnvConfig]] = {each: components.config_class("env", each) for each in components.names("env")}
-    single = [env for env, owner in envs.items() if owner.title_setting is None]
+def _find(option: str, name: str) -> tuple[str, str]:
+    """Return the component's name and the usual spelling of its title, from a title in any spelling."""
+    section = KINDS[option].subject
+    owners: dict[str, type[Subject]] = {
+        each: components.config_class(section, each) for each in components.names(section)
+    }
+    single = [each for each, owner in owners.items() if owner.title_setting is None]
     if name in single:
         return name, name
     reasons = []
-    for env, owner in envs.items():
+    for each, owner in owners.items():
         if owner.title_setting is not None:
             try:
-                return env, owner(**{owner.title_setting: name}).title
+                return each, owner(**{owner.title_setting: name}).title
             except ValueError as error:
                 reasons.append(str(error).partition("; ")[2])  # without the name of the setting and its value
     others = f"{', '.join(single)}{components.nearest(name, single)}"
-    raise UserError(f"envs: got {name!r}; {'; or '.join([*reasons, others])}")
+    raise UserError(f"{option}: got {name!r}; {'; or '.join([*reasons, others])}")

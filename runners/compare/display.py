@@ -15,8 +15,14 @@ from rich.table import Table
 from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.runners.compare.comparison import Comparison
 from rfwp.runners.compare.launcher import Run, Watcher
+from rfwp.runners.settings.kinds import AGENT, SEQUENCES
 from rfwp.runners.training.dashboard import number, remaining, say
 
+# The metric that shows how a run is doing, and its heading, by kind of run.
+NEWEST = {
+    AGENT: ("return_mean", f"return (last {RECENT_EPISODES} episodes)"),
+    SEQUENCES: ("loss", "loss in training, nats"),
+}
 SCORE_CELL = "Cells: mean over seeds; lowest to highest (number of seeds)."
 
 
@@ -39,12 +45,13 @@ class Pace:
 
     def __init__(self, comparison: Comparison, runs: Sequence[Run]) -> None:
         self._goal = comparison.steps
+        self.unit = f"{comparison.kind.step}s"
         self.total = self._goal * len(runs)
         self._begun_at = self.done(runs)
         self._started = time.monotonic()
 
     def done(self, runs: Sequence[Run]) -> int:
-        """Return the agent steps of all runs; a run counts at most its total_steps."""
+        """Return the steps of all runs; a run counts at most its total_steps."""
         return sum(min(run.steps, self._goal) for run in runs)
 
     def share(self, run: Run) -> float:
@@ -92,9 +99,8 @@ class GridDashboard:
         self._comparison = comparison
         self._pace = pace
         self._runs: Sequence[Run] = ()
-        self._progress = Progress(
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} agent steps"), BarColumn(None), TaskProgressColumn()
-        )
+        count = f"{{task.completed:,.0f}} of {{task.total:,.0f}} {pace.unit}"
+        self._progress = Progress(TextColumn(count), BarColumn(None), TaskProgressColumn())
         self._task = self._progress.add_task("", total=pace.total)
         # No refresh thread: it would draw between a note and the dashboard below it.
         self._live = Live(console=console, auto_refresh=False, transient=True, get_renderable=self._render)
@@ -118,12 +124,13 @@ class GridDashboard:
     def _running(self) -> Table:
         table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
         table.add_column("running")
-        for heading in ("done", f"return (last {RECENT_EPISODES} episodes)", "agent steps/s"):
+        metric, name = NEWEST[self._comparison.kind]
+        for heading in ("done", name, f"{self._pace.unit}/s"):
             table.add_column(heading, justify="right")
         for run in self._runs:
             if run.state == "running":
                 get = run.metrics.get
-                speed, score = number(get("steps_per_second")), number(get("return_mean"), 2)
+                speed, score = number(get("steps_per_second")), number(get(metric), 2)
                 table.add_row(run.cell.name, f"{self._pace.share(run):.0%}", score, speed)
         return table
 
@@ -143,11 +150,11 @@ def count_states(runs: Sequence[Run]) -> str:
 
 
 def score_table(comparison: Comparison, runs: Sequence[Run]) -> Table:
-    """Return a table of environments and cores: mean, lowest and highest final score, and number of seeds."""
-    wide = len(comparison.cores) > len(comparison.envs)
-    rows, columns = (comparison.cores, comparison.envs) if wide else (comparison.envs, comparison.cores)
+    """Return a table of subjects and cores: mean, lowest and highest final score, and number of seeds."""
+    wide = len(comparison.cores) > len(comparison.subjects)
+    rows, columns = (comparison.cores, comparison.subjects) if wide else (comparison.subjects, comparison.cores)
     table = Table()
-    table.add_column("core" if wide else "environment")
+    table.add_column("core" if wide else "environment" if comparison.kind is AGENT else "task")
     for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
@@ -156,8 +163,8 @@ def score_table(comparison: Comparison, runs: Sequence[Run]) -> Table:
 
 
 def _score_cell(runs: Sequence[Run], names: set[str]) -> str:
-    """Format the scores of an environment and a core."""
-    scores = [run.score for run in runs if {run.cell.env, run.cell.core} == names and run.score is not None]
+    """Format the scores of a subject and a core."""
+    scores = [run.score for run in runs if {run.cell.subject, run.cell.core} == names and run.score is not None]
     if not scores:
         return "–"
     return f"[bold]{fmean(scores):,.2f}[/bold]\n[dim]{min(scores):,.2f} to {max(scores):,.2f} ({len(scores)})[/dim]"

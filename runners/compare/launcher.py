@@ -13,16 +13,16 @@ from typing import Any, Literal, Protocol
 import torch
 
 from rfwp.agents import host
-from rfwp.runners.build import build_agent
+from rfwp.runners.build import build_agent, build_sequence_system
 from rfwp.runners.compare.comparison import Cell, Comparison
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.signals import StopSignals
-from rfwp.runners.runfolder.evaluations import final_evaluation
+from rfwp.runners.runfolder.evaluations import final_evaluation, headline
 from rfwp.runners.runfolder.files import tail
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.metrics_log import newest_metrics
-from rfwp.runners.settings.config import AgentRunConfig
-from rfwp.runners.training.memory_estimate import check_agent_sizes
+from rfwp.runners.settings.config import AgentRunConfig, RunConfig, SequenceRunConfig
+from rfwp.runners.training.memory_estimate import check_agent_sizes, check_sequence_sizes
 
 LOG_LINES = 6  # shown of a failed run
 # Measured resident memory at the start: 390 MB with a toy task, 100 MB for an actor with 32 Atari environments.
@@ -39,14 +39,14 @@ class Run:
     words: list[str]  # after `rfwp train`, to start it
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
     metrics: dict[str, Any] = field(default_factory=dict)  # the newest
-    score: float | None = None  # mean of its final evaluation
+    score: float | None = None  # of its final evaluation
 
     def look(self) -> None:
         """Read its progress from its folder."""
         self.metrics = newest_metrics(self.folder.metrics_file) or self.metrics
         evaluation = final_evaluation(self.folder)
         if evaluation is not None:
-            self.score = evaluation["mean"]
+            self.score = headline(evaluation)
 
     @property
     def steps(self) -> int:
@@ -76,16 +76,25 @@ def find_runs(comparison: Comparison, out: Path) -> list[Run]:
 
 def largest_run(comparison: Comparison) -> int:
     """Return the bytes of main memory that the largest run needs. Raise UserError if a run does not fit."""
-    # Environments that differ only in their actions need about the same memory, and checking each would be slow.
-    unlike = {
-        (config.env.spec().observation_shape, config.encoder, config.core, config.learner, config.actors): config
-        for cell, config in comparison.configs()
-        if cell.seed == 1
-    }
+    unlike = {_memory_key(config): config for cell, config in comparison.configs() if cell.seed == 1}
     return max(map(_memory_of, unlike.values()))
 
 
-def _memory_of(config: AgentRunConfig) -> int:
+def _memory_key(config: RunConfig) -> object:
+    """Return what the memory of a run depends on.
+
+    Environments that differ only in their actions need about the same, and checking each would be slow.
+    """
+    if isinstance(config, AgentRunConfig):
+        return config.env.spec().observation_shape, config.encoder, config.core, config.learner, config.actors
+    return config
+
+
+def _memory_of(config: RunConfig) -> int:
+    if isinstance(config, SequenceRunConfig):
+        on_gpu = resources.pick_device(config.device).type == "cuda"
+        return MAIN_BYTES + (0 if on_gpu else check_sequence_sizes(config, build_sequence_system(config)))
+    assert isinstance(config, AgentRunConfig), "there are two kinds of runs"
     cpu, processes = torch.device("cpu"), config.actors.num_processes(1)
     agent, own = build_agent(config, cpu), MAIN_BYTES + processes * ACTOR_BYTES
     if resources.pick_device(config.device).type == "cuda":  # each run checks its GPU itself

@@ -33,9 +33,12 @@ def read_evaluation(path: Path) -> dict[str, Any] | None:
 
 
 def headline(facts: Mapping[str, Any]) -> float | None:
-    """Return the score that an evaluation is about: a mean return, or the measure of a supervised task."""
+    """Return the score that an evaluation is about: a mean return, or the measure of a task, an accuracy in percent.
+
+    None if it is not finite.
+    """
     value: float | None = facts["mean"] if "env" in facts else facts["value"]
-    return value
+    return 100 * value if value is not None and facts.get("measure") in ("sequences", "answers") else value
 
 
 def final_path(folder: RunFolder, steps: int) -> Path:

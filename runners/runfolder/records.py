@@ -15,8 +15,8 @@ from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.envs.sequence_task import Measure, SequenceTask
 from rfwp.envs.subject import Subject
 from rfwp.runners.machine.errors import UserError
-from rfwp.runners.runfolder.evaluations import read_evaluation
-from rfwp.runners.runfolder.files import in_use
+from rfwp.runners.runfolder.evaluations import headline, read_evaluation
+from rfwp.runners.runfolder.files import in_use, is_number
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
 from rfwp.runners.runfolder.metrics_log import METRICS, read_line
 from rfwp.runners.settings.config import flatten
@@ -171,11 +171,9 @@ class SequenceRun(Run):
 
     def final(self, policy: str) -> Final | None:
         """Return the final evaluation, of the best checkpoint on the test split, or the last validation."""
-        done = [facts for facts in self.evaluations if facts.get("trained") is not None and facts["value"] is not None]
-        if done:
-            newest = max(done, key=lambda facts: int(facts["trained"]))
-            percent = 100 if self.measure in ("sequences", "answers") else 1
-            score = percent * newest["value"]
+        done = [facts for facts in self.evaluations if is_number(facts.get("trained"))]
+        newest: dict[str, Any] = max(done, key=lambda facts: int(facts["trained"]), default={"value": None})
+        if (score := headline(newest)) is not None:
             return Final(score, "evaluation", newest["targets"], "targets of the test split", newest["trained"])
         steps, scores = self.curve("steps")
         if not scores.size:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def names_a_task(words: Sequence[str]) -> bool:
     """Return True if the words name a supervised task, or a run, checkpoint or config file of one."""
-    if any(word.partition("=")[0] in ("--task", "--task.name") for word in words):
+    if any(word.partition("=")[0] in ("--task", "--task.name", "--tasks") for word in words):
         return True
     with suppress(OSError, ValueError):  # the command that needs the file will say what is wrong
         return any("\ntask:" in f"\n{path.read_text()}" for path in _config_files(words))

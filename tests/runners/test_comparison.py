@@ -1,5 +1,6 @@
 """What can be compared and what is refused; what a comparison remembers of itself."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -42,6 +43,9 @@ WRONG = [
     ("--envs recall --cores gru --steps 9 --encoder shallow", "encoder"),
     ("--envs recall --cores gru --steps 9 --device cuda:99", "device: got 'cuda:99'"),
     ("--envs recall --cores gru --steps 9 --actors.envs 100_000_000_000", "actors.envs"),
+    ("--tasks listop --cores gru --steps 9", "tasks: got 'listop'; .*did you mean listops"),
+    ("--tasks listops --envs recall --cores gru --steps 9", "tasks: got listops beside envs recall; allowed: one"),
+    ("--tasks listops --cores gru --steps 9 --task.depth 0", "task.depth: got 0; .*runs of gru on listops"),
     ("stray --envs recall --cores gru --steps 9", "stray"),
 ]
 
@@ -57,7 +61,7 @@ def test_a_wrong_word_is_refused_in_one_line_before_anything_is_written(tmp_path
 
 def test_every_game_is_played_by_every_core_with_every_seed_and_gets_its_own_preset():
     comparison = asked()
-    assert comparison.envs == ("recall", "pong")
+    assert comparison.subjects == ("recall", "pong")
     assert comparison.presets[0] == "toy"
     assert comparison.presets[1] in ("cpu", "paper")
     assert len(set(comparison.cells)) == 8
@@ -88,7 +92,7 @@ def begin(out: Path, comparison) -> None:
     ],
 )
 def test_other_settings_than_those_of_the_runs_are_refused_with_both_values(tmp_path, capsys, words, message):
-    begin(tmp_path, asked(envs=["recall"], cores=["lstm"], seeds=1))
+    begin(tmp_path, asked(subjects=["recall"], cores=["lstm"], seeds=1))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert main(["compare", "--out", str(tmp_path), *words.split()]) == 2
     error = capsys.readouterr().err
@@ -98,7 +102,7 @@ def test_other_settings_than_those_of_the_runs_are_refused_with_both_values(tmp_
 
 
 def test_going_on_keeps_the_preset_of_a_game_however_it_is_spelt(tmp_path, capsys):
-    comparison = asked(envs=["pong"], cores=["gru"], seeds=1, presets=["toy"], settings=["--encoder", "shallow"])
+    comparison = asked(subjects=["pong"], cores=["gru"], seeds=1, presets=["toy"], settings=["--encoder", "shallow"])
     begin(tmp_path, comparison)
     (tmp_path / "pong-gru-1" / "eval").mkdir()
     (tmp_path / "pong-gru-1" / "eval" / "step-000000000009-final.json").write_text(json.dumps(FINAL))
@@ -113,7 +117,10 @@ def test_what_was_asked_for_is_read_back(tmp_path):
     assert read_record(tmp_path) == comparison
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"envs": 3}', '{"envs": ["pong"]', "\0"])
+BAD_OPTION = json.dumps({**dataclasses.asdict(asked()), "option": "games"})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"subjects": 3}', '{"subjects": ["pong"]', "\0", BAD_OPTION])
 def test_a_damaged_record_is_refused_in_one_line(tmp_path, capsys, text):
     (tmp_path / "comparison.json").write_text(text)
     assert main(["compare", "--out", str(tmp_path)]) == 2
@@ -142,7 +149,7 @@ def test_a_run_ended_before_its_settings_were_written_can_be_begun_again_but_not
 
 def test_a_run_on_a_gpu_is_not_measured_by_the_memory_of_the_machine(monkeypatch):
     monkeypatch.setattr(resources, "free_memory", lambda: 100_000_000)
-    comparison = asked(envs=["pong"], cores=["lstm"], settings=["--learner.batch_size", "512"], presets=["cpu"])
+    comparison = asked(subjects=["pong"], cores=["lstm"], settings=["--learner.batch_size", "512"], presets=["cpu"])
     with pytest.raises(UserError, match="need .* of memory"):
         largest_run(comparison)
     monkeypatch.setattr(resources, "pick_device", lambda name: torch.device("cuda"))

@@ -10,7 +10,7 @@ from rfwp.runners.compare.launcher import Launcher, find_runs
 
 
 def grid_of_scores(tmp_path, envs, cores):
-    comparison = asked(envs=envs, cores=cores)
+    comparison = asked(subjects=envs, cores=cores)
     runs = find_runs(comparison, tmp_path)
     for run in runs:
         if run.cell != Cell("recall", "rdn", 2):
