@@ -25,17 +25,18 @@ def run(argv: Sequence[str]) -> int:
 
 def print_report(report: Report, console: Console) -> None:
     """Print the scores, the warnings and the path of the page."""
+    normalised = report.study.has_score_range
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("task")
     table.add_column("agent")
-    for heading in ("seeds", "score [95 %]", "human"):
+    for heading in ("seeds", "score [95 %]", *(["human"] if normalised else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in report.study.results:
         human = f"{100 * result.normalised:,.1f} %" if math.isfinite(result.normalised) else "–"
         score = tables.score_text(result) or "–"
-        table.add_row(result.task, result.agent, str(len(result.finals)), score, human)
+        table.add_row(result.task, result.agent, str(len(result.finals)), score, *([human] if normalised else []))
     console.print(table)
-    note = f"Mean over seeds of {report.study.words.score}; †: of {report.study.words.in_training}."
+    note = f"Scores are {report.study.words.score}; mean over seeds. †: {report.study.words.in_training}."
     console.print(note, soft_wrap=True, highlight=False)
     for warning in report.warnings:
         console.print(f"! {warning}", soft_wrap=True, markup=False, highlight=False)

@@ -27,7 +27,7 @@ WORDS: dict[Kind, Words] = {
         "Throughput, policy lag and clipped importance weights",
     ),
     SEQUENCES: Words(
-        "scores of the test split by the checkpoint that validates best",
+        "scores on the test split, of the checkpoint that validates best",
         "nothing has been scored",
         "final evaluation",
         "the last score on the validation split",

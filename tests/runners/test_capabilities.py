@@ -39,7 +39,7 @@ def test_it_is_evaluated_and_reported_without_protocol_and_normalised_score(run,
 
 def test_it_is_compared_under_its_name_with_the_preset_of_small_tasks(run):
     comparison = asked(subjects=["ladder", "ALE/Pong-v5"], cores=["gru"], seeds=1)
-    assert comparison.envs == ("ladder", "pong")
+    assert comparison.subjects == ("ladder", "pong")
     assert comparison.presets[0] == "toy"
     assert [config.env.title for _, config in comparison.configs()] == ["ladder", "pong"]
 

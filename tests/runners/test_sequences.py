@@ -14,9 +14,13 @@ from waiting import HANGS, wait_for, whole_lines
 from rfwp.agents.sequence_scores import Scores
 from rfwp.agents.supervised import Supervised
 from rfwp.runners.cli import main
+from rfwp.runners.evaluation.statistics import probability_of_improvement
+from rfwp.runners.report.study import Study
+from rfwp.runners.report.writer import write_report
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.metrics_log import METRICS
+from rfwp.runners.runfolder.records import read_runs
 from rfwp.runners.settings.glance import names_a_task
 from rfwp.runners.settings.kinds import SEQUENCES
 from rfwp.runners.settings.options import config_from_words
@@ -233,3 +237,47 @@ def test_a_command_line_about_a_task_is_known_by_a_glance(tmp_path):
     assert names_a_task([str(tasks / "checkpoints" / "step-1")])
     assert names_a_task(["--config", str(tasks / "config.yaml")])
     assert not any(map(names_a_task, ([], ["--env", "recall"], [str(agents)], [str(tmp_path / "none")], ["--json="])))
+
+
+def test_cores_are_compared_and_reported_on_a_task(tmp_path):
+    settings = [word for word in LISTS if word not in ("--task", "listops", "--core", "lstm")]
+    words = ["--tasks", "listops", "--cores", "lstm", "gru", "--seeds", "2", "--steps", "6", "--out"]
+    out = tmp_path / "out"
+    assert main(["compare", *words, str(out), *settings, "--validation_interval", "3"]) == 0
+    report = write_report([out], tmp_path / "report")
+    assert {(result.task, result.agent) for result in report.study.results} == {
+        ("listops-2", "lstm"),
+        ("listops-2", "gru"),
+    }
+    for result in report.study.results:
+        values = [final(run.folder)["value"] for run in result.runs]
+        assert result.score.value == pytest.approx(100 * sum(values) / 2)
+        assert not result.from_training
+    page = report.page.read_text()
+    for words in ("sequences right, %", "root and its digits", "scores on the test split", "updates, longest run"):
+        assert words in page
+
+
+def test_a_lower_perplexity_is_an_improvement(tmp_path):
+    words = [*words_for("text", tmp_path), "--task.level", "byte", "--validation_interval", "100"]
+    for steps in (2, 80):
+        run = tmp_path / "runs" / f"{steps}"
+        assert main(["train", *words, "--total_steps", str(steps), "--run", str(run)]) == 0
+    runs, _ = read_runs([tmp_path / "runs"])
+    little, much = (Study([run], "sampled") for run in sorted(runs, key=lambda run: run.steps))
+    assert little.results[0].score.value > much.results[0].score.value > 0
+    chance = probability_of_improvement(
+        *(study.strata("delta_net", study.tasks, normalised=False) for study in (much, little))
+    )
+    assert chance == 1
+    assert runs[0].curve("steps")[1][-1] == pytest.approx(lines(runs[0].folder)[-1]["valid_loss"] / math.log(2))
+
+
+def test_a_report_leaves_out_the_fewer_runs_of_another_kind(tmp_path):
+    for number, words in enumerate((LISTS, LISTS, ["--env", "recall"])):
+        run = RunFolder(tmp_path / f"run-{number}")
+        run.create()
+        run.write_config(config_from_words(words))
+    runs, left_out = read_runs([tmp_path])
+    assert [run.title for run in runs] == ["listops-2", "listops-2"]
+    assert left_out == [f"{tmp_path / 'run-2'} was left out: it is on recall, which has another kind of score"]

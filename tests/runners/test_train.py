@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from waiting import HANGS, shared_memory, wait_for, wait_until_freed, whole_lines
 
-from rfwp.agents.actor_learner import ActorLearner
+from rfwp.agents.actor_learner import ActorLearner, Update
+from rfwp.agents.trajectory import Episode
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
 from rfwp.runners.runfolder.folder import RunFolder
@@ -322,3 +323,12 @@ def test_a_recurrent_core_learns_what_needs_memory(tmp_path, core):
 @pytest.mark.slow
 def test_no_memory_is_no_better_than_chance_at_what_needs_it(tmp_path):
     assert learned_return(tmp_path, "feedforward") < 0.45  # chance is 1/4
+
+
+def test_the_score_of_an_agent_waits_for_a_hundred_episodes():
+    config = config_from_words("--env recall --core gru --device cpu".split())
+    training = AgentTraining(config, ActorLearner(config))
+    for number in range(1, 101):
+        episode = Episode(score=float(number), length=1)
+        training.note(Update(number, number, {}, None, (episode,), ()), tell=print)
+        assert training.score == (50.5 if number == 100 else None)
