@@ -1,6 +1,9 @@
 """Batches for supervised training: sequences packed into rows, or segments of one long stream."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from itertools import islice
+from random import Random
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -8,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rfwp.envs.sequence_task import NO_TARGET, Sequences
+from rfwp.envs.sequence_task import NO_TARGET, Example, Sequences
 from rfwp.models.core import State
 
 NO_SEQUENCE = -1  # as a sequence's index: padding
@@ -82,6 +85,23 @@ class Packed(Batches):
         if self._seed is None:
             return np.arange(self._count)
         return np.random.default_rng((self._seed, epoch)).permutation(self._count)
+
+
+class Drawn(Batches):
+    """Batches of sequences that are drawn anew for every update, so there are no epochs."""
+
+    carries_state = False
+    per_epoch = 1
+
+    def __init__(
+        self, draw: Callable[[Random], Iterator[Example]], batch_size: int, seed: int, blank: int = NO_TARGET
+    ) -> None:
+        """`draw` yields sequences from a random generator, which depends on the seed and the update."""
+        self._draw, self._batch_size, self._seed, self._blank = draw, batch_size, seed, blank
+
+    def __getitem__(self, update: int) -> SequenceBatch:
+        examples = islice(self._draw(Random(f"{self._seed}, update {update}")), self._batch_size)
+        return pack(Sequences.join(examples), np.arange(self._batch_size))._replace(blank=self._blank)
 
 
 class Segments(Batches):

@@ -11,7 +11,7 @@ from rfwp.agents import host
 from rfwp.agents.learner import Learner
 from rfwp.agents.objectives import cross_entropy
 from rfwp.agents.optimiser import Optimiser, OptimiserConfig, Schedule
-from rfwp.agents.sequence_batches import Batches, Packed, Segments, SequenceBatch, Windows
+from rfwp.agents.sequence_batches import Batches, Drawn, Packed, Segments, SequenceBatch, Windows
 from rfwp.agents.sequence_scores import Scores, score
 from rfwp.agents.system import System, SystemConfig
 from rfwp.checks import check, check_choice
@@ -138,6 +138,8 @@ class Supervised(System[SequenceUpdate]):
         learner = self.config.learner
         if self.config.task.is_text:
             return Segments(self.data.train, learner.batch_size, learner.segment_length, learner.context == "carried")
+        if self.data.draw is not None:
+            return Drawn(self.data.draw, learner.batch_size, self.config.seed, self.data.blank)
         return Packed(self.data.train, learner.batch_size, self.config.seed, self.data.blank)
 
 

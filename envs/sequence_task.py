@@ -2,7 +2,7 @@
 
 import sys
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
@@ -49,9 +49,11 @@ class Sequences(NamedTuple):
     @classmethod
     def join(cls, examples: Iterable[Example]) -> Self:
         """Join examples in their order."""
-        tokens, targets = zip(*examples, strict=True)
-        token, target = (np.fromiter((i for each in column for i in each), np.int16) for column in (tokens, targets))
-        return cls(token, target, np.cumsum([0, *map(len, tokens)]))
+        drawn = list(examples)
+        token, target = (
+            np.fromiter((index for example in drawn for index in example[field]), np.int16) for field in range(2)
+        )
+        return cls(token, target, np.cumsum([0, *(len(example.token) for example in drawn)]))
 
 
 class Dataset(NamedTuple):
@@ -63,6 +65,7 @@ class Dataset(NamedTuple):
     valid: Sequences  # to select the best checkpoint on
     test: Sequences  # for the final score
     blank: int = NO_TARGET  # class that stands for no answer; NO_TARGET if every class is an answer
+    draw: Callable[[Random], Iterator[Example]] | None = None  # draws sequences to train on if `train` is empty
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class GeneratedTask(SequenceTask):
     """A task whose sequences are drawn at random, all splits from one generator, as in the published code."""
 
     train: int = 10_000
-    """Sequences to train on."""
+    """Sequences to train on. 0: new ones for every update, which cannot be learned by heart."""
 
     valid: int = 1_000
     """Sequences to select the best checkpoint on."""
@@ -112,7 +115,8 @@ class GeneratedTask(SequenceTask):
 
     def __post_init__(self) -> None:
         for name in SPLITS:
-            check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+            least = 0 if name == "train" else 1
+            check(getattr(self, name) >= least, name, getattr(self, name), f"{least} or more")
 
     @property
     @abstractmethod
@@ -140,7 +144,8 @@ class GeneratedTask(SequenceTask):
         train, valid, test = (
             Sequences(*(arrays[f"{split}_{field}"] for field in Sequences._fields)) for split in SPLITS
         )
-        return Dataset(self.tokens, self.classes, train, valid, test, self.blank)
+        draw = self.draw if self.train == 0 else None
+        return Dataset(self.tokens, self.classes, train, valid, test, self.blank, draw)
 
     def _generate(self) -> Iterator[Sequences]:
         """Draw the splits in turn."""

@@ -43,7 +43,7 @@ class Config(GeneratedTask):
     published generator; python: it assigns."""
 
     train: int = 9_999
-    """Programs to train on."""
+    """Programs to train on. 0: new ones for every update, which cannot be learned by heart."""
 
     valid: int = 999
     """Programs to select the best checkpoint on."""

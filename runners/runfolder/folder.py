@@ -57,7 +57,7 @@ class RunFolder:
 
     def _holds_anything(self) -> bool:
         """Return True if there is more here than a run interrupted before writing config.yaml leaves behind."""
-        made_first = (self.checkpoints.folder, self.path / ".lock")
+        made_first = (self.checkpoints.folder, self.vocabulary_file, self.path / ".lock")
         return any(path not in made_first for path in self.path.iterdir()) or any(self.checkpoints.folder.glob("*"))
 
     def create(self) -> None:

@@ -42,7 +42,9 @@ METRICS: dict[Kind, dict[str, Metric]] = {
     },
     SEQUENCES: {
         **_FIRST,
-        "epoch": Metric("time", "passes through the training split since the start of the run"),
+        "epoch": Metric(
+            "time", "passes through the training split since the start of the run; null if its sequences are always new"
+        ),
         "tokens": Metric("time", "tokens learned from since the start of the run, without padding"),
         **cross_entropy.Config.METRICS,
         "valid_loss": Metric("validation", "mean negative log-likelihood of the targets of the validation split, nats"),

@@ -49,11 +49,12 @@ class SequenceTraining(Training[SequenceRunConfig, Supervised]):
     def opening(self, expected_bytes: int) -> str:
         data, threads = self.system.data, torch.get_num_threads()
         sequences = f"{len(data.train.start) - 1:,} sequences, " if not self.config.task.is_text else ""
+        training = "new sequences for every update" if data.draw else f"{sequences}{len(data.train.token):,} tokens"
         return (
             f"{self.config.task.title}, core {name_of(self.config.core)}, {self.num_parameters:,} parameters, on"
-            f" {self.system.device} ({threads} thread{'s' if threads > 1 else ''}); {sequences}"
-            f"{len(data.train.token):,} tokens, {len(data.tokens):,} different ones, {len(data.classes):,} classes;"
-            f" activations and weights take about {resources.megabytes(expected_bytes)}"
+            f" {self.system.device} ({threads} thread{'s' if threads > 1 else ''}); {training},"
+            f" {len(data.tokens):,} different tokens, {len(data.classes):,} classes; activations and weights take about"
+            f" {resources.megabytes(expected_bytes)}"
         )
 
     def meter(self) -> TokenMeter:
@@ -72,7 +73,7 @@ class SequenceTraining(Training[SequenceRunConfig, Supervised]):
         version = self.system.learner.version
         scores = self._valid if self._valid_steps == version else None
         return {
-            "epoch": version / self.system.batches.per_epoch,
+            "epoch": None if self.system.data.draw else version / self.system.batches.per_epoch,
             "tokens": int(self._tokens),
             "valid_loss": scores and scores.loss,
             "valid_answers": scores and scores.answers,
@@ -131,7 +132,7 @@ class SequenceTraining(Training[SequenceRunConfig, Supervised]):
 
     def evaluate(self, folder: RunFolder, console: Console) -> None:
         steps = self.system.learner.steps
-        if (found := final_evaluation(folder)) is not None and found["trained"] == steps:
+        if (found := final_evaluation(folder)) is not None and found.get("trained") == steps:
             return
         best = folder.checkpoints.find("best")
         best.load_weights(self.system.model)

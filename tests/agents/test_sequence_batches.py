@@ -9,8 +9,9 @@ from every_core import NAMES, make_config
 from torch import Tensor
 
 from rfwp.agents.objectives import cross_entropy
-from rfwp.agents.sequence_batches import NO_SEQUENCE, Packed, Segments, SequenceBatch, Windows, pack
+from rfwp.agents.sequence_batches import NO_SEQUENCE, Drawn, Packed, Segments, SequenceBatch, Windows, pack
 from rfwp.envs.sequence_task import NO_TARGET, Example, Sequences
+from rfwp.envs.sequences import listops
 from rfwp.envs.sequences.language_model import predict_next
 from rfwp.models.sequence_model import SequenceModel, SequenceModelConfig
 
@@ -97,6 +98,15 @@ def test_an_epoch_has_every_sequence_once_in_an_order_that_depends_on_the_seed_a
     again, other = (Packed(sequences, batch_size=5, seed=seed)[0] for seed in (3, 4))
     assert torch.equal(again.token, batches[0].token)
     assert not torch.equal(again.sequence, other.sequence)
+
+
+def test_drawn_sequences_are_new_in_every_update_and_depend_on_the_seed_alone() -> None:
+    draw = listops.Config(depth=1).draw
+    batches, again, other = (Drawn(draw, 8, seed) for seed in (1, 1, 2))
+    assert torch.equal(batches[5].token, again[5].token)
+    seen = [tuple(map(int, batch.token.flatten())) for batch in (batches[0], batches[1], other[0])]
+    assert len(set(seen)) == 3
+    assert int(batches[0].first.sum()) == 8
 
 
 def test_packing_keeps_tokens_targets_and_starts() -> None:

@@ -47,7 +47,9 @@ def text(folder: Path, letters: str = "abcd") -> Path:
 
 
 def words_for(kind: str, folder: Path) -> list[str]:
-    return LISTS if kind == "lists" else [*TEXT, "--task.folder", str(text(folder / "text"))]
+    if kind == "text":
+        return [*TEXT, "--task.folder", str(text(folder / "text"))]
+    return [*LISTS, "--task.train", "0"] if kind == "new lists" else LISTS
 
 
 def lines(run: Path) -> list[dict]:
@@ -59,7 +61,7 @@ def final(run: Path) -> dict:
     return json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("kind", ["lists", "text"])
+@pytest.mark.parametrize("kind", ["lists", "new lists", "text"])
 def test_a_run_that_is_resumed_ends_as_one_that_was_not(kind, tmp_path):
     words = ["train", *words_for(kind, tmp_path), "--validation_interval", "5"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
