@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from rfwp.agents import host
-from rfwp.runners.bench import cores, kernels, scaling, speed, suite
+from rfwp.runners.bench import cores, kernels, scaling, sequence, speed, suite
 from rfwp.runners.bench.benchmark import Benchmark, Row, check_seconds
 from rfwp.runners.bench.workloads import WORKLOADS
 from rfwp.runners.machine import resources
@@ -19,8 +19,9 @@ from rfwp.runners.settings.parsing import Parser, parse
 
 # Benchmarks of parts: a table with a row for each part.
 BENCHMARKS = {"cores": cores.BENCHMARK, "kernels": kernels.BENCHMARK}
-# Benchmarks of whole systems: several measurements, written into a folder.
+# Benchmarks with the settings of `rfwp train`.
 REPORTS = {
+    "sequence": (sequence.DESCRIPTION, sequence.run),
     "suite": (suite.DESCRIPTION, suite.run),
     "scaling": (scaling.DESCRIPTION, scaling.run),
 }

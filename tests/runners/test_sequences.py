@@ -6,6 +6,7 @@ import re
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ from waiting import HANGS, wait_for, whole_lines
 
 from rfwp.agents.sequence_scores import Scores
 from rfwp.agents.supervised import Supervised
+from rfwp.runners.bench.sequence import KEYS, pad
 from rfwp.runners.cli import main
 from rfwp.runners.evaluation.statistics import probability_of_improvement
 from rfwp.runners.report.study import Study
@@ -21,6 +23,7 @@ from rfwp.runners.runfolder.checkpoint import CheckpointStore
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.metrics_log import METRICS
 from rfwp.runners.runfolder.records import read_runs
+from rfwp.runners.settings.config import sequence_config
 from rfwp.runners.settings.glance import names_a_task
 from rfwp.runners.settings.kinds import SEQUENCES
 from rfwp.runners.settings.options import config_from_words
@@ -162,6 +165,8 @@ REFUSED = [
     ("evaluate {here}/lists --episodes 3", "--episodes: there is no such option"),
     ("evaluate {here}/text --context carried --stride 1", "stride: got 1; allowed only with --context segment"),
     ("evaluate {here}/text --stride 11", "stride: got 11; allowed: 1 to 10"),
+    ("bench sequence", "task: missing; allowed: code_execution, language_model, listops"),
+    ("bench learn --task listops", "run: listops-.* is on a supervised task; allowed: a run of an agent"),
     ("watch {here}/lists", "run: listops-2-lstm is on a supervised task"),
 ]
 
@@ -273,6 +278,27 @@ def test_a_lower_perplexity_is_an_improvement(tmp_path):
     )
     assert chance == 1
     assert runs[0].curve("steps")[1][-1] == pytest.approx(lines(runs[0].folder)[-1]["valid_loss"] / math.log(2))
+
+
+def test_the_benchmark_pads_the_same_sequences_and_records_every_key(tmp_path, capsys):
+    config = sequence_config(config_from_words(LISTS))
+    system = Supervised(config)
+    batch = next(iter(system)).batch
+    padded = pad(system.data.train, batch, system)
+    assert padded.token.shape == (
+        max(len(row) for row in np.split(system.data.train.token, system.data.train.start)),
+        10,
+    )
+    losses = [config.objective.loss(system.model, each, 0).value.item() for each in (batch, padded)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for kind in ("lists", "text"):
+        words = ["bench", "sequence", *words_for(kind, tmp_path), "--seconds", "0.01", "--json", "-"]
+        assert main(words) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert result.keys() == KEYS.keys()
+        assert (result["packing_gain"] is None) == (kind == "text")
+    assert main(["bench", "sequence", *LISTS, "--seconds", "0.01"]) == 0
+    assert "gain of packing" in capsys.readouterr().out
 
 
 def test_a_report_leaves_out_the_fewer_runs_of_another_kind(tmp_path):
