@@ -19,7 +19,7 @@ Initialisation = Literal["default", "normal"]
 
 @dataclass(frozen=True)
 class SequenceModelConfig:
-    """Settings of what is around the core. The defaults are those of the published algorithmic tasks."""
+    """Settings of the layers around the core. The defaults are those of the published algorithmic tasks."""
 
     embedding_size: int = 256
     """Size of a token's embedding. Without --core.input_layer, the core's hidden_size."""

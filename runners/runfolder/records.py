@@ -66,7 +66,7 @@ class Run(ABC):
 
     @property
     def family(self) -> str:
-        """What runs must have the same settings of their subject to be compared: those on an environment or a task."""
+        """The group of runs whose other settings of the subject should agree: an environment with titles, or a title."""
         return self.subject_name if self.subject.title_setting else self.title
 
     @property
@@ -106,8 +106,8 @@ class Run(ABC):
         return self.metrics[against][known], scores[known]
 
     def metric(self, name: str) -> Array:
-        """Return the known values of a metric, which other kinds of runs may have."""
-        values = self.metrics.get(name, np.empty(0))
+        """Return the known values of a metric."""
+        values = self.metrics[name]
         return values[np.isfinite(values)]
 
     def normalised(self, score: float) -> float:

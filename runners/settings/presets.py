@@ -54,8 +54,13 @@ def agent_presets(named: Values) -> Presets:
 # and those under its own name. The published settings of the LSTM are not known: these are its script's defaults.
 _PAPER_TASK: Values = {
     "core": {
-        **{"hidden_size": 256, "num_layers": 4, "num_heads": 16, "feedforward_size": 1024, "dropout": 0.1},
-        **{"input_layer": False, "context": 768},
+        "hidden_size": 256,
+        "num_layers": 4,
+        "num_heads": 16,
+        "feedforward_size": 1024,
+        "dropout": 0.1,
+        "input_layer": False,
+        "context": 768,  # longer than every published sequence
     },
     "model": {"embedding_size": 256, "dropout": 0.1},
     "linear_transformer": {"feature_map": "elu"},
@@ -65,16 +70,34 @@ _PAPER_TASK: Values = {
 }
 _PAPER_TEXT: Values = {
     "core": {
-        **{"hidden_size": 128, "num_layers": 16, "num_heads": 8, "feedforward_size": 2048, "dropout": 0.1},
-        **{"input_layer": False, "block": "normalised_residual", "scale_reads": True, "context": 256},
+        "hidden_size": 128,
+        "num_layers": 16,
+        "num_heads": 8,
+        "feedforward_size": 2048,
+        "dropout": 0.1,
+        "block": "normalised_residual",
+        "input_layer": False,
+        "scale_reads": True,
+        "context": 256,
     },
     "model": {
-        **{"embedding_size": 128, "embedding_scale": True, "positions": "backwards", "dropout": 0.1},
-        **{"tied": True, "cutoffs": [20_000, 40_000, 200_000], "initialisation": "normal"},
+        "embedding_size": 128,
+        "embedding_scale": True,
+        "positions": "backwards",
+        "dropout": 0.1,
+        "tied": True,
+        "cutoffs": [20_000, 40_000, 200_000],
+        "initialisation": "normal",
     },
     "learner": {
-        **{"learning_rate": 2.5e-4, "schedule": "cosine", "warmup": 2000, "gradient_clip": 0.25},
-        **{"adam_beta2": 0.999, "adam_epsilon": 1e-8, "batch_size": 96, "segment_length": 256},
+        "learning_rate": 2.5e-4,
+        "schedule": "cosine",
+        "warmup": 2000,
+        "adam_beta2": 0.999,
+        "adam_epsilon": 1e-8,
+        "gradient_clip": 0.25,
+        "batch_size": 96,
+        "segment_length": 256,
     },
     "total_steps": 500_000,
     "validation_interval": 4000,
@@ -82,7 +105,7 @@ _PAPER_TEXT: Values = {
     "delta_rnn": {"feature_map": "elu_sum_norm"},
     "transformer": {"block": "post_norm", "positions": "none"},
 }
-# Small models that learn a small variant of the task in minutes on two CPU cores; results/sequences has measurements.
+# Small models that learn a small variant of the task in minutes on two CPU cores.
 _CPU_TASK: Values = {
     "core": {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "feedforward_size": 128, "context": 256},
     "model": {"embedding_size": 64},
@@ -94,12 +117,17 @@ _CPU_TEXT: Values = {
     **_CPU_TASK,
     "learner": {
         **_CPU_TASK["learner"],
-        **{"gradient_clip": 0.25, "batch_size": 16, "segment_length": 64, "context": "carried"},
+        "gradient_clip": 0.25,
+        "batch_size": 16,
+        "segment_length": 64,
+        "context": "carried",
     },
 }
-_TASKS: dict[str, dict[str, Values]] = {
-    "paper": {"listops": _PAPER_TASK, "code_execution": _PAPER_TASK, "language_model": _PAPER_TEXT},
+# By preset and task; None: every other task.
+_TASKS: dict[str, dict[str | None, Values]] = {
+    "paper": {None: _PAPER_TASK, "language_model": _PAPER_TEXT},
     "cpu": {
+        None: _CPU_TASK,
         "listops": {**_CPU_TASK, "task": {"depth": 3}},
         "code_execution": {**_CPU_TASK, "task": {"statements": 10}, "total_steps": 4000},
         "language_model": _CPU_TEXT,
@@ -121,6 +149,5 @@ def sequence_presets(named: Values) -> Presets:
             "core": {"name": core, **general, **values.get(core, {})},
         }
 
-    # A task of your own starts from the settings of an algorithmic one.
-    found = {name: preset(tasks.get(task, tasks["listops"])) for name, tasks in _TASKS.items()}
+    found = {name: preset(tasks.get(task, tasks[None])) for name, tasks in _TASKS.items()}
     return Presets(found, "paper", "cpu")

@@ -144,7 +144,7 @@ class SequenceTraining(Training[SequenceRunConfig, Supervised]):
 
     @property
     def hints(self) -> Mapping[str, str]:
-        return {"score it again": "evaluate {run} --checkpoint best"}
+        return {"score it again": "evaluate {run}"}
 
     def _validation(self, line: Line) -> str:
         """Format the validation scores."""

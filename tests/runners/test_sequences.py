@@ -27,6 +27,7 @@ from rfwp.runners.settings.config import sequence_config
 from rfwp.runners.settings.glance import names_a_task
 from rfwp.runners.settings.kinds import SEQUENCES
 from rfwp.runners.settings.options import config_from_words
+from rfwp.runners.settings.presets import sequence_presets
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -229,6 +230,12 @@ def test_the_paper_preset_builds_the_published_model(task, core, weights):
     with torch.device("meta"):
         model = config.model.build(config.core, *VOCABULARY[task])
     assert sum(parameter.numel() for parameter in model.parameters()) == weights
+
+
+def test_a_task_without_presets_takes_the_general_ones():
+    presets = sequence_presets({"task": {"name": "mine"}, "core": {"name": "lstm"}}).settings
+    assert [preset["task"] for preset in presets.values()] == [{"name": "mine"}] * 2
+    assert presets["cpu"]["core"] == {"name": "lstm", "hidden_size": 64, "num_layers": 2}
 
 
 def test_a_command_line_about_a_task_is_known_by_a_glance(tmp_path):
