@@ -66,7 +66,7 @@ class Run(ABC):
 
     @property
     def family(self) -> str:
-        """The group of runs whose other settings of the subject should agree: an environment with titles, or a title."""
+        """Groups runs whose other settings of the subject should agree: by environment, or by title."""
         return self.subject_name if self.subject.title_setting else self.title
 
     @property
