@@ -67,3 +67,11 @@ def test_a_saved_agent_plays_as_it_was_trained_to(tmp_path):
     result = run(EXAMPLES / "act_with_a_saved_agent.py", str(tmp_path / "run"))
     assert (result.returncode, result.stderr) == (0, "")
     assert re.fullmatch(r"(episode \d: return [\d.]+ in \d+ agent steps\n){3}", result.stdout)
+
+
+def test_the_text_of_the_example_can_be_learned_by_words_and_bytes(own_cache, tmp_path):
+    assert run(EXAMPLES / "text_from_pydoc.py", str(tmp_path / "text")).returncode == 0
+    for level, counts in (("byte", []), ("word", ["--task.min_count", "3"])):
+        words = ["--task", "language_model", "--task.folder", str(tmp_path / "text"), "--task.level", level, *counts]
+        small = "--core lstm --core.hidden_size 8 --model.embedding_size 8 --total_steps 3 --device cpu --preset cpu"
+        assert main(["train", *words, *small.split(), "--run", str(tmp_path / level)]) == 0
