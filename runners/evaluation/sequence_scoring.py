@@ -63,9 +63,9 @@ def score_cells(scores: Scores) -> dict[str, str]:
     if scores.sequences is None or scores.answers is None:
         cells = {"perplexity": f"{scores.perplexity:,.2f}", "bits per target": f"{scores.bits:.4f}"}
     else:
-        cells = {"answers right": f"{scores.answers:.1%}"}
-        if scores.sequences != scores.answers:  # of several answers each
-            cells["sequences right"] = f"{scores.sequences:.1%}"
+        cells = {"sequences right": f"{scores.sequences:.1%}"}
+        if scores.answers != scores.sequences:  # of several answers each
+            cells["answers right"] = f"{scores.answers:.1%}"
     return {**cells, "loss, nats": f"{scores.loss:.4f}"}
 
 

@@ -156,5 +156,5 @@ class SequenceTraining(Training[SequenceRunConfig, Supervised]):
             return f"perplexity {number(scores.perplexity, 1)}"
         if measure == "bits":
             return f"{number(scores.bits, 3)} bits"
-        whole = "" if scores.answers == scores.sequences else f", {percent(scores.sequences)} of the sequences"
-        return f"{percent(scores.answers)} of the answers{whole}"
+        answers = "" if scores.answers == scores.sequences else f", {percent(scores.answers)} of the answers"
+        return f"{percent(scores.sequences)} of the sequences{answers}"
