@@ -12,7 +12,9 @@ DIGITS = tuple("0123456789")
 OPERATORS = ("[MIN", "[MAX", "[FIRST")
 EVALUATE: tuple[Callable[[list[int]], int], ...] = (min, max, itemgetter(0))
 CLOSE = len(DIGITS) + len(OPERATORS)
-# Test accuracy by depth, in percent.
+# In percent, by depth: lists of which the root operator over the digits that are its own arguments has the value, and
+# published test accuracies.
+FLOORS = {1: 100.0, 2: 67.0, 3: 62.0, 4: 61.0, 5: 60.0, 10: 58.0, 15: 58.0}
 PUBLISHED = {
     10: {"LSTM": 88.5, "Delta Net": 85.7, "better of Delta RNN and RDN": 83.6},
     15: {"LSTM": 24.4, "Delta Net": 77.6, "RDN": 79.2},
@@ -25,7 +27,7 @@ class Config(GeneratedTask):
     """The value of the list, a digit, is predicted at its last bracket. Every operator has 2 to 5 arguments.
 
     The defaults are the published data, which equal its files byte for byte. The value of the root operator over the
-    digits that are its own arguments is right about half of the time at every depth.
+    digits that are its own arguments is right 62 % of the time at depth 3, and 58 % at the published depths.
     """
 
     depth: int = 10
@@ -41,11 +43,12 @@ class Config(GeneratedTask):
 
     @property
     def reference_scores(self) -> Mapping[str, float]:
-        return {"root and its digits": 50.0, **PUBLISHED.get(self.depth, {})}
+        floor = {"without nesting": FLOORS[self.depth]} if self.depth in FLOORS else {}
+        return {**floor, **PUBLISHED.get(self.depth, {})}
 
     @property
     def reference_sources(self) -> str:
-        return f"the root operator over the digits that are its own arguments; {SECOND_HAND}"
+        return f"without nesting: the root operator over the digits that are its own arguments; {SECOND_HAND}"
 
     @property
     def tokens(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from rfwp.agents.sequence_scores import Scores
 from rfwp.agents.supervised import Context, Split
+from rfwp.runners.evaluation.scoreboard import reference_line
 from rfwp.runners.settings.config import SequenceRunConfig
 
 
@@ -77,4 +78,6 @@ def print_sequence_evaluation(result: SequenceEvaluation, console: Console) -> N
     table.add_row("targets", f"{result.scores.targets:,}")
     table.add_row("read as", result.reading)
     table.add_row("trained for", f"{result.steps:,} updates")
+    if references := result.config.task.reference_scores:
+        table.add_row("for comparison", f"{reference_line(references)} ({result.config.task.score_name})")
     console.print(table)

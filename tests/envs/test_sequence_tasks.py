@@ -173,3 +173,39 @@ def test_vocabularies_have_no_word_twice():
         assert len(set(words)) == len(words)
     assert (len(code_execution.Config().tokens), len(code_execution.Config().classes)) == (22, 26)
     assert (len(listops.Config().tokens), len(listops.Config().classes)) == (14, 10)
+
+
+def last_assigned(task: code_execution.Config, example: Example) -> bool:
+    """Whether every print of a program is right if the last number assigned to its variable is the answer."""
+    words, last = [task.tokens[index] for index in example.token], {}
+    for place, (word, target) in enumerate(zip(words, example.target, strict=True)):
+        if word == "=":
+            last[words[place - 1]] = words[place + 1]
+        if target and last[words[place - 1]] != task.classes[target]:
+            return False
+    return True
+
+
+def without_nesting(task: listops.Config, example: Example) -> bool:
+    """Whether the root operator over the digits that are its own arguments has the value of the list."""
+    level, digits = 0, []
+    for word in (task.tokens[index] for index in example.token):
+        level += word.startswith("[") - (word == "]")
+        if word.isdigit() and level == 1:
+            digits.append(int(word))
+    value = {"[MIN": min, "[MAX": max, "[FIRST": lambda each: each[0]}[task.tokens[example.token[0]]]
+    return bool(digits) and task.classes[example.target[-1]] == str(value(digits))
+
+
+FLOORS = [
+    *((code_execution.Config(statements=statements), last_assigned) for statements in code_execution.FLOORS),
+    *((listops.Config(depth=depth), without_nesting) for depth in listops.FLOORS if depth <= 5),
+]
+
+
+@pytest.mark.parametrize(("task", "baseline"), FLOORS, ids=lambda each: getattr(each, "title", ""))
+def test_what_can_be_had_without_the_skill_is_as_stated(task, baseline):
+    count = 200 if task.title == "code-3x100" else 2000
+    right = sum(baseline(task, example) for example in islice(task.draw(Random(7)), count))
+    (floor, *_) = task.reference_scores.values()
+    assert 100 * right / count == pytest.approx(floor, abs=3)
