@@ -1,7 +1,7 @@
 """Batches for supervised training: sequences packed into rows, or segments of one long stream."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from random import Random
 from typing import NamedTuple, Self
@@ -88,7 +88,7 @@ class Packed(Batches):
 
 
 class Drawn(Batches):
-    """Batches of sequences that are drawn anew for every update, so there are no epochs."""
+    """Batches of newly drawn sequences; there are no epochs."""
 
     carries_state = False
     per_epoch = 1
@@ -184,15 +184,20 @@ def pack(sequences: Sequences, chosen: NDArray[np.int64]) -> SequenceBatch:
         places.append((row, capacity - room[row]))
         room[row] -= int(length[n])
 
-    token, target, sequence = (
-        np.full((capacity, len(room)), filler, np.int64) for filler in (0, NO_TARGET, NO_SEQUENCE)
-    )
-    first = np.zeros(token.shape, np.bool_)
-    for n, (row, step) in zip(by_length, places, strict=True):
-        source = slice(*sequences.start[chosen[n] : chosen[n] + 2])
-        place = slice(step, step + int(length[n])), row
-        token[place], target[place] = sequences.token[source], sequences.target[source]
-        sequence[place], first[step, row] = chosen[n], True
+    return lay_out(sequences, chosen[by_length], places, (capacity, len(room)))
+
+
+def lay_out(
+    sequences: Sequences, chosen: NDArray[np.int64], places: Iterable[tuple[int, int]], shape: tuple[int, int]
+) -> SequenceBatch:
+    """Put the chosen sequences into a batch of shape [T, B], each at its place: a row and its first step there."""
+    token, target, sequence = (np.full(shape, filler, np.int64) for filler in (0, NO_TARGET, NO_SEQUENCE))
+    first = np.zeros(shape, np.bool_)
+    for number, (row, step) in zip(chosen, places, strict=True):
+        start, stop = sequences.start[number : number + 2]
+        place = slice(step, step + int(stop - start)), row
+        token[place], target[place] = sequences.token[start:stop], sequences.target[start:stop]
+        sequence[place], first[step, row] = number, True
     return SequenceBatch(
         torch.from_numpy(token), torch.from_numpy(target), torch.from_numpy(first), torch.from_numpy(sequence)
     )

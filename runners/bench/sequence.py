@@ -1,11 +1,9 @@
 """`rfwp bench sequence`: tokens per second of supervised training, and what packing and the bare core contribute."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rfwp.agents.sequence_batches import NO_SEQUENCE, SequenceBatch
+from rfwp.agents.sequence_batches import SequenceBatch, lay_out
 from rfwp.agents.supervised import Supervised
-from rfwp.envs.sequence_task import NO_TARGET, Sequences
+from rfwp.envs.sequence_task import Sequences
 from rfwp.runners.bench.benchmark import Timing, check_seconds, measure
 from rfwp.runners.build import build_sequence_system
 from rfwp.runners.machine import resources
@@ -77,12 +75,9 @@ def run(argv: Sequence[str]) -> int:
             "machine": resources.versions() | {"commit": commit()},
             "config": to_dict(config),
         }
-    if values.json == "-":
-        print(json.dumps(result, indent=2))
-        return 0
-    if values.json:
-        files.write_whole(Path(values.json), json.dumps(result, indent=2) + "\n")
-    console.print(_table(result))
+    files.write_json(values.json, result)
+    if values.json != "-":
+        console.print(_table(result))
     return 0
 
 
@@ -123,18 +118,10 @@ def _count(batch: SequenceBatch) -> int:
 
 def pad(sequences: Sequences, batch: SequenceBatch, system: Supervised) -> SequenceBatch:
     """Return the same sequences, one a row, each padded to the longest of all."""
-    chosen = batch.sequence[batch.first]
+    chosen = batch.sequence[batch.first].cpu().numpy()
     shape = int(np.diff(sequences.start).max()), len(chosen)
-    token, target, sequence = (torch.full(shape, filler) for filler in (0, NO_TARGET, NO_SEQUENCE))
-    first = torch.zeros(shape, dtype=torch.bool)
-    first[0] = True
-    for row, number in enumerate(chosen.tolist()):
-        start, stop = sequences.start[number : number + 2]
-        token[: stop - start, row] = torch.from_numpy(sequences.token[start:stop].astype(np.int64))
-        target[: stop - start, row] = torch.from_numpy(sequences.target[start:stop].astype(np.int64))
-        sequence[: stop - start, row] = number
-    state = system.model.initial_state(len(chosen))
-    return SequenceBatch(token, target, first, sequence, batch.blank, state).to(system.device)
+    padded = lay_out(sequences, chosen, ((row, 0) for row in range(len(chosen))), shape)
+    return padded._replace(blank=batch.blank, state=system.model.initial_state(len(chosen))).to(system.device)
 
 
 def _pass_core(system: Supervised, batch: SequenceBatch) -> None:

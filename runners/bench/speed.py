@@ -1,9 +1,7 @@
 """`rfwp bench env|act|learn|train`: agent steps per second and their costs, with any settings of `rfwp train`."""
 
 import inspect
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,11 +62,8 @@ def run(name: str, argv: Sequence[str]) -> int:
     if ceiling is not None:
         share = result["agent_steps_per_second"]["median"] / ceiling
         result |= {"env_ceiling": ceiling, "share_of_ceiling": share}
-    if values.json == "-":
-        print(json.dumps(result, indent=2))
-    else:
-        if values.json:
-            files.write_whole(Path(values.json), json.dumps(result, indent=2) + "\n")
+    files.write_json(values.json, result)
+    if values.json != "-":
         console.print(_table(result))
     return 0
 

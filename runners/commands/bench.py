@@ -1,9 +1,7 @@
 """`rfwp bench WHAT`: times parts of the program on this machine."""
 
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -67,11 +65,9 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     with on_device, console.status("timing ...") as status:
         rows = benchmark.run(values, device, lambda what: status.update(f"timing {what} ..."))
     rows = [row | circumstances for row in rows]
+    files.write_json(values.json, rows)
     if values.json == "-":
-        print(json.dumps(rows, indent=2))
         return 0
-    if values.json is not None:
-        files.write_whole(Path(values.json), json.dumps(rows, indent=2) + "\n")
     console.print(benchmark.table(rows))
     console.print("{device} ({device_name}), threads: {threads}, {precision}, torch {torch}".format(**circumstances))
     return 0

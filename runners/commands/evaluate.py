@@ -1,7 +1,6 @@
 """`rfwp evaluate`: scores and films checkpoints of runs."""
 
 import dataclasses
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from rfwp.runners.film.video import film
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import write_evaluation
-from rfwp.runners.runfolder.files import check_writable, write_whole
+from rfwp.runners.runfolder.files import check_writable, write_json
 from rfwp.runners.runfolder.folder import RunFolder, short_names
 from rfwp.runners.settings.config import AgentRunConfig
 from rfwp.runners.settings.glance import names_a_task
@@ -114,13 +113,10 @@ def _score(
 def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> None:
     """Print one result as its own table, several in one table; write JSON as one object or a list."""
     results = [result for line in lines for result in (line.episodes, line.lives) if result]
-    if json_file is not None:
-        facts = [result.summary() for result in results]
-        text = json.dumps(facts[0] if len(facts) == 1 else facts, indent=2) + "\n"
-        if json_file == "-":
-            print(text, end="")
-            return
-        write_whole(Path(json_file), text)
+    facts = [result.summary() for result in results]
+    write_json(json_file, facts[0] if len(facts) == 1 else facts)
+    if json_file == "-":
+        return
     if len(lines) > 1:
         print_scoreboard(lines, console)
     else:

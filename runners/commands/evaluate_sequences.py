@@ -1,13 +1,12 @@
 """`rfwp evaluate` for runs on supervised tasks: scores checkpoints on the test or validation split."""
 
 import dataclasses
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -19,7 +18,7 @@ from rfwp.runners.evaluation.saved_agents import SavedModel, find_models
 from rfwp.runners.evaluation.sequence_scoring import SequenceEvaluation, print_sequence_evaluation, score_cells
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import write_evaluation
-from rfwp.runners.runfolder.files import check_writable, write_whole
+from rfwp.runners.runfolder.files import check_writable, write_json
 from rfwp.runners.runfolder.folder import short_names
 from rfwp.runners.settings.components import name_of
 from rfwp.runners.settings.config import to_dict
@@ -118,13 +117,10 @@ def _score(saved: SavedModel, task: SequenceTask, values: Namespace) -> Sequence
 
 def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> None:
     """Print one result as its own table, several in one table; write JSON as one object or a list."""
-    if json_file is not None:
-        facts: list[dict[str, Any]] = [line.result.summary() for line in lines]
-        text = json.dumps(facts[0] if len(facts) == 1 else facts, indent=2) + "\n"
-        if json_file == "-":
-            print(text, end="")
-            return
-        write_whole(Path(json_file), text)
+    facts = [line.result.summary() for line in lines]
+    write_json(json_file, facts[0] if len(facts) == 1 else facts)
+    if json_file == "-":
+        return
     if len(lines) == 1:
         print_sequence_evaluation(lines[0].result, console)
         return
@@ -164,7 +160,7 @@ def _parser() -> Parser:
         "--stride",
         type=int | None,
         metavar="TOKENS",
-        help="read overlapping segments of a text, one every so many tokens; 1: the published sliding window",
+        help="read a text in overlapping segments that start this many tokens apart; 1: the published sliding window",
     )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
     parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")

@@ -33,7 +33,7 @@ class SequenceEvaluation:
         if (self.context or learner.context) == "carried":
             return "one pass, state carried"
         segments = f"segments of {learner.segment_length} tokens"
-        return f"{segments}, one every {self.stride}" if self.stride else segments
+        return f"{segments} that start {self.stride} apart" if self.stride else segments
 
     @property
     def value(self) -> float:

@@ -101,7 +101,7 @@ def _about_scores(study: Study) -> Iterator[str]:
         if trained:
             yield (
                 f"{where}: {trained} of {len(result.runs)} runs have no {study.words.evaluation};"
-                f" {study.words.in_training} (†) is used, which differs from it."
+                f" {study.words.in_training} (†) is used instead."
             )
     for run in study.runs:
         final = run.final(study.policy)

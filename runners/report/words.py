@@ -27,8 +27,8 @@ WORDS: dict[Kind, Words] = {
         "Throughput, policy lag and clipped importance weights",
     ),
     SEQUENCES: Words(
-        "scores on the test split, of the checkpoint that validates best",
-        "nothing has been scored",
+        "test scores of the checkpoint that validates best",
+        "the model has not been validated",
         "final evaluation",
         "the last score on the validation split",
         "Score on the validation split during training",

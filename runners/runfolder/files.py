@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import math
 import os
 import time
@@ -35,6 +36,15 @@ def check_writable(json_file: str | None) -> None:
     path = Path(json_file).absolute()
     if json_file == "" or path.is_dir() or not os.access(path.parent, os.W_OK):
         raise UserError(f"json: got {json_file!r}; allowed: a file in a folder that can be written to, or -")
+
+
+def write_json(json_file: str | None, facts: Any) -> None:
+    """Write plain values as --json asks: into a file, to standard output for `-`, nowhere for None."""
+    text = json.dumps(facts, indent=2) + "\n"
+    if json_file == "-":
+        print(text, end="")
+    elif json_file is not None:
+        write_whole(Path(json_file), text)
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ class Kind:
     def preset(self, name: str | None, named: Values, device: str | None) -> Values:
         """Return a preset, by default the one for this machine, or for `device` if that is given.
 
-        Raise UserError if there is no such preset.
+        Raise UserError for an unknown preset.
         """
         settings = self.presets(named).settings
         name = name or self.default_preset(named, device)

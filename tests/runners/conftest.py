@@ -28,7 +28,7 @@ def atari_run(tmp_path_factory):
 
 @pytest.fixture
 def start():
-    """Starts the command line in a process group of its own, which does not outlive the test."""
+    """Starts the command line in its own process group, and kills it after the test."""
     started = []
 
     def run(*words: str) -> subprocess.Popen:

@@ -268,7 +268,12 @@ def test_cores_are_compared_and_reported_on_a_task(tmp_path):
         assert result.score.value == pytest.approx(100 * sum(values) / 2)
         assert not result.from_training
     page = report.page.read_text()
-    for words in ("sequences right, %", "without nesting", "scores on the test split", "updates, longest run"):
+    for words in (
+        "sequences right, %",
+        "without nesting",
+        "test scores of the checkpoint that validates best",
+        "updates, longest run",
+    ):
         assert words in page
 
 
