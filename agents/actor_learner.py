@@ -91,8 +91,8 @@ class ActorLearner(System[Update]):
     def build_collector(self, pool: ActorPool) -> Collector:
         """Build the collector, which acts in the pool's environments with an up-to-date copy of the agent."""
         self._weights.publish(self.agent, self.learner.version)
-        acting = copy.deepcopy(self.agent)
-        return Collector(acting, pool, self.config.learner.unroll_length, self._weights, self._generator)
+        acting, unroll_length = copy.deepcopy(self.agent), self.config.learner.unroll_length
+        return Collector(acting, pool, unroll_length, self._weights, self._generator, self.config.graphs)
 
     def __iter__(self) -> Iterator[Update]:
         if self._source is None:

@@ -4,15 +4,14 @@ import time
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from rfwp.agents.actor_pool import ActorFailure, ActorPool
 from rfwp.agents.learner import Diverged
 from rfwp.agents.phases import WAIT, Phases
+from rfwp.agents.policy import Arrivals, build_policy
 from rfwp.agents.trajectory import Episode, Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.models.core import State
 
 
 class CollectorStatistics(NamedTuple):
@@ -33,35 +32,17 @@ class Collected(NamedTuple):
     statistics: CollectorStatistics
 
 
-class _Arrivals(NamedTuple):
-    """What a group's environments sent: one row of a trajectory."""
-
-    observation: Tensor  # uint8 [B, C, H, W]
-    reward: Tensor  # float32 [B]
-    first: Tensor  # bool [B]
-
-    @classmethod
-    def pinned(cls, num_envs: int, observation_shape: tuple[int, int, int]) -> "_Arrivals":
-        """Allocate page-locked host memory, from which copies to a GPU do not block the host."""
-        return cls(
-            observation=torch.empty(num_envs, *observation_shape, dtype=torch.uint8, pin_memory=True),
-            reward=torch.empty(num_envs, pin_memory=True),
-            first=torch.empty(num_envs, dtype=torch.bool, pin_memory=True),
-        )
-
-
 class _Unroll:
     """A trajectory that is being filled, for one group of actors."""
 
     def __init__(self, fields: Trajectory) -> None:
         self.fields = fields
         self.row = 0  # of the next observation
-        self.state = fields.state  # before that observation
 
     @property
-    def arrivals(self) -> _Arrivals:
+    def arrivals(self) -> Arrivals:
         """The row for the next observation."""
-        return _Arrivals(*(getattr(self.fields, name)[self.row] for name in _Arrivals._fields))
+        return Arrivals(*(getattr(self.fields, name)[self.row] for name in Arrivals._fields))
 
     @property
     def complete(self) -> bool:
@@ -82,8 +63,12 @@ class Collector:
         unroll_length: int,
         weights: WeightBoard,
         generator: torch.Generator,
+        graphs: bool = True,
     ) -> None:
-        """Start an unroll in every environment. `generator` samples the actions, on the agent's device."""
+        """Start an unroll in every environment. `generator` samples the actions, on the agent's device.
+
+        On a GPU, acting is replayed as CUDA graphs, one for each group, unless `graphs` is False.
+        """
         self.agent = agent.eval()
         self.pool = pool
         self.unroll_length = unroll_length
@@ -94,12 +79,12 @@ class Collector:
         self._failures: list[ActorFailure] = []
         self._weights = weights
         self._version = -1
-        self._generator = generator
         self._turn = 0
         # For a GPU, gather the slabs first: one upload per field instead of one per process. A CPU needs no staging.
-        on_gpu = self.device.type == "cuda"
-        self._staging = _Arrivals.pinned(pool.envs_per_group, pool.spec.observation_shape) if on_gpu else None
-        self._unrolls = [self._begin(agent.initial_state(pool.envs_per_group, self.device)) for _ in pool.groups]
+        num_envs, shape, on_gpu = pool.envs_per_group, pool.spec.observation_shape, self.device.type == "cuda"
+        self._staging = Arrivals.empty(num_envs, shape, torch.device("cpu"), pinned=True) if on_gpu else None
+        self._policies = [build_policy(self.agent, num_envs, generator, shape, graphs) for _ in pool.groups]
+        self._unrolls = [self._begin(group) for group in range(len(pool.groups))]
 
     def collect(self) -> Collected:
         """Act until one group's unroll is complete, and return it.
@@ -136,17 +121,18 @@ class Collector:
             failures = self.pool.wait(group)
         if failures:
             # This unroll has rows of episodes that were lost with the actor: start it again.
-            self._unrolls[group] = self._begin(self._unrolls[group].state)
+            self._unrolls[group] = self._begin(group)
             self._failures += failures
         trajectory = None
         with self.phases("observe"):
             self._observe(group)
             if self._unrolls[group].complete:
                 trajectory = self._unrolls[group].fields
-                _check_finite(trajectory)
-                self._unrolls[group] = self._follow(self._unrolls[group])
+                self._unrolls[group] = self._follow(group)
         with self.phases("act"):
             self._act(group)
+            if trajectory is not None:
+                _check_finite(trajectory)
         return trajectory
 
     def _observe(self, group: int) -> None:
@@ -154,42 +140,40 @@ class Collector:
         row = self._unrolls[group].arrivals
         inbox = self._staging or row
         for rows, slab in self.pool.slabs(group):
-            for name in _Arrivals._fields:
+            for name in Arrivals._fields:
                 getattr(inbox, name)[rows].copy_(torch.from_numpy(getattr(slab, name)))
             for index in slab.episode_over.nonzero()[0]:
                 self._episodes.append(Episode(float(slab.episode_return[index]), int(slab.episode_length[index])))
         if self._staging is not None:
             # `_act` waits for actions that depend on this copy, so the staging memory is free before its next use.
-            for staged, target in zip(self._staging, row, strict=True):
-                target.copy_(staged, non_blocking=True)
+            row.copy_(self._staging)
 
     def _act(self, group: int) -> None:
         """Sample actions for the newest row of a group's unroll, and send them to its actors."""
         self._version = self._weights.update(self.agent, self._version)
         unroll = self._unrolls[group]
         fields, row = unroll.fields, unroll.row
-        now = slice(row, row + 1)
-        output, unroll.state = self.agent(fields.observation[now], fields.reward[now], fields.first[now], unroll.state)
-        action = sample(output.logits[0], self._generator)
+        action, logits = self._policies[group].act(unroll.arrivals)
         fields.action[row] = action
-        fields.behaviour[row] = output.logits[0]
+        fields.behaviour[row] = logits
         fields.version[row] = self._version
         unroll.row += 1
         # The host waits for a GPU only here, and once per unroll in `_check_finite`.
         self.pool.act(group, action.cpu().numpy())
 
-    def _begin(self, state: State) -> _Unroll:
+    def _begin(self, group: int) -> _Unroll:
+        """Start an unroll with the group's present state, which the policy may overwrite."""
         spec, num_envs = self.pool.spec, self.pool.envs_per_group
+        state = tuple(leaf.clone() for leaf in self._policies[group].state)
         num_actions = len(spec.action_names)
         return _Unroll(
             Trajectory.empty(self.unroll_length, num_envs, spec.observation_shape, num_actions, state, self.device)
         )
 
-    def _follow(self, previous: _Unroll) -> _Unroll:
-        """Start an unroll whose first row is the last row of the previous one."""
-        unroll = self._begin(previous.state)
-        for first, last in zip(unroll.arrivals, previous.arrivals, strict=True):
-            first.copy_(last)
+    def _follow(self, group: int) -> _Unroll:
+        """Start an unroll whose first row is the last row of the group's previous one."""
+        unroll = self._begin(group)
+        unroll.arrivals.copy_(self._unrolls[group].arrivals)
         return unroll
 
 
@@ -197,12 +181,3 @@ def _check_finite(trajectory: Trajectory) -> None:
     """Raise Diverged if a logit is not finite. Called once per unroll, because the host waits for the answer."""
     if not trajectory.behaviour.isfinite().all():
         raise Diverged("the policy's logits are no longer finite")
-
-
-def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Sample an action per environment: logits [B, A] -> int64 [B]. Logits of NaN give an arbitrary valid action.
-
-    Uses the exponential race of torch.multinomial, with the same draws, but skips its checks, which make the host wait.
-    """
-    policy = logits.softmax(dim=-1)
-    return (policy / torch.empty_like(policy).exponential_(generator=generator)).argmax(dim=-1)

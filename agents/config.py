@@ -38,6 +38,8 @@ class ActorLearnerConfig(SystemConfig):
     GPU, float32 convolutions round their inputs to TF32 if PyTorch allows it, as it does by default."""
     sync: bool = False
     """Act and learn in turn, in one thread: on the CPU the same seed gives the same run, bit for bit."""
+    graphs: bool = True
+    """Replay acting as CUDA graphs on a GPU; false: operator by operator."""
 
     def build_agent(self, device: torch.device | str) -> ActorCritic:
         """Build the agent on a device, with PyTorch's weights. Raises ValueError if encoder and env do not fit."""

@@ -44,13 +44,13 @@ class System(ABC, Generic[AnyUpdate]):
     learner: Learner[Any, Any]
 
     def __init__(self, config: SystemConfig, threads: int) -> None:
-        """Prepare the process to train with this many threads. Raises ValueError for an unusable device."""
+        """Prepare the process to train, on a CPU with this many threads. Raises ValueError for an unusable device."""
         self.device = pick_device(config.device)
         self._total_steps = config.total_steps
         self._seed = config.seed
         self._stopping = Event()
         host.keep_freed_memory()
-        torch.set_num_threads(threads)
+        torch.set_num_threads(threads if self.device.type == "cpu" else 1)
         torch.manual_seed(config.seed)
 
     def __enter__(self) -> Self:

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
+from rfwp.agents.graphs import graphed
 from rfwp.cuda.available import available
 from rfwp.cuda.rdn import rdn_act
 from rfwp.models.core import Core, State
@@ -92,26 +93,12 @@ def largest_error(actual: list[Tensor], expected: list[Tensor]) -> float:
     )
 
 
-def graphed(function: Callable[[], object]) -> Callable[[], object]:
-    """Capture a function as a CUDA graph after warm-up runs; return its replay."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
-    return graph.replay
-
-
 def launches(function: Callable[[], object], device: torch.device, way: str) -> dict[str, Callable[[], object]]:
     """Return the function and, if possible, its CUDA graph; a graph cannot hold code that reads tensors on the host."""
     if device.type != "cuda" or way in ("cudnn", "paper"):
         return {"eager": function}
     try:
-        return {"eager": function, "graph": graphed(function)}
+        return {"eager": function, "graph": graphed(function, device)}
     except RuntimeError as error:
         if way == "kernel":
             raise

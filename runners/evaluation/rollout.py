@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rfwp.agents.collector import sample
+from rfwp.agents.policy import sample
 from rfwp.envs.vector_env import Step, VectorEnv
 from rfwp.models.actor_critic import ActorCritic, AgentOutput
 

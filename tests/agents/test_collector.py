@@ -6,8 +6,10 @@ import signal
 import pytest
 import torch
 
+from rfwp.agents import policy
 from rfwp.agents.actor_pool import ActorFailure, ActorPool, ActorsConfig, Cancelled
-from rfwp.agents.collector import Collector, _Arrivals, sample
+from rfwp.agents.collector import Collector
+from rfwp.agents.policy import Arrivals, GraphedPolicy, sample
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import counting, delayed_cue
 from rfwp.models.actor_critic import ActorCritic
@@ -102,14 +104,33 @@ def test_a_staging_area_changes_nothing():
         with ActorPool(ActorsConfig(envs=8, processes=4), counting.Config(), 4, seed=(5,)) as pool:
             collector = make_collector(pool, make_agent(counting.Config()))
             if staged:  # as on a GPU, but for the pinned memory, which needs one
-                shape = pool.spec.observation_shape
-                collector._staging = _Arrivals(
-                    torch.empty(4, *shape, dtype=torch.uint8), torch.empty(4), torch.empty(4, dtype=torch.bool)
-                )
+                collector._staging = Arrivals.empty(4, pool.spec.observation_shape, torch.device("cpu"))
             collected.append([collector.collect().trajectory for _ in range(6)])
     for direct, through in zip(*collected, strict=True):
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(direct[:-1], through[:-1], strict=True))
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(direct.state, through.state, strict=True))
+
+
+def test_acting_on_fixed_memory_as_a_graph_does_changes_nothing(monkeypatch):
+    def replayed(step, device, generator):
+        for _ in range(3):  # the warm-up
+            step()
+        return step
+
+    monkeypatch.setattr(policy, "graphed", replayed)
+    collected = []
+    for fixed in (False, True):
+        with ActorPool(ActorsConfig(envs=8, processes=4), ENV, 4, seed=(5,)) as pool:
+            collector = make_collector(pool, make_agent())
+            if fixed:
+                generator, shape = torch.Generator().manual_seed(0), pool.spec.observation_shape
+                collector._policies = [GraphedPolicy(collector.agent, 4, generator, shape) for _ in pool.groups]
+            unrolls = [collector.collect().trajectory for _ in range(3)]
+            collector._weights.publish(make_agent(seed=2), 1)
+            collected.append([*unrolls, *(collector.collect().trajectory for _ in range(6))])
+    for eager, fixed in zip(*collected, strict=True):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(eager[:-1], fixed[:-1], strict=True))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(eager.state, fixed.state, strict=True))
 
 
 def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):

@@ -1,0 +1,124 @@
+"""Acting for one group of environments, operator by operator or as a CUDA graph."""
+
+import warnings
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rfwp.agents.graphs import graphed
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.core import State
+
+
+class Arrivals(NamedTuple):
+    """What a group's environments sent: one row of a trajectory."""
+
+    observation: Tensor  # uint8 [B, C, H, W]
+    reward: Tensor  # float32 [B]
+    first: Tensor  # bool [B]
+
+    @classmethod
+    def empty(
+        cls, num_envs: int, observation_shape: tuple[int, int, int], device: torch.device, pinned: bool = False
+    ) -> "Arrivals":
+        """Allocate them. Copies from pinned (page-locked) host memory to a GPU do not block the host."""
+        return cls(
+            observation=torch.empty(num_envs, *observation_shape, dtype=torch.uint8, device=device, pin_memory=pinned),
+            reward=torch.empty(num_envs, device=device, pin_memory=pinned),
+            first=torch.empty(num_envs, dtype=torch.bool, device=device, pin_memory=pinned),
+        )
+
+    def copy_(self, other: "Arrivals") -> None:
+        """Copy all fields of `other`; from pinned memory, the copies are only queued."""
+        for mine, theirs in zip(self, other, strict=True):
+            mine.copy_(theirs, non_blocking=True)
+
+
+class Policy:
+    """Chooses the actions of a group of environments, and holds their recurrent state."""
+
+    def __init__(self, agent: ActorCritic, num_envs: int, generator: torch.Generator) -> None:
+        """Start with the state of new episodes. `generator` samples the actions, on the agent's device."""
+        self.agent = agent
+        self.generator = generator
+        self.state: State = agent.initial_state(num_envs)
+
+    def act(self, arrivals: Arrivals) -> tuple[Tensor, Tensor]:
+        """Take one step: return the sampled actions, int64 [B], and the logits that they were drawn from [B, A].
+
+        Both tensors, and those of the state, may be overwritten by the next step.
+        """
+        action, logits, self.state = self._step(arrivals, self.state)
+        return action, logits
+
+    def _step(self, arrivals: Arrivals, state: State) -> tuple[Tensor, Tensor, State]:
+        observation, reward, first = (field.unsqueeze(0) for field in arrivals)
+        output, state = self.agent(observation, reward, first, state)
+        logits = output.logits[0]
+        return sample(logits, self.generator), logits, state
+
+
+class GraphedPolicy(Policy):
+    """Does the same on a GPU by replaying a graph of the whole step, so that the host queues one thing, not hundreds.
+
+    The agent's weights may change in place, but not move.
+    """
+
+    def __init__(
+        self,
+        agent: ActorCritic,
+        num_envs: int,
+        generator: torch.Generator,
+        observation_shape: tuple[int, int, int],
+    ) -> None:
+        """Capture a step. Raises RuntimeError if a graph cannot hold it."""
+        super().__init__(agent, num_envs, generator)
+        device = generator.device
+        self._arrivals = Arrivals.empty(num_envs, observation_shape, device)
+        for field in self._arrivals:
+            field.zero_()
+        self._action = torch.empty(num_envs, dtype=torch.int64, device=device)
+        self._logits = torch.empty(num_envs, agent.num_actions, device=device)
+        start, draws = tuple(leaf.clone() for leaf in self.state), generator.get_state()
+        self._replay = graphed(self._step_in_place, device, generator)
+        generator.set_state(draws)
+        for leaf, initial in zip(self.state, start, strict=True):
+            leaf.copy_(initial)
+
+    def act(self, arrivals: Arrivals) -> tuple[Tensor, Tensor]:
+        self._arrivals.copy_(arrivals)
+        self._replay()
+        return self._action, self._logits
+
+    @torch.no_grad()
+    def _step_in_place(self) -> None:
+        action, logits, after = self._step(self._arrivals, self.state)
+        for target, source in zip((self._action, self._logits, *self.state), (action, logits, *after), strict=True):
+            target.copy_(source)
+
+
+def build_policy(
+    agent: ActorCritic,
+    num_envs: int,
+    generator: torch.Generator,
+    observation_shape: tuple[int, int, int],
+    graphs: bool,
+) -> Policy:
+    """Build the fastest policy: as a graph on a GPU if `graphs` is set. Warns if a graph cannot hold the agent."""
+    if graphs and generator.device.type == "cuda":
+        try:
+            return GraphedPolicy(agent, num_envs, generator, observation_shape)
+        except RuntimeError as error:
+            cause = str(error).partition("\n")[0]
+            warnings.warn(f"acting is not replayed as a CUDA graph, training will be slower: {cause}", stacklevel=2)
+    return Policy(agent, num_envs, generator)
+
+
+def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Sample an action per environment: logits [B, A] -> int64 [B]. Logits of NaN give an arbitrary valid action.
+
+    Uses the exponential race of torch.multinomial, with the same draws, but skips its checks, which make the host wait.
+    """
+    policy = logits.softmax(dim=-1)
+    return (policy / torch.empty_like(policy).exponential_(generator=generator)).argmax(dim=-1)
