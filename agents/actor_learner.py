@@ -8,7 +8,7 @@ actor processes ── steps ──> collector ── unrolls ──> source ─
 
 import copy
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -19,6 +19,7 @@ from rfwp.agents.actor_pool import ActorFailure, ActorPool, Cancelled
 from rfwp.agents.actor_process import end_if_this_is_an_actor
 from rfwp.agents.collector import Collected, Collector, CollectorStatistics
 from rfwp.agents.config import ActorLearnerConfig
+from rfwp.agents.device import page_locked
 from rfwp.agents.learner import Learner
 from rfwp.agents.phases import WAIT
 from rfwp.agents.sources import Background, InTurn, Source
@@ -82,11 +83,14 @@ class ActorLearner(System[Update]):
     def __exit__(self, *error: object) -> None:
         self._running.close()
 
-    def start_actors(self) -> ActorPool:
-        """Start the processes that step the environments; the caller closes them."""
+    @contextmanager
+    def start_actors(self) -> Iterator[ActorPool]:
+        """Start the processes that step the environments; they end with the context."""
         # The seed changes with the version, so a resumed run does not replay the episodes it began with.
         seed = (self.config.seed, self.learner.version)
-        return ActorPool(self.config.actors, self.config.env, self.num_processes, seed)
+        pool = ActorPool(self.config.actors, self.config.env, self.num_processes, seed)
+        with pool, page_locked(pool.memory, self.device):
+            yield pool
 
     def build_collector(self, pool: ActorPool) -> Collector:
         """Build the collector, which acts in the pool's environments with an up-to-date copy of the agent."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import selectors
 import signal
 import threading
 import time
@@ -10,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.agents import actor_process, slab
 from rfwp.checks import check
-from rfwp.envs.vector_env import EnvConfig, EnvSpec
+from rfwp.envs.vector_env import EnvConfig
 
 
 @dataclass(frozen=True)
@@ -69,20 +70,19 @@ class ActorFailure(Exception):
 
 
 class Actor:
-    """One actor process and the slab that it shares with the main process."""
+    """One actor process."""
 
     START_SECONDS = 2.0  # per environment, added to the timeout of the first step; 0.25 s is usual
 
-    def __init__(self, env: EnvConfig, spec: EnvSpec, num_envs: int, seed: int) -> None:
+    def __init__(self, env: EnvConfig, memory: Any, num_envs: int, rows: slice, seed: int) -> None:
+        """Start the process. Its environments are those of `rows` in shared memory for `num_envs`."""
         context = multiprocessing.get_context("spawn")
-        memory = slab.allocate(num_envs, spec.observation_shape)
-        self.slab = slab.view(memory, num_envs, spec.observation_shape)
-        self._started = False
-        self._connection: Connection
-        self._connection, theirs = context.Pipe()
+        self._start_seconds: float = self.START_SECONDS * (rows.stop - rows.start)
+        self.connection: Connection
+        self.connection, theirs = context.Pipe()
         self._process = context.Process(
             target=actor_process.run_actor,
-            args=(theirs, memory, env, num_envs, seed),
+            args=(theirs, memory, num_envs, rows, env, seed),
             daemon=True,
             name=actor_process.NAME,
         )
@@ -95,26 +95,14 @@ class Actor:
         return self._process.pid
 
     def request(self) -> None:
-        """Ask for the next step; the slab already holds the actions. If the actor is dead, `wait` raises."""
+        """Ask for the next step; the slab already holds the actions. If the actor is dead, `receive` raises."""
         with contextlib.suppress(OSError):
-            self._connection.send_bytes(actor_process.STEP)
+            self.connection.send_bytes(actor_process.STEP)
 
-    def wait(self, timeout: float, cancelled: threading.Event, waited: float = 0.0) -> None:
-        """Wait until the slab holds the next step; raise ActorFailure after `timeout` seconds.
-
-        `waited` of those seconds have already passed. The first step gets extra time, because the emulator loads the
-        ROM once per environment.
-        """
-        if not self._started:
-            timeout += self.START_SECONDS * len(self.slab.action)
+    def receive(self) -> None:
+        """Take the answer once the connection is readable: the slab holds the next step. Raises ActorFailure."""
         try:
-            deadline = time.monotonic() + timeout - waited
-            while not self._connection.poll(max(0.0, min(POLL_SECONDS, deadline - time.monotonic()))):
-                if cancelled.is_set():
-                    raise Cancelled
-                if time.monotonic() >= deadline:
-                    raise ActorFailure(f"did not answer within {timeout:g} s (actors.timeout)")
-            message = self._connection.recv_bytes()
+            message = self.connection.recv_bytes()
         except (EOFError, OSError):
             self._process.join(timeout=1)
             code = self._process.exitcode
@@ -127,15 +115,19 @@ class Actor:
         if message.startswith(actor_process.FAILED):
             trace = message[len(actor_process.FAILED) :].decode().rstrip()
             raise ActorFailure(trace.splitlines()[-1] + "\n" + trace, crashed=True)
-        self._started = True
+        self._start_seconds = 0.0
+
+    def is_late(self, waited: float, timeout: float) -> bool:
+        """Return whether an answer has taken too long. The first one may take longer, because it loads the ROMs."""
+        return waited >= timeout + self._start_seconds
 
     def hang_up(self) -> None:
         """Tell the process to end, without waiting for it."""
-        self._connection.close()
+        self.connection.close()
 
     def close(self, grace: float) -> None:
         """End the process; kill it if it is still running after `grace` seconds."""
-        self._connection.close()
+        self.connection.close()
         self._process.join(grace)
         if self._process.is_alive():
             self._process.kill()
@@ -162,10 +154,16 @@ class ActorPool:
         self._seed = seed
         self._started = 0
         self._cancelled = threading.Event()
-        self._retired_busy_seconds = 0.0
-        actors = [self._start() for _ in range(num_processes)]
-        size = num_processes // config.groups
-        self.groups = [actors[start : start + size] for start in range(0, num_processes, size)]
+        self.memory = slab.allocate(config.envs, self.spec.observation_shape)
+        everything = slab.view(self.memory, config.envs, self.spec.observation_shape)
+        size, groups = self.envs_per_group, range(config.groups)
+        self.slabs = [everything.part(slice(group * size, (group + 1) * size)) for group in groups]
+        of_a_group = range(num_processes // config.groups)
+        self.groups = [[self._start(group, index) for index in of_a_group] for group in groups]
+        self._selectors = [selectors.DefaultSelector() for _ in groups]
+        for group in groups:
+            for index in of_a_group:
+                self._listen(group, index)
 
     @property
     def envs_per_group(self) -> int:
@@ -175,10 +173,10 @@ class ActorPool:
     @property
     def busy_seconds(self) -> float:
         """Seconds that all actors together have spent stepping environments."""
-        return self._retired_busy_seconds + sum(float(a.slab.busy_seconds[0]) for group in self.groups for a in group)
+        return sum(float(each.busy_seconds.sum()) for each in self.slabs)
 
     def wait(self, group: int) -> list[ActorFailure]:
-        """Wait until every actor of a group has its next step in its slab.
+        """Wait until a group's slab holds the next step of all its environments.
 
         Replace actors that failed, wait for the first steps of the new ones, and return the failures.
 
@@ -186,48 +184,56 @@ class ActorPool:
             ActorFailure: actors fail in quick succession; the message includes the last traceback.
             Cancelled: `cancel` was called.
         """
-        if self._cancelled.is_set():
-            raise Cancelled
-        failures = []
-        started = time.monotonic()
-        for index, one in enumerate(self.groups[group]):
-            try:
-                one.wait(self.config.timeout, self._cancelled, time.monotonic() - started)
-            except ActorFailure as failure:
-                failures.append(failure)
-                self._replace(group, index, failure)
-        return failures
-
-    def slabs(self, group: int) -> Iterator[tuple[slice, slab.Slab]]:
-        """Yield each actor's slab with the rows of the group that it fills. Call after `wait`."""
-        for index, actor in enumerate(self.groups[group]):
-            yield slice(index * self.envs_per_actor, (index + 1) * self.envs_per_actor), actor.slab
+        failures = self._receive(group, set(range(len(self.groups[group]))))
+        for index, failure in failures.items():
+            self._replace(group, index, failure)
+        return list(failures.values())
 
     def act(self, group: int, action: NDArray[np.int64]) -> None:
-        """Step the environments of a group: action [B], one each. If an actor is dead, `wait` raises."""
-        for actor, (rows, shared) in zip(self.groups[group], self.slabs(group), strict=True):
-            shared.action[:] = action[rows]
+        """Step the environments of a group: action [B], one each. If an actor is dead, `wait` replaces it."""
+        self.slabs[group].action[:] = action
+        for actor in self.groups[group]:
             actor.request()
 
     def cancel(self) -> None:
         """Make a `wait` in another thread raise Cancelled soon."""
         self._cancelled.set()
 
+    def _receive(self, group: int, missing: set[int]) -> dict[int, ActorFailure]:
+        """Take the answers of these actors of a group; return the failures of those that gave none."""
+        actors, selector, started = self.groups[group], self._selectors[group], time.monotonic()
+        failures: dict[int, ActorFailure] = {}
+        while missing:
+            if self._cancelled.is_set():
+                raise Cancelled
+            answered = {key.data for key, _ in selector.select(POLL_SECONDS)} & missing
+            for index in answered:
+                try:
+                    actors[index].receive()
+                except ActorFailure as failure:
+                    failures[index] = failure
+            missing = missing - answered
+            waited = time.monotonic() - started
+            late = {index for index in missing if actors[index].is_late(waited, self.config.timeout)}
+            for index in late:
+                failures[index] = ActorFailure(f"did not answer within {self.config.timeout:g} s (actors.timeout)")
+            missing = missing - late
+            for index in failures.keys() & (answered | late):
+                selector.unregister(actors[index].connection)  # or it would stay readable, and nothing could be awaited
+        return failures
+
     def _replace(self, group: int, index: int, failure: ActorFailure) -> None:
         for _ in range(self.CRASH_LOOP):
             if failure.crashed and self._crashes_in_a_loop():
                 break
-            old = self.groups[group][index]
-            self._retired_busy_seconds += float(old.slab.busy_seconds[0])
-            old.close(grace=0)
-            self.groups[group][index] = self._start()
+            self.groups[group][index].close(grace=0)
+            self.groups[group][index] = self._start(group, index)
+            self._listen(group, index)
             self.restarts += 1
-            try:
-                self.groups[group][index].wait(self.config.timeout, self._cancelled)
-            except ActorFailure as again:
-                failure = again
-            else:
+            again = self._receive(group, {index})
+            if not again:
                 return
+            failure = again[index]
         raise ActorFailure(f"{self.CRASH_LOOP} actors failed in quick succession; the last one: {failure}")
 
     def _crashes_in_a_loop(self) -> bool:
@@ -235,13 +241,20 @@ class ActorPool:
         self._recent.append(time.monotonic())
         return len(self._recent) == self.CRASH_LOOP and self._recent[-1] - self._recent[0] < self.CRASH_LOOP_SECONDS
 
-    def _start(self) -> Actor:
+    def _start(self, group: int, index: int) -> Actor:
         self._started += 1
         seed = np.random.SeedSequence([*self._seed, self._started]).generate_state(1)[0]
-        return Actor(self.env, self.spec, self.envs_per_actor, int(seed))
+        start = group * self.envs_per_group + index * self.envs_per_actor
+        rows = slice(start, start + self.envs_per_actor)
+        return Actor(self.env, self.memory, self.config.envs, rows, int(seed))
+
+    def _listen(self, group: int, index: int) -> None:
+        self._selectors[group].register(self.groups[group][index].connection, selectors.EVENT_READ, index)
 
     def close(self) -> None:
         """End all processes; kill those that do not end by themselves."""
+        for each in self._selectors:
+            each.close()
         for group in self.groups:
             for one in group:
                 one.hang_up()

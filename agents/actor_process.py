@@ -10,7 +10,7 @@ from typing import Any
 
 from rfwp.agents import slab
 from rfwp.agents.host import signal_at_end_of_parent
-from rfwp.envs.vector_env import EnvConfig, Step
+from rfwp.envs.vector_env import EnvConfig, Step, VectorEnv
 
 STEP = b"step"  # main process -> actor: the actions are in the slab
 READY = b"ready"  # actor -> main process: the slab holds the next step
@@ -28,14 +28,19 @@ def end_if_this_is_an_actor() -> None:
         os._exit(UNGUARDED)
 
 
-def run_actor(connection: Connection, memory: Any, env_config: EnvConfig, num_envs: int, seed: int) -> None:
-    """Reset E environments, then answer each STEP with READY until the other end closes.
+def run_actor(
+    connection: Connection, memory: Any, num_envs: int, rows: slice, env_config: EnvConfig, seed: int
+) -> None:
+    """Reset some environments, then answer each STEP with READY until the other end closes.
 
-    No actor outlives the main process: the closed connection ends it, and the kernel kills an actor that hangs.
+    They are those of `rows` in the shared memory, which has room for `num_envs`. No actor outlives the main process:
+    the closed connection ends it, and the kernel kills an actor that hangs.
     """
     _die_with_parent()
     try:
-        _serve(connection, memory, env_config, num_envs, seed)
+        with env_config.build(rows.stop - rows.start) as env:
+            shared = slab.view(memory, num_envs, env.spec.observation_shape).part(rows)
+            _serve(connection, shared, env, seed)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except Exception:
@@ -50,17 +55,15 @@ def _die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _serve(connection: Connection, memory: Any, env_config: EnvConfig, num_envs: int, seed: int) -> None:
-    with env_config.build(num_envs) as env:
-        shared = slab.view(memory, num_envs, env.spec.observation_shape)
-        _write(shared, env.reset(seed))
-        while True:
-            connection.send_bytes(READY)
-            connection.recv_bytes()
-            started = time.perf_counter()
-            step = env.step(shared.action)
-            _write(shared, step)
-            shared.busy_seconds[0] += time.perf_counter() - started
+def _serve(connection: Connection, shared: slab.Slab, env: VectorEnv, seed: int) -> None:
+    _write(shared, env.reset(seed))
+    while True:
+        connection.send_bytes(READY)
+        connection.recv_bytes()
+        started = time.perf_counter()
+        step = env.step(shared.action)
+        _write(shared, step)
+        shared.busy_seconds[:] += (time.perf_counter() - started) / len(shared.busy_seconds)
 
 
 def _write(shared: slab.Slab, step: Step) -> None:

@@ -1,6 +1,7 @@
 """Acting: steps in, trajectories out. The policy acts for one group of actors while the others step."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -67,7 +68,8 @@ class Collector:
     ) -> None:
         """Start an unroll in every environment. `generator` samples the actions, on the agent's device.
 
-        On a GPU, acting is replayed as CUDA graphs, one for each group, unless `graphs` is False.
+        On a GPU, acting is queued on a stream of its own, ahead of the learner's work, and replayed as CUDA graphs, one
+        for each group, unless `graphs` is False. Trajectories may be read on the stream that is current now.
         """
         self.agent = agent.eval()
         self.pool = pool
@@ -80,11 +82,16 @@ class Collector:
         self._weights = weights
         self._version = -1
         self._turn = 0
-        # For a GPU, gather the slabs first: one upload per field instead of one per process. A CPU needs no staging.
+        fields = Arrivals._fields
+        self._inboxes = [Arrivals(*(torch.from_numpy(getattr(each, name)) for name in fields)) for each in pool.slabs]
         num_envs, shape, on_gpu = pool.envs_per_group, pool.spec.observation_shape, self.device.type == "cuda"
-        self._staging = Arrivals.empty(num_envs, shape, torch.device("cpu"), pinned=True) if on_gpu else None
-        self._policies = [build_policy(self.agent, num_envs, generator, shape, graphs) for _ in pool.groups]
-        self._unrolls = [self._begin(group) for group in range(len(pool.groups))]
+        self._acting = torch.cuda.Stream(self.device, priority=-1) if on_gpu else None  # type: ignore[no-untyped-call]
+        self._reading = torch.cuda.current_stream(self.device) if on_gpu else None
+        if self._acting is not None and self._reading is not None:
+            self._acting.wait_stream(self._reading)
+        with self._on_own_stream():
+            self._policies = [build_policy(self.agent, num_envs, generator, shape, graphs) for _ in pool.groups]
+            self._unrolls = [self._begin(group) for group in range(len(pool.groups))]
 
     def collect(self) -> Collected:
         """Act until one group's unroll is complete, and return it.
@@ -96,7 +103,8 @@ class Collector:
         """
         while True:
             group, self._turn = self._turn, (self._turn + 1) % len(self._unrolls)
-            trajectory = self._advance(group)
+            with self._on_own_stream():
+                trajectory = self._advance(group)
             if trajectory is not None:
                 return self._hand_over(trajectory)
 
@@ -104,7 +112,12 @@ class Collector:
         """Make a running `collect` raise Cancelled soon; safe to call from another thread or a signal handler."""
         self.pool.cancel()
 
+    def _on_own_stream(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._acting is None else torch.cuda.stream(self._acting)
+
     def _hand_over(self, trajectory: Trajectory) -> Collected:
+        if self._reading is not None:  # `_check_finite` has waited until the trajectory was complete
+            trajectory.record_stream(self._reading)
         statistics = CollectorStatistics(
             seconds=time.perf_counter() - self._began,
             phases=self.phases.snapshot(),
@@ -136,17 +149,13 @@ class Collector:
         return trajectory
 
     def _observe(self, group: int) -> None:
-        """Copy a group's slabs into the next row of its unroll, and record the episodes that ended."""
-        row = self._unrolls[group].arrivals
-        inbox = self._staging or row
-        for rows, slab in self.pool.slabs(group):
-            for name in Arrivals._fields:
-                getattr(inbox, name)[rows].copy_(torch.from_numpy(getattr(slab, name)))
-            for index in slab.episode_over.nonzero()[0]:
-                self._episodes.append(Episode(float(slab.episode_return[index]), int(slab.episode_length[index])))
-        if self._staging is not None:
-            # `_act` waits for actions that depend on this copy, so the staging memory is free before its next use.
-            row.copy_(self._staging)
+        """Copy a group's slab into the next row of its unroll, and record the episodes that ended."""
+        # A GPU may still be copying when this returns: `_act` waits for actions that depend on it, before any actor
+        # writes to the slab again.
+        self._unrolls[group].arrivals.copy_(self._inboxes[group])
+        slab = self.pool.slabs[group]
+        for index in slab.episode_over.nonzero()[0]:
+            self._episodes.append(Episode(float(slab.episode_return[index]), int(slab.episode_length[index])))
 
     def _act(self, group: int) -> None:
         """Sample actions for the newest row of a group's unroll, and send them to its actors."""

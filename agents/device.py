@@ -1,4 +1,10 @@
-"""Devices and data types by name."""
+"""Devices and data types by name, and what copies between devices need."""
+
+import ctypes
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +34,25 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     on_gpu = device.type == "cuda"
     fast = torch.cuda.get_device_capability(device) >= (8, 0) if on_gpu else host.computes_bfloat16()
     return torch.bfloat16 if fast else torch.float32
+
+
+@contextmanager
+def page_locked(memory: Any, device: torch.device) -> Iterator[None]:
+    """Keep the pages of a ctypes array in place meanwhile, so that copies from it to a GPU do not block the host."""
+    if device.type != "cuda":
+        yield
+        return
+    runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    address, size = ctypes.addressof(memory), ctypes.sizeof(memory)
+    with torch.cuda.device(device):
+        status = int(runtime.cudaHostRegister(address, size, 0))
+    if status != 0:
+        warnings.warn(f"page-locked memory cannot be had (CUDA error {status}): training will be slower", stacklevel=2)
+    try:
+        yield
+    finally:
+        if status == 0:
+            runtime.cudaHostUnregister(address)
 
 
 def random_state(device: torch.device) -> Tensor:

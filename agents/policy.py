@@ -18,19 +18,8 @@ class Arrivals(NamedTuple):
     reward: Tensor  # float32 [B]
     first: Tensor  # bool [B]
 
-    @classmethod
-    def empty(
-        cls, num_envs: int, observation_shape: tuple[int, int, int], device: torch.device, pinned: bool = False
-    ) -> "Arrivals":
-        """Allocate them. Copies from pinned (page-locked) host memory to a GPU do not block the host."""
-        return cls(
-            observation=torch.empty(num_envs, *observation_shape, dtype=torch.uint8, device=device, pin_memory=pinned),
-            reward=torch.empty(num_envs, device=device, pin_memory=pinned),
-            first=torch.empty(num_envs, dtype=torch.bool, device=device, pin_memory=pinned),
-        )
-
     def copy_(self, other: "Arrivals") -> None:
-        """Copy all fields of `other`; from pinned memory, the copies are only queued."""
+        """Copy all fields of `other`; from page-locked memory to a GPU, the copies are only queued."""
         for mine, theirs in zip(self, other, strict=True):
             mine.copy_(theirs, non_blocking=True)
 
@@ -75,9 +64,11 @@ class GraphedPolicy(Policy):
         """Capture a step. Raises RuntimeError if a graph cannot hold it."""
         super().__init__(agent, num_envs, generator)
         device = generator.device
-        self._arrivals = Arrivals.empty(num_envs, observation_shape, device)
-        for field in self._arrivals:
-            field.zero_()
+        self._arrivals = Arrivals(
+            observation=torch.zeros(num_envs, *observation_shape, dtype=torch.uint8, device=device),
+            reward=torch.zeros(num_envs, device=device),
+            first=torch.zeros(num_envs, dtype=torch.bool, device=device),
+        )
         self._action = torch.empty(num_envs, dtype=torch.int64, device=device)
         self._logits = torch.empty(num_envs, agent.num_actions, device=device)
         start, draws = tuple(leaf.clone() for leaf in self.state), generator.get_state()

@@ -1,4 +1,4 @@
-"""Shared memory between an actor process and the main process; it holds the environments' latest step."""
+"""Shared memory between the main process and the actors; it holds the environments' latest step."""
 
 import multiprocessing
 from ctypes import c_uint8
@@ -11,7 +11,7 @@ ALIGNMENT = 64  # bytes; a cache line
 
 
 class Slab(NamedTuple):
-    """Views into an actor's shared memory. The main process writes `action`, the actor the rest; they take turns."""
+    """Views into the shared memory. The main process writes `action`, the actors the rest; they take turns."""
 
     action: NDArray[np.int64]  # [E]
     observation: NDArray[np.uint8]  # [E, C, H, W]
@@ -20,7 +20,11 @@ class Slab(NamedTuple):
     episode_over: NDArray[np.bool_]  # [E]
     episode_return: NDArray[np.float32]  # [E]
     episode_length: NDArray[np.int32]  # [E]   agent steps
-    busy_seconds: NDArray[np.float64]  # [1]   time spent in the emulator since the actor started
+    busy_seconds: NDArray[np.float64]  # [E]   spent stepping the environment; those of an actor share its time evenly
+
+    def part(self, rows: slice) -> "Slab":
+        """Return the views of some environments."""
+        return Slab._make(field[rows] for field in self)
 
 
 def allocate(num_envs: int, observation_shape: tuple[int, int, int]) -> Any:
@@ -28,8 +32,7 @@ def allocate(num_envs: int, observation_shape: tuple[int, int, int]) -> Any:
 
     It has no name in the file system, so the kernel frees it when its last user ends, even after a crash.
     """
-    size, _ = _layout(num_envs, observation_shape)
-    return multiprocessing.get_context("spawn").RawArray(c_uint8, size)
+    return multiprocessing.get_context("spawn").RawArray(c_uint8, num_bytes(num_envs, observation_shape))
 
 
 def num_bytes(num_envs: int, observation_shape: tuple[int, int, int]) -> int:
@@ -50,7 +53,6 @@ def _layout(
     kinds = (np.int64, np.uint8, np.float32, np.bool_, np.bool_, np.float32, np.int32, np.float64)
     shapes: list[tuple[int, ...]] = [(num_envs,)] * len(Slab._fields)
     shapes[Slab._fields.index("observation")] = (num_envs, *observation_shape)
-    shapes[Slab._fields.index("busy_seconds")] = (1,)
     fields, offset = [], 0
     for shape, kind in zip(shapes, kinds, strict=True):
         dtype = np.dtype(kind)

@@ -66,6 +66,11 @@ class Trajectory(NamedTuple):
         """T x B, in agent steps."""
         return self.action.numel()
 
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keep the memory from being reused before work that is queued on another GPU stream has read it."""
+        for tensor in (*self[:-1], *self.state):
+            tensor.record_stream(stream)
+
     def columns(self, start: int, stop: int) -> "Trajectory":
         """Return environments start ≤ b < stop, as views."""
         steps = [field[:, start:stop] for field in self[:-1]]

@@ -25,7 +25,7 @@ def check_agent_sizes(config: AgentRunConfig, agent: ActorCritic, num_processes:
     spec = config.env.spec()
     shape, num_actions = spec.observation_shape, len(spec.action_names)
     envs, batch, length = config.actors.envs, config.learner.batch_size, config.learner.unroll_length
-    shared = num_processes * slab.num_bytes(envs // num_processes, shape)
+    shared = slab.num_bytes(envs, shape)
     observations = f"{envs} environments with observations of {'x'.join(map(str, shape))}"
     resources.check_shared_memory(shared, f"actors.envs: {observations}")
     # Every group fills one trajectory; more wait in the queue, and the learner holds one or two.

@@ -9,7 +9,7 @@ import torch
 from rfwp.agents import policy
 from rfwp.agents.actor_pool import ActorFailure, ActorPool, ActorsConfig, Cancelled
 from rfwp.agents.collector import Collector
-from rfwp.agents.policy import Arrivals, GraphedPolicy, sample
+from rfwp.agents.policy import GraphedPolicy, sample
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import counting, delayed_cue
 from rfwp.models.actor_critic import ActorCritic
@@ -96,19 +96,6 @@ def test_collecting_is_repeatable():
             collector = make_collector(pool, make_agent(counting.Config()))
             actions.append(torch.stack([collector.collect().trajectory.action for _ in range(6)]))
     assert torch.equal(*actions)
-
-
-def test_a_staging_area_changes_nothing():
-    collected = []
-    for staged in (False, True):
-        with ActorPool(ActorsConfig(envs=8, processes=4), counting.Config(), 4, seed=(5,)) as pool:
-            collector = make_collector(pool, make_agent(counting.Config()))
-            if staged:  # as on a GPU, but for the pinned memory, which needs one
-                collector._staging = Arrivals.empty(4, pool.spec.observation_shape, torch.device("cpu"))
-            collected.append([collector.collect().trajectory for _ in range(6)])
-    for direct, through in zip(*collected, strict=True):
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(direct[:-1], through[:-1], strict=True))
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(direct.state, through.state, strict=True))
 
 
 def test_acting_on_fixed_memory_as_a_graph_does_changes_nothing(monkeypatch):

@@ -15,13 +15,13 @@ POISON, POISONED_PIXEL = -12345, 77  # neither of which the task ever gives
 
 
 class PoisonedCollector(Collector):
-    """Poisons the slabs of a group after each reading, before its actors write the next row into them."""
+    """Poisons the slab of a group after each reading, before its actors write the next row into it."""
 
     def _observe(self, group):
         super()._observe(group)
-        for _, slab in self.pool.slabs(group):
-            slab.observation[...], slab.reward[:], slab.episode_length[:] = POISONED_PIXEL, POISON, POISON
-            slab.first[:] = slab.episode_over[:] = True  # a game that ends is looked at
+        slab = self.pool.slabs[group]
+        slab.observation[...], slab.reward[:], slab.episode_length[:] = POISONED_PIXEL, POISON, POISON
+        slab.first[:] = slab.episode_over[:] = True  # a game that ends is looked at
 
 
 @pytest.mark.slow
