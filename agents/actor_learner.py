@@ -6,7 +6,6 @@ actor processes ── steps ──> collector ── unrolls ──> source ─
 ```
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Self
@@ -95,8 +94,14 @@ class ActorLearner(System[Update]):
     def build_collector(self, pool: ActorPool) -> Collector:
         """Build the collector, which acts in the pool's environments with an up-to-date copy of the agent."""
         self._weights.publish(self.agent, self.learner.version)
-        acting, unroll_length = copy.deepcopy(self.agent), self.config.learner.unroll_length
-        return Collector(acting, pool, unroll_length, self._weights, self._generator, self.config.graphs)
+        return Collector(
+            self.agent.acting_copy(),
+            pool,
+            self.config.learner.unroll_length,
+            self._weights,
+            self._generator,
+            self.config.graphs,
+        )
 
     def __iter__(self) -> Iterator[Update]:
         if self._source is None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rfwp.agents.graphs import graphed
+from rfwp.agents.graphs import HostWaits, graphed
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import State
 
@@ -61,7 +61,7 @@ class GraphedPolicy(Policy):
         generator: torch.Generator,
         observation_shape: tuple[int, int, int],
     ) -> None:
-        """Capture a step. Raises RuntimeError if a graph cannot hold it."""
+        """Capture a step. Raises HostWaits if a graph cannot hold it."""
         super().__init__(agent, num_envs, generator)
         device = generator.device
         self._arrivals = Arrivals(
@@ -100,9 +100,8 @@ def build_policy(
     if graphs and generator.device.type == "cuda":
         try:
             return GraphedPolicy(agent, num_envs, generator, observation_shape)
-        except RuntimeError as error:
-            cause = str(error).partition("\n")[0]
-            warnings.warn(f"acting is not replayed as a CUDA graph, training will be slower: {cause}", stacklevel=2)
+        except HostWaits as waits:
+            warnings.warn(f"acting is not replayed as a CUDA graph, training will be slower: {waits}", stacklevel=2)
     return Policy(agent, num_envs, generator)
 
 

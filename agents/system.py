@@ -51,6 +51,7 @@ class System(ABC, Generic[AnyUpdate]):
         self._stopping = Event()
         host.keep_freed_memory()
         torch.set_num_threads(threads if self.device.type == "cpu" else 1)
+        torch.backends.cudnn.benchmark = True  # shapes stay the same: time the algorithms once, and keep the fastest
         torch.manual_seed(config.seed)
 
     def __enter__(self) -> Self:

@@ -1,5 +1,6 @@
 """The agent's network: encoder, memory core, policy head and value head."""
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -37,6 +38,17 @@ class ActorCritic(nn.Module):
         self.core = core_config.build(encoder.output_size + 1)
         self.policy = nn.Linear(self.core.output_size, num_actions)
         self.value = nn.Linear(self.core.output_size, 1)
+
+    def acting_copy(self) -> "ActorCritic":
+        """Return a copy that acts as this agent would, but cannot learn.
+
+        Its encoder holds the rounded weights that autocast would otherwise compute anew in every step.
+        """
+        acting = copy.deepcopy(self).requires_grad_(False).eval()
+        for module in acting.encoder.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):  # what autocast rounds
+                module.to(self.encoder_precision, memory_format=torch.channels_last)
+        return acting
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return the core's state at the start of an episode, each leaf [B, ...]."""
