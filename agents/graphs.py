@@ -43,7 +43,7 @@ def _check_host(function: Callable[[], object]) -> None:
     """Raise HostWaits if the host waits in the function: a capture would fail, and leave the generators unusable."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch calls this mode a prototype
-        torch.cuda.set_sync_debug_mode("error")  # type: ignore[no-untyped-call]
+        torch.cuda.set_sync_debug_mode("error")
     try:
         function()
     except RuntimeError as error:
@@ -51,4 +51,4 @@ def _check_host(function: Callable[[], object]) -> None:
             raise
         raise HostWaits("the host reads a tensor within a step") from error
     finally:
-        torch.cuda.set_sync_debug_mode("default")  # type: ignore[no-untyped-call]
+        torch.cuda.set_sync_debug_mode("default")

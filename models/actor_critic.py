@@ -47,7 +47,7 @@ class ActorCritic(nn.Module):
         acting = copy.deepcopy(self).requires_grad_(False).eval()
         for module in acting.encoder.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):  # what autocast rounds
-                module.to(self.encoder_precision, memory_format=torch.channels_last)
+                module.to(self.encoder_precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return acting
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> State:

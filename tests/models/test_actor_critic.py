@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import CoreConfig
 from rfwp.models.cores import delta_net, feedforward, lstm, rdn
@@ -95,6 +96,21 @@ def test_the_paper_agent_for_pong_has_the_weights_of_its_parts(core: CoreConfig,
     network = ActorCritic(impala.Config().build((4, 84, 84)), core, num_actions=6)
     heads = 7 * (network.core.output_size + 1)
     assert sum(weight.numel() for weight in network.parameters()) == 1_089_232 + core_weights + heads
+
+
+def test_a_copy_that_acts_is_the_agent_to_the_bit_with_its_newest_weights() -> None:
+    network = ActorCritic(impala.Config().build((4, 84, 84)), rdn.Config(), ACTIONS, torch.bfloat16)
+    acting, board = network.acting_copy(), WeightBoard()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
+        board.publish(network, version=1)
+        assert board.update(acting, version=0) == 1
+        inputs = torch.randint(256, (1, 3, 4, 84, 84), dtype=torch.uint8), torch.randn(1, 3), torch.rand(1, 3) < 0.5
+        (logits, value), state = network.eval()(*inputs, network.initial_state(3))
+        (acting_logits, acting_value), acting_state = acting(*inputs, acting.initial_state(3))
+    for ours, theirs in zip((logits, value, *state), (acting_logits, acting_value, *acting_state), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_default_initialisation_leaves_the_weights_as_built() -> None:

@@ -1,0 +1,78 @@
+"""Times the parts of an update and of an acting step on a GPU, paper preset: python results/gpu/parts.py [CORE]"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from rfwp.agents.graphs import graphed
+from rfwp.agents.policy import Arrivals, GraphedPolicy
+from rfwp.runners.bench.workloads import synthetic_batch
+from rfwp.runners.build import build_system
+from rfwp.runners.settings.options import config_from_words
+
+UPDATES, CALLS = 20, 50
+
+
+def milliseconds(function: Callable[[], object], calls: int = CALLS) -> str:
+    """The mean of some calls after five others, and the part of it that the host spent on queueing them."""
+    for _ in range(5):
+        function()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(calls):
+        function()
+    queued = time.perf_counter()
+    torch.cuda.synchronize()
+    ended = time.perf_counter()
+    return f"{1e3 * (ended - started) / calls:.3f} ms, host {1e3 * (queued - started) / calls:.3f} ms"
+
+
+def actions_on_the_host(policy: GraphedPolicy, row: Arrivals) -> torch.Tensor:
+    return policy.act(row)[0].cpu()
+
+
+def main(core: str) -> None:
+    system = build_system(config_from_words(f"--preset paper --device cuda --core {core}".split()))
+    batch, device = synthetic_batch(system), torch.device("cuda")
+    frames, shape = batch.observation.flatten(0, 1), system.config.env.spec().observation_shape
+    print("update:", milliseconds(lambda: system.update(batch), UPDATES))
+    print("encoder, forward and backward:", milliseconds(lambda: system.agent.encode(frames).sum().backward(), UPDATES))
+    acting = system.agent.acting_copy()
+    with torch.no_grad():
+        for envs in (24, 64, 128):
+            row = Arrivals(
+                torch.randint(256, (envs, *shape), dtype=torch.uint8, device=device),
+                torch.randn(envs, device=device),
+                torch.zeros(envs, dtype=torch.bool, device=device),
+            )
+            policy = GraphedPolicy(acting, envs, torch.Generator(device).manual_seed(0), shape)
+            features = torch.randn(1, envs, system.agent.encoder.output_size + 1, device=device)
+            core_step = graphed(partial(acting.core, features, policy.state, row.first[None]), device)
+            print(f"acting step of {envs} environments:", milliseconds(partial(policy.act, row)))
+            print("  and its actions on the host:", milliseconds(partial(actions_on_the_host, policy, row)))
+            print("  its core alone, all layers:", milliseconds(core_step))
+    source = torch.randn(1 << 30, device=device)
+    print("copying 4.3 GB on the device:", milliseconds(lambda: source.clone(), 10))
+    matrix = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+    print("8192 x 8192 matrix product in bfloat16, 1.1 TFLOP:", milliseconds(lambda: matrix @ matrix, 20))
+    print("an operator:", milliseconds(row.first.logical_not_, 1000))
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        for _ in range(3):
+            system.update(batch)
+        torch.cuda.synchronize()
+    spent, calls = Counter[str](), Counter[str]()
+    for event in profiled.events():
+        spent[event.name] += event.time_range.elapsed_us()
+        calls[event.name] += 1
+    print("kernels of an update:")
+    for name, microseconds in spent.most_common(25):
+        print(f"  {microseconds / 3e3:.3f} ms in {calls[name] / 3:.0f}: {name[:100]}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:] or ["rdn"])
