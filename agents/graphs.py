@@ -8,7 +8,7 @@ import torch
 WARM_UPS = 3  # calls before the capture, in which libraries choose algorithms and kernels are loaded
 
 
-class HostWaits(Exception):
+class HostWaits(RuntimeError):
     """The host waits for the GPU within a function."""
 
 
