@@ -68,8 +68,8 @@ class Collector:
     ) -> None:
         """Start an unroll in every environment. `generator` samples the actions, on the agent's device.
 
-        On a GPU, acting is queued on a stream of its own, ahead of the learner's work, and replayed as CUDA graphs, one
-        for each group, unless `graphs` is False. Trajectories may be read on the stream that is current now.
+        On a GPU, acting replays a CUDA graph per group, unless `graphs` is False. It uses a separate stream, which goes
+        before the learner's. Read trajectories on the stream that is current when the collector is built.
         """
         self.agent = agent.eval()
         self.pool = pool
@@ -84,11 +84,13 @@ class Collector:
         self._turn = 0
         fields = Arrivals._fields
         self._inboxes = [Arrivals(*(torch.from_numpy(getattr(each, name)) for name in fields)) for each in pool.slabs]
-        num_envs, shape, on_gpu = pool.envs_per_group, pool.spec.observation_shape, self.device.type == "cuda"
-        self._acting = torch.cuda.Stream(self.device, priority=-1) if on_gpu else None  # type: ignore[no-untyped-call]
-        self._reading = torch.cuda.current_stream(self.device) if on_gpu else None
-        if self._acting is not None and self._reading is not None:
+        self._acting: torch.cuda.Stream | None = None  # None on a CPU
+        self._reading: torch.cuda.Stream | None = None
+        if self.device.type == "cuda":
+            self._reading = torch.cuda.current_stream(self.device)
+            self._acting = torch.cuda.Stream(self.device, priority=-1)  # type: ignore[no-untyped-call]
             self._acting.wait_stream(self._reading)
+        num_envs, shape = pool.envs_per_group, pool.spec.observation_shape
         with self._on_own_stream():
             self._policies = [build_policy(self.agent, num_envs, generator, shape, graphs) for _ in pool.groups]
             self._unrolls = [self._begin(group) for group in range(len(pool.groups))]

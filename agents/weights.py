@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class WeightBoard:
     """The newest published weights and their version: written by the learner's thread, read by the collector's.
 
-    Publishing makes a copy, so a reader never sees half an update and the learner can go on at once. On a GPU both may
-    use streams of their own.
+    Publishing makes a copy, so a reader never sees half an update and the learner can go on at once. On a GPU, the
+    two may use different streams.
     """
 
     def __init__(self) -> None:

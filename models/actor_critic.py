@@ -40,9 +40,9 @@ class ActorCritic(nn.Module):
         self.value = nn.Linear(self.core.output_size, 1)
 
     def acting_copy(self) -> "ActorCritic":
-        """Return a copy that acts as this agent would, but cannot learn.
+        """Return a copy that acts exactly as this agent does, but cannot learn.
 
-        Its encoder holds the rounded weights that autocast would otherwise compute anew in every step.
+        It stores the encoder's weights in the encoder's precision, so that autocast does not round them in every step.
         """
         acting = copy.deepcopy(self).requires_grad_(False).eval()
         for module in acting.encoder.modules():

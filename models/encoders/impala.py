@@ -54,7 +54,7 @@ class Impala(Encoder):
 def _stage(channels: int, filters: int) -> nn.Sequential:
     """Map [N, channels, H, W] to [N, filters, ⌈H/2⌉, ⌈W/2⌉]."""
     return nn.Sequential(
-        _convolution(channels, filters),
+        Convolution(channels, filters),
         nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
         Residual(filters),
         Residual(filters),
@@ -67,7 +67,7 @@ class Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            nn.ReLU(), _convolution(channels, channels), nn.ReLU(), _convolution(channels, channels)
+            nn.ReLU(), Convolution(channels, channels), nn.ReLU(), Convolution(channels, channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,12 +76,15 @@ class Residual(nn.Module):
 
 
 class Convolution(nn.Conv2d):
-    """A convolution that pads its input on a GPU with channels of zeros, up to a multiple of 8.
+    """A 3 x 3 convolution that pads its input on a GPU with channels of zeros, up to a multiple of 8.
 
     cuDNN needs that to use tensor cores in bfloat16. For 4 channels it falls back to kernels that are far slower.
     """
 
     MULTIPLE = 8
+
+    def __init__(self, channels: int, filters: int) -> None:
+        super().__init__(channels, filters, kernel_size=3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         missing = -x.shape[1] % self.MULTIPLE
@@ -89,7 +92,3 @@ class Convolution(nn.Conv2d):
             return super().forward(x)
         more = (0, 0, 0, 0, 0, missing)
         return functional.conv2d(functional.pad(x, more), functional.pad(self.weight, more), self.bias, padding=1)
-
-
-def _convolution(channels: int, filters: int) -> Convolution:
-    return Convolution(channels, filters, kernel_size=3, padding=1)

@@ -1,7 +1,6 @@
 """`rfwp evaluate`: scores and films checkpoints of runs."""
 
 import dataclasses
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.commands import evaluate_sequences
 from rfwp.runners.evaluation.rollout import Policy
-from rfwp.runners.evaluation.saved_agents import SavedAgent, find_agents
+from rfwp.runners.evaluation.saved_agents import SavedAgent, find_agents, say_left_out
 from rfwp.runners.evaluation.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
 from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score
 from rfwp.runners.film.picture import picture_of
@@ -28,7 +27,7 @@ from rfwp.runners.runfolder.folder import RunFolder, short_names
 from rfwp.runners.settings.config import AgentRunConfig
 from rfwp.runners.settings.glance import names_a_task
 from rfwp.runners.settings.parsing import Parser, parse
-from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
+from rfwp.runners.settings.playing_options import add_playing_options, add_scoring_options, check_playing_options
 
 KINDS: dict[str, tuple[Score, ...]] = {"episode": ("episode",), "life": ("life",), "both": ("episode", "life")}
 POLICIES: dict[Score, Policy] = {"episode": "sampled", "life": "greedy"}  # defaults; for lives, as in the paper
@@ -65,9 +64,7 @@ def run(argv: Sequence[str]) -> int:
     if not lines:
         raise UserError(left_out[0])
     _show(lines, values.json, console)
-    for reason in left_out:
-        print(f"rfwp evaluate: left out: {reason}", file=sys.stderr)
-    return 1 if left_out else 0
+    return say_left_out(left_out)
 
 
 def _score_all(
@@ -201,9 +198,7 @@ def _parser() -> Parser:
         "Play full episodes with saved agents and print their raw scores and protocol in one table. Runs on supervised"
         " tasks have other options: rfwp evaluate RUN --help lists them.",
     )
-    parser.add_argument(
-        "runs", type=str, nargs="+", metavar="RUN", help="runs, checkpoints, or folders that contain them"
-    )
+    add_scoring_options(parser)
     parser.add_argument(
         "--episodes", type=int, default=30, help=f"episodes, or lives in each of {BATCHES} batches; all are finished"
     )
@@ -232,5 +227,4 @@ def _parser() -> Parser:
         "--gif", action="store_true", help="the same as a GIF with half the frames; can be combined with --video"
     )
     parser.add_argument("--film_seconds", type=float | None, help="film only this many seconds from the start")
-    parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")
     return parser

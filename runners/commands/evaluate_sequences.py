@@ -1,7 +1,6 @@
 """`rfwp evaluate` for runs on supervised tasks: scores checkpoints on the test or validation split."""
 
 import dataclasses
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from itertools import product
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from rfwp.agents.supervised import Context, Split
 from rfwp.envs.sequence_task import SequenceTask
-from rfwp.runners.evaluation.saved_agents import SavedModel, find_models
+from rfwp.runners.evaluation.saved_agents import SavedModel, find_models, say_left_out
 from rfwp.runners.evaluation.sequence_scoring import SequenceEvaluation, print_sequence_evaluation, score_cells
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import write_evaluation
@@ -24,6 +23,7 @@ from rfwp.runners.settings.components import name_of
 from rfwp.runners.settings.config import to_dict
 from rfwp.runners.settings.layers import build_component
 from rfwp.runners.settings.parsing import Parser, parse
+from rfwp.runners.settings.playing_options import add_loading_options, add_scoring_options
 
 TASK = "--task."
 
@@ -58,9 +58,7 @@ def run(argv: Sequence[str]) -> int:
     if not lines:
         raise UserError(left_out[0])
     _show(lines, values.json, console)
-    for reason in left_out:
-        print(f"rfwp evaluate: left out: {reason}", file=sys.stderr)
-    return 1 if left_out else 0
+    return say_left_out(left_out)
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -146,10 +144,8 @@ def _parser() -> Parser:
         "Score saved sequence models on a split of their task. A setting of the task, such as --task.depth 5, scores"
         " them on that variant, which must have the same vocabulary; --task.depth 1,2,3 gives a row for each value.",
     )
-    parser.add_argument(
-        "runs", type=str, nargs="+", metavar="RUN", help="runs, checkpoints, or folders that contain them"
-    )
-    parser.add_argument("--checkpoint", type=str, default="best", metavar="best|last|STEP", help="checkpoint to load")
+    add_scoring_options(parser)
+    add_loading_options(parser, checkpoint="best")
     parser.add_argument("--split", type=Split, default="test", help="what to score on")
     parser.add_argument(
         "--context",
@@ -162,6 +158,4 @@ def _parser() -> Parser:
         metavar="TOKENS",
         help="read a text in overlapping segments that start this many tokens apart; 1: the published sliding window",
     )
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
-    parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")
     return parser

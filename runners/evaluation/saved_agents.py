@@ -1,5 +1,6 @@
 """Saved agents and sequence models: found by the paths of runs, checkpoints or folders of them, and loaded."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,6 +104,13 @@ def find_agents(places: Sequence[Path], which: str) -> tuple[list[SavedAgent], l
 def find_models(places: Sequence[Path], which: str) -> tuple[list[SavedModel], list[str]]:
     """Return the sequence models at these places as `find_agents` does agents."""
     return _find(places, which, _as_model)
+
+
+def say_left_out(left_out: Sequence[str]) -> int:
+    """Write the messages about what `rfwp evaluate` left out to stderr; return its exit code."""
+    for reason in left_out:
+        print(f"rfwp evaluate: left out: {reason}", file=sys.stderr)
+    return 1 if left_out else 0
 
 
 def _find(places: Sequence[Path], which: str, make: Make[AnySaved]) -> tuple[list[AnySaved], list[str]]:

@@ -1,4 +1,4 @@
-"""Options of the commands in which a saved agent plays."""
+"""Options of the commands that load saved agents and models."""
 
 from argparse import Namespace
 
@@ -7,11 +7,26 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings.parsing import Parser
 
 
+def add_loading_options(parser: Parser, checkpoint: str) -> None:
+    """Add options for the checkpoint, with its default, and the device."""
+    parser.add_argument(
+        "--checkpoint", type=str, default=checkpoint, metavar="best|last|STEP", help="checkpoint to load"
+    )
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
+
+
+def add_scoring_options(parser: Parser) -> None:
+    """Add options for the runs to score and for a file of the result."""
+    parser.add_argument(
+        "runs", type=str, nargs="+", metavar="RUN", help="runs, checkpoints, or folders that contain them"
+    )
+    parser.add_argument("--json", type=str | None, metavar="FILE", help="write the result here; - for standard output")
+
+
 def add_playing_options(parser: Parser) -> None:
     """Add options for the checkpoint, seed, device and overlay."""
-    parser.add_argument("--checkpoint", type=str, default="last", metavar="best|last|STEP", help="checkpoint to load")
+    add_loading_options(parser, checkpoint="last")
     parser.add_argument("--seed", type=int, default=0, help="seed of the episodes and of sampled actions")
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:0, ...")
     parser.add_argument(
         "--overlay",
         type=OverlayName | None,

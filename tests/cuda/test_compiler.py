@@ -61,11 +61,15 @@ def launchable(kernel: str, head_size: int | None) -> list[str]:
     return [f"{kernel}<float, {x}, {head_size}{flag}>" for x, flag in product(INPUT_TYPES, flags)]
 
 
+def source_of(kernel: str) -> str:
+    """The file of a kernel."""
+    name = kernel.partition("_")[0]
+    return "gated.cuh" if name in ("lstm", "gru") else f"{name}.cuh"
+
+
 def use(kernel: str, architecture: str) -> Use:
     """Compile an instantiation, and read from the log what it takes."""
-    name = kernel.partition("_")[0]
-    source = "gated.cuh" if name in ("lstm", "gru") else f"{name}.cuh"
-    log = compile_kernel(source, kernel, architecture).log
+    log = compile_kernel(source_of(kernel), kernel, architecture).log
     registers = re.search(r"Used (\d+) registers", log)
     spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
     assert registers is not None, log
