@@ -122,6 +122,7 @@ _CPU_TEXT: Values = {
         "segment_length": 64,
         "context": "carried",
     },
+    "total_steps": 4000,
 }
 # By preset and task; None: every other task.
 _TASKS: dict[str, dict[str | None, Values]] = {
@@ -129,7 +130,12 @@ _TASKS: dict[str, dict[str | None, Values]] = {
     "cpu": {
         None: _CPU_TASK,
         "listops": {**_CPU_TASK, "task": {"depth": 3}},
-        "code_execution": {**_CPU_TASK, "task": {"statements": 10}, "total_steps": 4000},
+        "code_execution": {
+            **_CPU_TASK,
+            "task": {"statements": 10},
+            "objective": {"answer_weight": 10.0},
+            "learner": {**_CPU_TASK["learner"], "learning_rate": 4e-3},
+        },
         "language_model": _CPU_TEXT,
     },
 }
