@@ -144,8 +144,8 @@ class Supervised(System[SequenceUpdate]):
 
 
 def _without_broken_rows(state: State) -> State:
-    """Clear the rows [B, ...] that are not finite, so that one skipped update does not spoil the rest of the epoch."""
+    """Clear the rows that are not finite, so that one skipped update does not spoil the rest of the epoch."""
     if not state:
         return state
-    broken = torch.stack([~leaf.flatten(1).isfinite().all(1) for leaf in state]).any(0)  # [B]
+    broken = torch.stack([~leaf.reshape(len(leaf), -1).isfinite().all(1) for leaf in state]).any(0)  # [B]
     return cleared(state, broken)

@@ -16,7 +16,7 @@ from rfwp.agents.supervised import SequenceLearnerConfig, Supervised, Supervised
 from rfwp.envs.sequence_task import NO_TARGET, Example, Sequences
 from rfwp.envs.sequences import code_execution, language_model, listops
 from rfwp.models.core import State
-from rfwp.models.cores import delta_net, lstm, rdn
+from rfwp.models.cores import delta_net, lstm, rdn, transformer
 from rfwp.models.sequence_model import SequenceModel, SequenceModelConfig
 
 CPU = torch.device("cpu")
@@ -118,8 +118,9 @@ def test_answers_weigh_in_the_loss_as_configured():
     torch.testing.assert_close(metrics["answer_loss"], surprise[answer].mean())
 
 
-def test_a_broken_row_of_the_carried_state_is_cleared_and_the_others_go_on(text):
-    system = Supervised(text)
+@pytest.mark.parametrize("core", [rdn, transformer], ids=["rdn", "transformer"])  # the latter counts steps: a leaf [B]
+def test_a_broken_row_of_the_carried_state_is_cleared_and_the_others_go_on(text, core):
+    system = Supervised(replace(text, core=core.Config(**SMALL)))
     updates = iter(system)
     next(updates)
     kept = [leaf.clone() for leaf in system.learner.final_state]
