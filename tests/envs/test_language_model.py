@@ -1,5 +1,9 @@
 """The language modelling task: vocabulary and layout of WikiText-103, bytes, enwik8, and text that is not fit."""
 
+import os
+import shutil
+import sys
+
 import numpy as np
 import pytest
 
@@ -66,6 +70,55 @@ def test_bytes_are_bytes_and_raw_files_come_first(text):
     assert words(data, "test") == "00 ff 0d 0a"
     (text / "train.txt.raw").write_bytes(b"raw")
     assert words(Config(str(text), level="byte").load(), "train") == "72 61 77"
+
+
+def save_dataset(folder, column: str, rows: dict[str, list]) -> None:
+    """Save a data set as DatasetDict.save_to_disk does."""
+    datasets = pytest.importorskip("datasets")
+    splits = {split: datasets.Dataset.from_dict({column: values}) for split, values in rows.items()}
+    datasets.DatasetDict(splits).save_to_disk(folder)
+
+
+def test_a_saved_dataset_is_the_text_of_its_rows(text, tmp_path):
+    rows = {
+        "train": [" = Rain = \n", "", "the rain , the sun\nSun <unk> rain\n"],  # a line, an empty one, two lines
+        "validation": ["the sun"],
+        "test": ["rain\n", None],
+    }
+    save_dataset(tmp_path / "saved", "text", rows)
+    for level in ("word", "byte"):
+        files, saved = (Config(str(folder), level=level).load() for folder in (text, tmp_path / "saved"))
+        assert saved.tokens == files.tokens
+        for split in ("train", "valid", "test"):
+            assert words(saved, split) == words(files, split)
+
+
+def test_a_saved_dataset_that_is_not_fit_is_refused_in_one_line(tmp_path, monkeypatch):
+    splits = ("train", "validation", "test")
+    save_dataset(tmp_path / "letters", "letter", {split: ["a"] for split in splits})
+    with pytest.raises(ValueError, match=r"^folder: .*letters/train has the columns letter; allowed: .* 'text' of str"):
+        Config(str(tmp_path / "letters")).load()
+    save_dataset(tmp_path / "numbers", "text", {split: [1] for split in splits})
+    with pytest.raises(ValueError, match=r"^folder: .*numbers/train has the columns text; allowed: .* 'text' of str"):
+        Config(str(tmp_path / "numbers")).load()
+    (tmp_path / "numbers" / "train" / "state.json").write_text("{")
+    with pytest.raises(ValueError, match=r"^folder: .*numbers/train cannot be read: "):
+        Config(str(tmp_path / "numbers")).load()
+    shutil.rmtree(tmp_path / "numbers" / "validation")
+    with pytest.raises(ValueError, match=r"^folder: got .*; allowed: a folder with validation or valid$"):
+        Config(str(tmp_path / "numbers")).load()
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ValueError, match=r'^folder: .*letters was saved by the datasets library.*"rfwp\[text\]"$'):
+        Config(str(tmp_path / "letters")).load()
+
+
+def test_published_perplexities_belong_to_wikitext_103_alone(text):
+    for split in ("train", "valid", "test"):
+        (text / f"{split}.txt").rename(text / f"wiki.{split}.tokens")
+    assert Config(str(text)).reference_scores == {}  # as small as WikiText-2
+    os.truncate(text / "wiki.train.tokens", 539_000_000)  # takes no space on the disk
+    assert Config(str(text)).reference_scores["Delta RNN"] == 35.0
+    assert Config(str(text), min_count=2).reference_scores == {}
 
 
 def test_enwik8_is_cut_at_90_and_95_percent(tmp_path):
