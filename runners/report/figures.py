@@ -31,6 +31,8 @@ def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
         for axes, (task, name) in zip(drawing.grid(rows, columns, len(panels)), panels, strict=True):
             unit, scale = (time, TIMES[time]) if name == "wall_seconds" else (f"{study.kind.step}s", 1.0)
             results = [result for agent in study.agents if (result := study.result(task, agent))]
+            if results[0].subject.lower_is_better:
+                axes.set_ylim(_readable_range([y for result in results for _, y in _curves(result.runs, name)]))
             for result in results:
                 _draw_curves(axes, result.runs, name, scale, look[result.agent], points)
             if study.kind is SEQUENCES:  # those of games would squash most curves
@@ -39,6 +41,12 @@ def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
             _short_numbers(axes.xaxis, axes.yaxis)
         drawing.legend(look)
     return drawing.svg("learning curves")
+
+
+def _readable_range(curves: Sequence[Array]) -> tuple[float, float] | None:
+    """Return limits that one diverging run does not stretch: up to twice the median of the last values."""
+    last = [curve[-1] for curve in curves]
+    return (0.9 * min(curve.min() for curve in curves), 2 * float(np.median(last))) if last else None
 
 
 def _draw_references(axes: Axes, scores: Mapping[str, float]) -> None:
@@ -76,9 +84,14 @@ def _time_unit(study: Study) -> str:
     return next(name for name, seconds in TIMES.items() if longest >= 3 * seconds or seconds == 1)
 
 
+def _curves(runs: Sequence[Run], against: str) -> list[tuple[Array, Array]]:
+    """Return the curves of the runs that have one."""
+    return [curve for curve in (run.curve(against) for run in runs) if curve[0].size]
+
+
 def _draw_curves(axes: Axes, runs: Sequence[Run], against: str, scale: float, mark: Mark, points: int) -> None:
     """Draw every run as a thin line, and the mean and its interval over the range that all of them cover."""
-    curves = [(x / scale, y) for x, y in (run.curve(against) for run in runs) if x.size]
+    curves = [(x / scale, y) for x, y in _curves(runs, against)]
     grid = common_grid(curves) if len(curves) > 1 else None
     for x, y in curves:
         width, alpha = (1.6, 1.0) if len(curves) == 1 else (0.6, 0.45)
@@ -105,7 +118,8 @@ def _thinned(x: Array, y: Array, most: int) -> tuple[Array, Array]:
 
 
 def _end(axes: Axes, x: float, y: float, mark: Mark) -> None:
-    axes.plot([x], [y], mark.marker, color=mark.light, markersize=5.5, clip_on=False)
+    if y <= axes.get_ylim()[1]:
+        axes.plot([x], [y], mark.marker, color=mark.light, markersize=5.5, clip_on=False)
 
 
 def aggregates(study: Study, tasks: Sequence[str]) -> str:

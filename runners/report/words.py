@@ -31,7 +31,8 @@ WORDS: dict[Kind, Words] = {
         "the model has not been validated",
         "final evaluation",
         "the last score on the validation split",
-        "Score on the validation split during training",
+        "Score on the validation split during training (where lower is better, the axis ends at twice the median of the"
+        " last scores)",
         "Throughput, training loss and gradient norm",
     ),
 }
