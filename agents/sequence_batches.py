@@ -37,9 +37,9 @@ class SequenceBatch(NamedTuple):
         """Number of tokens without padding, on their device."""
         return (self.sequence != NO_SEQUENCE).sum()
 
-    def first_row(self, times: int, state: State) -> Self:
-        """Return the first row, so many times, with the state [times, ...] before it."""
-        tokens = {name: getattr(self, name)[:, :1].expand(-1, times) for name in self._fields[:4]}
+    def sample(self, length: int, rows: int, state: State) -> Self:
+        """Return the first tokens of the first row, repeated, with the state [rows, ...] before them."""
+        tokens = {name: getattr(self, name)[:length, :1].expand(-1, rows) for name in self._fields[:4]}
         return self._replace(**tokens, state=state)
 
     def to(self, device: torch.device) -> Self:

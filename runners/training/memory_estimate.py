@@ -16,10 +16,6 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings.components import name_of
 from rfwp.runners.settings.config import AgentRunConfig, RunConfig, SequenceRunConfig
 
-# What training a sequence model takes on the CPU, in activations kept for the backward pass. The rest are gradients of
-# activations and fragments of the heap. Measured: 1.4 (RDN) and 1.6 (LSTM) at the sizes of the preset `paper`.
-CPU_OVERHEAD = 1.5
-
 
 def check_agent_sizes(config: AgentRunConfig, agent: ActorCritic, num_processes: int, device: torch.device) -> int:
     """Return the bytes that training an agent needs on the device.
@@ -49,15 +45,14 @@ def check_sequence_sizes(config: SequenceRunConfig, system: Supervised) -> int:
     """Return the bytes that training a sequence model needs on the device. Raise UserError if they do not fit there."""
     batch, sizes = system.batches[0].to(system.device), "learner.batch_size, learner.segment_length"
     length, rows = batch.token.shape
+    sample = min(length, 32)
 
     def learn(rows: int) -> None:
         state = system.model.initial_state(rows)
-        config.objective.loss(system.model, batch.first_row(rows, state), 0)
+        config.objective.loss(system.model, batch.sample(sample, rows, state), 0)
 
     with torch.random.fork_rng([system.device] if system.device.type == "cuda" else []):  # dropout draws
-        needed = rows * further_bytes(learn)
-    if system.device.type == "cpu":
-        needed = int(CPU_OVERHEAD * needed)
+        needed = rows * length * further_bytes(learn) // sample
     needed += 4 * num_bytes(system.model.parameters())  # weights, gradients, both means of Adam
     names = f"{sizes}: {rows} rows of {length} tokens, core {name_of(config.core)}"
     resources.check_memory(needed, names, system.device)
@@ -65,19 +60,22 @@ def check_sequence_sizes(config: SequenceRunConfig, system: Supervised) -> int:
 
 
 def unroll_bytes(agent: ActorCritic, observation_shape: tuple[int, int, int], length: int) -> int:
-    """Measure the bytes that encoder and core save for the backward pass of an unroll of `length` observations."""
-    device = next(agent.parameters()).device
+    """Return the bytes that encoder and core save for the backward pass of an unroll of `length` observations.
+
+    Measured. The core is measured over at most 32 steps, the most that any core takes at once.
+    """
+    device, sample = next(agent.parameters()).device, min(length, 32)
 
     def encode(frames: int) -> None:
         agent.encode(torch.zeros(frames, *observation_shape, dtype=torch.uint8, device=device))
 
     def remember(batch: int) -> None:
-        features = torch.zeros(length, batch, agent.encoder.output_size + 1, device=device)
-        first = torch.zeros(length, batch, dtype=torch.bool, device=device)
+        features = torch.zeros(sample, batch, agent.encoder.output_size + 1, device=device)
+        first = torch.zeros(sample, batch, dtype=torch.bool, device=device)
         agent.core(features, agent.initial_state(batch, device), first)
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout draws
-        return length * further_bytes(encode) + further_bytes(remember)
+        return length * further_bytes(encode) + length * further_bytes(remember) // sample
 
 
 def further_bytes(forward: Callable[[int], object]) -> int:

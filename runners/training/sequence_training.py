@@ -88,7 +88,7 @@ class SequenceTraining(Training[SequenceRunConfig, Supervised]):
         model = self.system.model
         model.eval()  # dropout would draw from the generator
         try:
-            batch = self._newest_batch.first_row(1, model.initial_state(1))
+            batch = self._newest_batch.sample(len(self._newest_batch.token), 1, model.initial_state(1))
             hidden, _ = model(batch.token, batch.first, batch.state)
             finite = bool(model.head.log_probabilities(hidden[-1]).isfinite().all())
         finally:

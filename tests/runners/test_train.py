@@ -293,7 +293,7 @@ def test_a_wrong_number_of_updates_to_profile_is_refused(tmp_path, capsys, updat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("core", ["feedforward", "lstm", "transformer", "linear_transformer", "rdn", "delta_mlp"])
+@pytest.mark.parametrize("core", ["feedforward", "lstm", "linear_transformer", "rdn", "delta_mlp"])
 @pytest.mark.parametrize("length", [5, 40])
 def test_the_predicted_memory_of_an_unroll_is_what_one_more_in_the_batch_takes(core, length):
     words = f"--preset cpu --core {core} --learner.unroll_length {length} --learner.batch_size"
