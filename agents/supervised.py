@@ -82,7 +82,7 @@ class Supervised(System[SequenceUpdate]):
 
     Iteration ends after total_steps updates. It raises Stuck if the gradients stay non-finite.
 
-    The constructor sets PyTorch's thread count, its global seed and the memory allocator for the whole process.
+    The constructor changes settings of the whole process; `System` says which.
     """
 
     def __init__(self, config: SupervisedConfig, data: Dataset | None = None) -> None:

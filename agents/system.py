@@ -38,7 +38,8 @@ class System(ABC, Generic[AnyUpdate]):
 
     Iteration ends after total_steps or after `stop`. It raises Stuck if the gradients stay non-finite.
 
-    The constructor sets PyTorch's thread count, its global seed and the memory allocator for the whole process.
+    The constructor sets PyTorch's thread count, its global seed and the memory allocator for the whole process, and
+    lets the processor round denormal numbers to zero.
     """
 
     learner: Learner[Any, Any]
@@ -50,6 +51,9 @@ class System(ABC, Generic[AnyUpdate]):
         self._seed = config.seed
         self._stopping = Event()
         host.keep_freed_memory()
+        # Gradients that vanish over a long sequence become denormal numbers, with which a processor is much slower.
+        # Threads inherit the setting, so it comes before PyTorch starts its own.
+        torch.set_flush_denormal(True)
         torch.set_num_threads(threads if self.device.type == "cpu" else 1)
         torch.backends.cudnn.benchmark = True  # shapes stay the same: time the algorithms once, and keep the fastest
         torch.manual_seed(config.seed)
