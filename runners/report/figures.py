@@ -17,7 +17,6 @@ from rfwp.runners.runfolder.records import Array, Run
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES
 
 AGAINST = ("steps", "wall_seconds")  # x-axes of learning curves
-TIMES = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
 
 
 def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
@@ -27,12 +26,12 @@ def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
     rows = math.ceil(len(panels) / columns)
     with Drawing(rows * (2.9 if columns == 2 else 2.3) + 0.4) as drawing:
         look = marks(study.agents)
-        time, points = _time_unit(study), _points(study)
+        points = _points(study)
         for axes, (task, name) in zip(drawing.grid(rows, columns, len(panels)), panels, strict=True):
-            unit, scale = (time, TIMES[time]) if name == "wall_seconds" else (f"{study.kind.step}s", 1.0)
+            unit, scale = study.time_unit if name == "wall_seconds" else (f"{study.kind.step}s", 1.0)
             results = [result for agent in study.agents if (result := study.result(task, agent))]
             if results[0].subject.lower_is_better:
-                axes.set_ylim(_readable_range([y for result in results for _, y in _curves(result.runs, name)]))
+                axes.set_ylim(readable_range([y for result in results for _, y in _curves(result.runs, name)]))
             for result in results:
                 _draw_curves(axes, result.runs, name, scale, look[result.agent], points)
             if study.kind is SEQUENCES:  # those of games would squash most curves
@@ -43,7 +42,7 @@ def learning_curves(study: Study, against: Sequence[str] = AGAINST) -> str:
     return drawing.svg("learning curves")
 
 
-def _readable_range(curves: Sequence[Array]) -> tuple[float, float] | None:
+def readable_range(curves: Sequence[Array]) -> tuple[float, float] | None:
     """Return limits that one diverging run does not stretch: up to twice the median of the last values."""
     last = [curve[-1] for curve in curves]
     return (0.9 * min(curve.min() for curve in curves), 2 * float(np.median(last))) if last else None
@@ -76,12 +75,6 @@ def _short(value: float) -> str:
     scales = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
     size, letter = next((scale for scale in scales if abs(value) >= scale[0]), scales[-1])
     return f"{value / size:g}{letter}".replace("-", "−")
-
-
-def _time_unit(study: Study) -> str:
-    """Return the largest unit of which the longest run took at least three."""
-    longest = max(np.nanmax(run.metrics["wall_seconds"], initial=0) for run in study.runs)
-    return next(name for name, seconds in TIMES.items() if longest >= 3 * seconds or seconds == 1)
 
 
 def _curves(runs: Sequence[Run], against: str) -> list[tuple[Array, Array]]:

@@ -101,14 +101,15 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     """Return the key figures of the study."""
     seeds = sorted({len(result.runs) for result in study.results})
     steps = [run.steps for run in study.runs]
-    hours = sum(float(np.nanmax(run.metrics["wall_seconds"], initial=0)) for run in study.runs) / 3600
+    unit, length = study.time_unit
+    trained = sum(float(np.nanmax(run.metrics["wall_seconds"], initial=0)) for run in study.runs) / length
     return [
         ("tasks", str(len(study.tasks))),
         ("agents", str(len(study.agents))),
         ("seeds", f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}–{seeds[-1]}"),
         (f"{study.kind.step}s, longest run", _short(max(steps))),
         (f"{study.kind.step}s, all runs", _short(sum(steps))),
-        ("hours of training", f"{hours:,.1f}"),
+        (f"{unit} of training", f"{trained:,.1f}"),
     ]
 
 

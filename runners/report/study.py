@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from rfwp.runners.settings.components import title_option
 from rfwp.runners.settings.config import CIRCUMSTANCES
 from rfwp.runners.settings.kinds import Kind
 
+TIMES = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
 USUAL_BASELINES = ("lstm", "gru", "feedforward")
 
 
@@ -35,6 +37,12 @@ class Result(NamedTuple):
     def from_training(self) -> bool:
         """True if a score is from training, because its run has no evaluation."""
         return any(final.source == "training" for final in self.finals)
+
+    @property
+    def answers(self) -> float | None:
+        """Mean percentage of answers right; None without answers."""
+        known = [final.answers for final in self.finals if final.answers is not None]
+        return fmean(known) if known else None
 
     @property
     def subject(self) -> Subject:
@@ -83,6 +91,18 @@ class Study:
     def has_score_range(self) -> bool:
         """True if any task has a score range."""
         return any(run.subject.score_range for run in self.runs)
+
+    @property
+    def has_answers(self) -> bool:
+        """True if any task has several answers in a sequence, so that their score differs from that of sequences."""
+        finals = [final for result in self.results for final in result.finals]
+        return any(final.answers not in (None, final.score) for final in finals)
+
+    @cached_property
+    def time_unit(self) -> tuple[str, float]:
+        """The largest unit of which the longest run took at least three, with its length in seconds."""
+        longest = max(np.nanmax(run.metrics["wall_seconds"], initial=0) for run in self.runs)
+        return next(unit for unit in TIMES.items() if longest >= 3 * unit[1] or unit[1] == 1)
 
     @cached_property
     def variants(self) -> dict[str, dict[str, list[Any]]]:

@@ -14,21 +14,21 @@ from rfwp.runners.settings.components import title_option
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES
 
 NAMED_ELSEWHERE = ("core.name", "seed")  # in other columns of the table of runs, like the title
+OPTIONAL = ("answers, %", "human, %")  # columns that only some kinds of tasks have
 BESIDE = ("random", "human")  # reference scores that get a column in the table by environment
 
 
 def scores(study: Study) -> Table:
     """Tabulate final scores: a row for every agent on every task."""
-    columns = ["task", "agent", "seeds", f"{study.kind.step}s", "score", "95 % low", "95 % high", "human, %", "from"]
-    table = Table(columns, [_score_row(study, result) for result in study.results])
-    return table if study.has_score_range else _without(table, "human, %")
+    columns = ["task", "agent", "seeds", f"{study.kind.step}s", "score", "95 % low", "95 % high", *OPTIONAL, "from"]
+    return _without_empty(study, Table(columns, [_score_row(study, result) for result in study.results]))
 
 
 def _score_row(study: Study, result: Result) -> list[Cell]:
     steps = max((final.steps for final in result.finals), default=None)
     score, low, high = (_known(number) for number in result.score)
-    human = _known(100 * result.normalised)
-    return [result.task, result.agent, len(result.finals), steps, score, low, high, human, source(study, result)]
+    human, seeds = _known(100 * result.normalised), len(result.finals)
+    return [result.task, result.agent, seeds, steps, score, low, high, result.answers, human, source(study, result)]
 
 
 def source(study: Study, result: Result) -> str:
@@ -109,16 +109,15 @@ def _percent(estimate: Estimate) -> str:
 
 def runs(study: Study) -> Table:
     """Tabulate the runs: a row per run, with its final score."""
-    columns = ["run", "task", "agent", "seed", f"{study.kind.step}s", "hours", "score", "human, %", "from"]
-    table = Table(columns, [_run_row(study, run) for run in study.runs])
-    return table if study.has_score_range else _without(table, "human, %")
+    columns = ["run", "task", "agent", "seed", f"{study.kind.step}s", study.time_unit[0], "score", *OPTIONAL, "from"]
+    return _without_empty(study, Table(columns, [_run_row(study, run) for run in study.runs]))
 
 
-def _without(table: Table, column: str) -> Table:
-    """Return a table without one column."""
-    place = table.columns.index(column)
-    columns = table.columns[:place] + table.columns[place + 1 :]
-    return Table(columns, [row[:place] + row[place + 1 :] for row in table.rows])
+def _without_empty(study: Study, table: Table) -> Table:
+    """Return a table without the optional columns that say nothing about these runs."""
+    shown = dict(zip(OPTIONAL, (study.has_answers, study.has_score_range), strict=True))
+    kept = [place for place, name in enumerate(table.columns) if shown.get(name, True)]
+    return Table([table.columns[place] for place in kept], [[row[place] for place in kept] for row in table.rows])
 
 
 def _run_row(study: Study, run: Run) -> list[Cell]:
@@ -132,8 +131,9 @@ def _run_row(study: Study, run: Run) -> list[Cell]:
         study.agent_of(run),
         int(run.settings["seed"]),
         run.steps,
-        _known(float(np.nanmax(seconds)) / 3600) if np.isfinite(seconds).any() else None,
+        _known(float(np.nanmax(seconds)) / study.time_unit[1]) if np.isfinite(seconds).any() else None,
         final.score if final else None,
+        final.answers if final else None,
         _known(100 * run.normalised(final.score)) if final else None,
         source + state,
     ]

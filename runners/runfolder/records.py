@@ -36,6 +36,7 @@ class Final(NamedTuple):
     size: int | None  # episodes or targets averaged; None: not recorded
     what: str  # what these are
     steps: int  # of training, at the evaluation
+    answers: float | None = None  # percent of the answers right, of a task that has some
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,10 @@ class SequenceRun(Run):
         done = [facts for facts in self.evaluations if is_number(facts.get("trained"))]
         newest: dict[str, Any] = max(done, key=lambda facts: int(facts["trained"]), default={"value": None})
         if (score := headline(newest)) is not None:
-            return Final(score, "evaluation", newest["targets"], "targets of the test split", newest["trained"])
+            share: Any = newest.get("answers")
+            answers = 100 * share if is_number(share) else None
+            targets, updates = newest["targets"], newest["trained"]
+            return Final(score, "evaluation", targets, "targets of the test split", updates, answers)
         steps, scores = self.curve("steps")
         if not scores.size:
             return None

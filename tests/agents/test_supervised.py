@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
@@ -47,6 +48,17 @@ def text(tmp_path) -> SupervisedConfig:
 
 def weights(system: Supervised) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in system.model.parameters()])
+
+
+def test_denormal_numbers_are_zero_in_every_operator_thread():
+    """They make an LSTM on long sequences take twice as long."""
+
+    def multiply() -> Tensor:
+        Supervised(LISTS)
+        return torch.full((1 << 20,), 1e-30) * torch.full((1 << 20,), 1e-10)  # on all threads
+
+    with ThreadPoolExecutor(1) as new_thread:  # whose operator threads do not exist yet
+        assert not new_thread.submit(multiply).result().any()
 
 
 @pytest.mark.parametrize("kind", ["lists", "text"])

@@ -17,6 +17,9 @@ from rfwp.agents.supervised import Supervised
 from rfwp.runners.bench.sequence import KEYS, pad
 from rfwp.runners.cli import main
 from rfwp.runners.evaluation.statistics import probability_of_improvement
+from rfwp.runners.report import tables
+from rfwp.runners.report.figures import readable_range
+from rfwp.runners.report.formats import Table
 from rfwp.runners.report.study import Study
 from rfwp.runners.report.writer import write_report
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
@@ -58,6 +61,10 @@ def words_for(kind: str, folder: Path) -> list[str]:
 
 def lines(run: Path) -> list[dict]:
     return [json.loads(line) for line in whole_lines(run / "metrics.jsonl")]
+
+
+def rows(table: Table) -> list[dict]:
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
 def final(run: Path) -> dict:
@@ -275,6 +282,28 @@ def test_cores_are_compared_and_reported_on_a_task(tmp_path):
         "updates, longest run",
     ):
         assert words in page
+
+
+def test_a_report_gives_the_answers_beside_whole_programs(tmp_path):
+    settings = [word for word in LISTS if word != "--task.depth" and word != "2"]
+    words = [*settings, "--task", "code_execution", "--task.statements", "4", "--core.num_layers", "1"]
+    facts = []
+    for seed in ("1", "2"):
+        run = tmp_path / "runs" / seed
+        assert main(["train", *words, "--seed", seed, "--total_steps", "30", "--run", str(run)]) == 0
+        facts.append(final(run))
+    study = Study(read_runs([tmp_path / "runs"])[0], "sampled")
+    (score,), runs = (rows(table) for table in (tables.scores(study), tables.runs(study)))
+    assert [row["answers, %"] for row in runs] == [100 * each["answers"] for each in facts]
+    assert score["answers, %"] == pytest.approx(50 * sum(each["answers"] for each in facts))
+    assert score["score"] == pytest.approx(50 * sum(each["sequences"] for each in facts))
+    assert score["answers, %"] != score["score"]
+
+
+def test_a_run_that_diverges_does_not_flatten_the_others():
+    curves = [np.array([5.0, 3.0]), np.array([6.0, 4.0]), np.array([70.0, 1e6])]
+    assert readable_range(curves) == (pytest.approx(0.9 * 3), 2 * 4)
+    assert readable_range([]) is None
 
 
 def test_a_lower_perplexity_is_an_improvement(tmp_path):
