@@ -51,7 +51,7 @@ class ActorLearner(System[Update]):
     Iteration ends after total_steps or after `stop`. It raises ActorFailure if actors keep failing, Diverged if the
     policy's logits are not finite, and Stuck if the gradients stay non-finite.
 
-    The constructor changes settings of the whole process; `System` says which.
+    The constructor changes settings of the whole process: see `System`.
     """
 
     def __init__(self, config: ActorLearnerConfig) -> None:

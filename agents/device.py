@@ -36,6 +36,17 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def prepare_cpu(threads: int) -> None:
+    """Prepare this process to compute on the CPU: operators run on `threads` threads, and freed memory is kept.
+
+    Denormal numbers become zero. Gradients that vanish over a long sequence turn into such numbers, with which a
+    processor is much slower. Threads inherit that setting, so call this before PyTorch starts its own.
+    """
+    host.keep_freed_memory()
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
+
+
 @contextmanager
 def page_locked(memory: Any, device: torch.device) -> Iterator[None]:
     """Keep the pages of a ctypes array in place meanwhile, so that copies from it to a GPU do not block the host."""

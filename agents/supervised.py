@@ -82,7 +82,7 @@ class Supervised(System[SequenceUpdate]):
 
     Iteration ends after total_steps updates. It raises Stuck if the gradients stay non-finite.
 
-    The constructor changes settings of the whole process; `System` says which.
+    The constructor changes settings of the whole process: see `System`.
     """
 
     def __init__(self, config: SupervisedConfig, data: Dataset | None = None) -> None:

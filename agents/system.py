@@ -8,8 +8,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import torch
 
-from rfwp.agents import host
-from rfwp.agents.device import pick_device, random_state, set_random_state
+from rfwp.agents.device import pick_device, prepare_cpu, random_state, set_random_state
 from rfwp.agents.learner import Learner
 from rfwp.checks import check
 
@@ -38,8 +37,7 @@ class System(ABC, Generic[AnyUpdate]):
 
     Iteration ends after total_steps or after `stop`. It raises Stuck if the gradients stay non-finite.
 
-    The constructor sets PyTorch's thread count, its global seed and the memory allocator for the whole process, and
-    lets the processor round denormal numbers to zero.
+    The constructor changes settings of the whole process: PyTorch's global seed and those of `prepare_cpu`.
     """
 
     learner: Learner[Any, Any]
@@ -50,11 +48,7 @@ class System(ABC, Generic[AnyUpdate]):
         self._total_steps = config.total_steps
         self._seed = config.seed
         self._stopping = Event()
-        host.keep_freed_memory()
-        # Gradients that vanish over a long sequence become denormal numbers, with which a processor is much slower.
-        # Threads inherit the setting, so it comes before PyTorch starts its own.
-        torch.set_flush_denormal(True)
-        torch.set_num_threads(threads if self.device.type == "cpu" else 1)
+        prepare_cpu(threads if self.device.type == "cpu" else 1)
         torch.backends.cudnn.benchmark = True  # shapes stay the same: time the algorithms once, and keep the fastest
         torch.manual_seed(config.seed)
 

@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 
 from rfwp.agents import host
+from rfwp.agents.device import prepare_cpu
 from rfwp.runners.bench import cores, kernels, scaling, sequence, speed, suite
 from rfwp.runners.bench.benchmark import Benchmark, Row, check_seconds
 from rfwp.runners.bench.workloads import WORKLOADS
@@ -58,8 +59,7 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     benchmark.check(values)
     files.check_writable(values.json)
     device = resources.pick_device(values.device)
-    host.keep_freed_memory()
-    torch.set_num_threads(host.operator_threads())
+    prepare_cpu(host.operator_threads())
     circumstances, console = _circumstances(device), Console(stderr=values.json == "-")
     on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # for its streams and events
     with on_device, console.status("timing ...") as status:

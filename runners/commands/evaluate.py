@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from rfwp.agents import host
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.commands import evaluate_sequences
@@ -46,7 +45,6 @@ def run(argv: Sequence[str]) -> int:
         _check(values, dataclasses.replace(saved.config, env=env))
     _check_protocols(saved_agents, envs, values.mixed)
     device = resources.pick_device(values.device)
-    host.keep_freed_memory()
     console = Console(stderr=values.json == "-")
     lines: list[Line] = []
     names = short_names([saved.folder.path for saved in saved_agents])

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 from rfwp.agents import host
+from rfwp.agents.device import prepare_cpu
 from rfwp.envs.vector_env import Renderer
 from rfwp.runners.evaluation.rollout import Policy, Transition, rollout
 from rfwp.runners.evaluation.saved_agents import open_agent
@@ -29,7 +28,7 @@ def run(argv: Sequence[str]) -> int:
     open_renderer = _check(values, saved.config)
     instead = f"rfwp evaluate {shlex.quote(values.run)} --video"
     check_display(instead)
-    torch.set_num_threads(host.operator_threads())
+    prepare_cpu(host.operator_threads())
     agent = saved.load(resources.pick_device(values.device))
     picture_for = picture_of(values.overlay, agent, saved.config, saved.steps, values.policy)
     with open_renderer() as screen:

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from rfwp.agents import host
+from rfwp.agents.device import prepare_cpu
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.evaluation import statistics
 from rfwp.runners.evaluation.rollout import Policy
@@ -32,7 +32,7 @@ def run_evaluation(
     drop_negative: bool = False,
 ) -> Evaluation:
     """Evaluate with all CPU cores and show progress; arguments as in `evaluate`."""
-    torch.set_num_threads(host.operator_threads())  # the emulator's own threads take the rest
+    prepare_cpu(host.operator_threads())  # the emulator's own threads take the rest
     total = f"{episodes} episodes" if score == "episode" else f"{BATCHES * episodes} lives"
     with cleaning_up(), console.status(f"playing {total} ...") as status:
         return evaluate(
