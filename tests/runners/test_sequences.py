@@ -245,6 +245,15 @@ def test_a_task_without_presets_takes_the_general_ones():
     assert presets["cpu"]["core"] == {"name": "lstm", "hidden_size": 64, "num_layers": 2}
 
 
+def test_a_core_may_have_its_own_settings_in_any_section_of_a_preset():
+    learners = [
+        sequence_presets({"task": {"name": "language_model"}, "core": {"name": core}}).settings["cpu"]["learner"]
+        for core in ("transformer", "delta_net")
+    ]
+    assert [learner.pop("context") for learner in learners] == ["segment", "carried"]
+    assert learners[0] == learners[1] != {}
+
+
 def test_a_command_line_about_a_task_is_known_by_a_glance(tmp_path):
     tasks, agents = tmp_path / "tasks" / "run", tmp_path / "agents" / "run"
     for folder, words in ((tasks, LISTS), (agents, ["--env", "recall"])):
