@@ -70,14 +70,19 @@ class Config(GeneratedTask):
             return {}
         known = self.variables == 3 and self.statements in FLOORS
         floor = {"last number assigned": FLOORS[self.statements]} if known else {}
-        return {**floor, **(PUBLISHED.get(self.variables, {}) if self.statements == 100 else {})}
+        return {**floor, **self._published}
 
     @property
     def reference_sources(self) -> str:
         baseline = (
             "last number assigned: answering each print with the number that the text last assigned to its variable"
         )
-        return f"{baseline}; {SECOND_HAND}"
+        return f"{baseline}; {SECOND_HAND}" if self._published else baseline
+
+    @property
+    def _published(self) -> Mapping[str, float]:
+        """Published test accuracies of these programs."""
+        return PUBLISHED.get(self.variables, {}) if self.statements == 100 else {}
 
     @property
     def tokens(self) -> tuple[str, ...]:

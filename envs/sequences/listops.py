@@ -48,7 +48,8 @@ class Config(GeneratedTask):
 
     @property
     def reference_sources(self) -> str:
-        return f"without nesting: the root operator over the digits that are its own arguments; {SECOND_HAND}"
+        baseline = "without nesting: the root operator over the digits that are its own arguments"
+        return f"{baseline}; {SECOND_HAND}" if self.depth in PUBLISHED else baseline
 
     @property
     def tokens(self) -> tuple[str, ...]:

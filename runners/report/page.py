@@ -51,7 +51,7 @@ def render(
         step=study.kind.step,
         normalised=study.has_score_range,
         sources="; ".join(
-            dict.fromkeys(run.subject.reference_sources for run in study.runs if run.subject.reference_sources)
+            dict.fromkeys(run.subject.reference_sources for run in study.runs if run.subject.reference_scores)
         ),
         several_agents=len(study.agents) > 1,
         shared=shared,
