@@ -27,7 +27,7 @@ class Compiled(NamedTuple):
 
 
 def compile_kernel(source: str, kernel: str, architecture: str) -> Compiled:
-    """Compile one kernel: source "rdn.cuh", kernel "rdn_forward<float, float, 32>", architecture "sm_90".
+    """Compile one kernel: source "rdn.cuh", kernel "rdn_forward<float, float, 32, Softmax>", architecture "sm_90".
 
     Raises RuntimeError with the compiler's log if it does not compile.
     """

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.cuda.launch import TYPE_NAMES, check_state, input_type
+from rfwp.cuda.launch import FEATURE_MAPS, TYPE_NAMES, check_state, input_type
 from rfwp.cuda.launchers import launcher
 
 SOURCE = "feedback.cuh"
@@ -20,9 +20,12 @@ def feedback(
     last_output: Tensor,
     reset: Tensor,
     *,
+    feature_map: str = "softmax",
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Add to each read the product of a second fast weight matrix with the softmax of the previous output.
+    """Add to each read the product of a second fast weight matrix with the feature map of the previous output.
+
+    The feature map is softmax or l2.
 
     read: z [T, N, D]; key: k [T, N, D]; value: v [T, N, D]; rate: β [T, N]; back: R [N, D, D], one row per value;
     last_output: y [N, D]; reset: bool [T, B], memory n belongs to sequence n % B -> y [T, N, D], R and y after the last
@@ -30,12 +33,15 @@ def feedback(
     """
     dtype = input_type(back, read, key, value, rate)
     read, key, value, rate = (each.to(dtype) for each in (read, key, value, rate))
-    output, after, output_after, *_ = _feedback(read, key, value, rate, back, last_output, reset, gradient_horizon or 0)
+    output, after, output_after, *_ = _feedback(
+        read, key, value, rate, back, last_output, reset, feature_map, gradient_horizon or 0
+    )
     return output, after, output_after
 
 
-def _kernel(direction: str, key: Tensor, back: Tensor) -> str:
-    return f"feedback_{direction}<{TYPE_NAMES[back.dtype]}, {TYPE_NAMES[key.dtype]}, {key.shape[-1]}>"
+def _kernel(direction: str, key: Tensor, back: Tensor, feature_map: str) -> str:
+    parameters = (TYPE_NAMES[back.dtype], TYPE_NAMES[key.dtype], str(key.shape[-1]), FEATURE_MAPS[feature_map])
+    return f"feedback_{direction}<{', '.join(parameters)}>"
 
 
 @torch.library.custom_op("rfwp::feedback", mutates_args=())
@@ -47,16 +53,19 @@ def _feedback(
     back: Tensor,
     last_output: Tensor,
     reset: Tensor,
+    feature_map: str,
     horizon: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return y [T, N, D], R [N, D, D] and y [N, D] after the last step; s and e [T, N, D]."""
-    output, *after_and_saved = outputs = _feedback_outputs(read, key, value, rate, back, last_output, reset, horizon)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return y [T, N, D]; R [N, D, D] and y [N, D] after the last step; s and e [T, N, D], and what l2 keeps [T, N]."""
+    output, *after_and_saved = outputs = _feedback_outputs(
+        read, key, value, rate, back, last_output, reset, feature_map, horizon
+    )
     after, output_after, *saved = after_and_saved
     steps, memories, size = read.shape
     inputs = (read, key, value, rate, back, after, last_output, output_after, reset, None)
     sizes = (steps, memories, reset.shape[1])
     launcher(read.device).launch(
-        SOURCE, _kernel("forward", key, back), memories, size, (*inputs, output, *saved, *sizes)
+        SOURCE, _kernel("forward", key, back, feature_map), memories, size, (*inputs, output, *saved, *sizes)
     )
     return outputs
 
@@ -69,14 +78,16 @@ def _feedback_outputs(
     back: Tensor,
     last_output: Tensor,
     reset: Tensor,
+    feature_map: str,
     horizon: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     return (
         read.new_empty(read.shape),
         back.new_empty(back.shape),
         back.new_empty(last_output.shape),
         back.new_empty(read.shape),
         back.new_empty(read.shape),
+        back.new_empty(rate.shape if feature_map == "l2" else 0),
     )
 
 
@@ -92,19 +103,21 @@ def _feedback_backward(
     reset: Tensor,
     query: Tensor,
     error: Tensor,
+    kept: Tensor,
     d_output: Tensor,
     d_after: Tensor,
     d_output_after: Tensor,
+    feature_map: str,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return gradients of read, key, value, rate, back and last_output, all in back's type."""
-    outputs = _gradients(key, rate, back, after, reset, query, error, d_output, d_after, d_output_after, horizon)
+    saved = (key, rate, back, after, reset, query, error, kept)
+    outputs = _gradients(*saved, d_output, d_after, d_output_after, feature_map, horizon)
     steps, memories, size = key.shape
-    saved = (key, rate, back, after, reset, query, error)
     asked = (d_output.to(back.dtype), d_after, d_output_after)
     sizes = (steps, memories, reset.shape[1], horizon)
     launcher(key.device).launch(
-        SOURCE, _kernel("backward", key, back), memories, size, (*saved, *asked, *outputs, *sizes)
+        SOURCE, _kernel("backward", key, back, feature_map), memories, size, (*saved, *asked, *outputs, *sizes)
     )
     return outputs
 
@@ -117,9 +130,11 @@ def _gradients(
     reset: Tensor,
     query: Tensor,
     error: Tensor,
+    kept: Tensor,
     d_output: Tensor,
     d_after: Tensor,
     d_output_after: Tensor,
+    feature_map: str,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     d_read, d_key, d_value = (back.new_empty(key.shape) for _ in range(3))
@@ -130,24 +145,25 @@ _feedback_backward.register_fake(_gradients)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, key, _, rate, back, _, reset, ctx.horizon = inputs
-    _, after, _, query, error = output
-    ctx.save_for_backward(key, rate, back, after, reset, query, error)
+    _, key, _, rate, back, _, reset, ctx.feature_map, ctx.horizon = inputs
+    _, after, _, *saved = output
+    ctx.save_for_backward(key, rate, back, after, reset, *saved)
     ctx.set_materialize_grads(False)
 
 
 def _backward(
     ctx: Any, d_output: Tensor | None, d_after: Tensor | None, d_output_after: Tensor | None, *_: None
 ) -> tuple[Tensor | None, ...]:
-    key, rate, back, after, reset, query, error = ctx.saved_tensors
+    saved = ctx.saved_tensors
+    key, rate, _, after, _, query, *_ = saved
     d_output = torch.zeros_like(query) if d_output is None else d_output
     d_after = torch.zeros_like(after) if d_after is None else d_after
     d_output_after = torch.zeros_like(query[0]) if d_output_after is None else d_output_after
     *d_inputs, d_rate, d_back, d_last_output = _feedback_backward(
-        key, rate, back, after, reset, query, error, d_output, d_after, d_output_after, ctx.horizon
+        *saved, d_output, d_after, d_output_after, ctx.feature_map, ctx.horizon
     )
     d_read, d_key, d_value = (each.to(key.dtype) for each in d_inputs)
-    return d_read, d_key, d_value, d_rate.to(rate.dtype), d_back, d_last_output, None, None
+    return d_read, d_key, d_value, d_rate.to(rate.dtype), d_back, d_last_output, None, None, None
 
 
 _feedback.register_autograd(_backward, setup_context=_save)
@@ -163,6 +179,7 @@ def feedback_act(
     last_output: Tensor,
     slots: Tensor,
     reset: Tensor,
+    feature_map: str = "softmax",
 ) -> Tensor:
     """Advance the memories at `slots` in state and last_output by one step, in place.
 
@@ -175,10 +192,10 @@ def feedback_act(
     states = (state, state, last_output, last_output)
     launcher(read.device).launch(
         SOURCE,
-        _kernel("forward", key, state),
+        _kernel("forward", key, state, feature_map),
         memories,
         size,
-        (read, key, value, rate, *states, reset, slots, output, None, None, 1, memories, reset.shape[0]),
+        (read, key, value, rate, *states, reset, slots, output, None, None, None, 1, memories, reset.shape[0]),
     )
     return output
 
@@ -193,5 +210,6 @@ def _feedback_act_output(
     last_output: Tensor,
     slots: Tensor,
     reset: Tensor,
+    feature_map: str = "softmax",
 ) -> Tensor:
     return read.new_empty(read.shape)

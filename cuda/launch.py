@@ -11,6 +11,7 @@ Argument = Tensor | int | None
 
 HEAD_SIZES = (16, 32, 64)
 TYPE_NAMES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "BFloat16"}
+FEATURE_MAPS = {"softmax": "Softmax", "l2": "UnitLength"}  # those that kernels compute, and their names there
 
 
 class Launcher(Protocol):
@@ -25,7 +26,7 @@ class Launcher(Protocol):
         arguments: Sequence[Argument],
         shared_bytes: int = 0,
     ) -> None:
-        """Queue a kernel: source "rdn.cuh", kernel "rdn_forward<float, float, 32>".
+        """Queue a kernel: source "rdn.cuh", kernel "rdn_forward<float, float, 32, Softmax>".
 
         Tensors are passed as pointers; those written to must be contiguous. Ints are 32-bit; None is a null pointer.
         """

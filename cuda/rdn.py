@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfwp.cuda.launch import TYPE_NAMES, check_state, input_type
+from rfwp.cuda.launch import FEATURE_MAPS, TYPE_NAMES, check_state, input_type
 from rfwp.cuda.launchers import launcher
 
 SOURCE = "rdn.cuh"
@@ -18,21 +18,23 @@ def rdn(
     last_read: Tensor,
     reset: Tensor,
     *,
+    feature_map: str = "softmax",
     gradient_horizon: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the recurrence with softmax as the feature map.
+    """Run the recurrence. The feature map is softmax or l2.
 
     slow: q, k, v and the rate before R is added [T, N, 3D + 1]; recurrent: R [num_heads, D, 3D + 1]; fast: W [N, D, D],
     one row per value; last_read: y [N, D]; reset: bool [T, B] -> y [T, N, D], W and y after the last step. The memories
     N = num_heads * B are ordered heads first. D is 16, 32 or 64. slow is float32 or bfloat16, the rest float32.
     """
     slow, recurrent = slow.to(input_type(fast, slow)), recurrent.to(fast.dtype)
-    read, after, read_after, *_ = _rdn(slow, recurrent, fast, last_read, reset, gradient_horizon or 0)
+    read, after, read_after, *_ = _rdn(slow, recurrent, fast, last_read, reset, feature_map, gradient_horizon or 0)
     return read, after, read_after
 
 
-def _kernel(slow: Tensor, fast: Tensor) -> str:
-    return f"rdn_forward<{TYPE_NAMES[fast.dtype]}, {TYPE_NAMES[slow.dtype]}, {fast.shape[-1]}>"
+def _kernel(slow: Tensor, fast: Tensor, feature_map: str) -> str:
+    parameters = (TYPE_NAMES[fast.dtype], TYPE_NAMES[slow.dtype], str(fast.shape[-1]), FEATURE_MAPS[feature_map])
+    return f"rdn_forward<{', '.join(parameters)}>"
 
 
 def _slow_weights_bytes(fast: Tensor) -> int:
@@ -47,22 +49,25 @@ def _forward_bytes(fast: Tensor) -> int:
 
 @torch.library.custom_op("rfwp::rdn", mutates_args=())
 def _rdn(
-    slow: Tensor, recurrent: Tensor, fast: Tensor, last_read: Tensor, reset: Tensor, horizon: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return y [T, N, D]; the last W [N, D, D] and y [N, D]; q and k [T, N, 2, D], e [T, N, D], β [T, N], s."""
-    read, after, read_after, *saved = outputs = _rdn_outputs(slow, recurrent, fast, last_read, reset, horizon)
+    slow: Tensor, recurrent: Tensor, fast: Tensor, last_read: Tensor, reset: Tensor, feature_map: str, horizon: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return y [T, N, D]; the last W [N, D, D] and y [N, D]; q and k [T, N, 2, D], e [T, N, D], β [T, N], s, and
+    what l2 keeps of q and k [T, N, 2]."""
+    read, after, read_after, *saved = outputs = _rdn_outputs(
+        slow, recurrent, fast, last_read, reset, feature_map, horizon
+    )
     steps, memories, size = read.shape
     inputs = (slow, recurrent, fast, after, last_read, read_after, reset, None)
     sizes = (steps, memories, reset.shape[1])
     launcher(slow.device).launch(
-        SOURCE, _kernel(slow, fast), memories, size, (*inputs, read, *saved, *sizes), _forward_bytes(fast)
+        SOURCE, _kernel(slow, fast, feature_map), memories, size, (*inputs, read, *saved, *sizes), _forward_bytes(fast)
     )
     return outputs
 
 
 def _rdn_outputs(
-    slow: Tensor, recurrent: Tensor, fast: Tensor, last_read: Tensor, reset: Tensor, horizon: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    slow: Tensor, recurrent: Tensor, fast: Tensor, last_read: Tensor, reset: Tensor, feature_map: str, horizon: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     steps, memories, size = slow.shape[0], *last_read.shape
     return (
         slow.new_empty(steps, memories, size),
@@ -72,6 +77,7 @@ def _rdn_outputs(
         fast.new_empty(steps, memories, size),
         fast.new_empty(steps, memories),
         fast.new_empty(steps, memories, size),
+        fast.new_empty(steps, memories, 2 if feature_map == "l2" else 0),
     )
 
 
@@ -88,19 +94,19 @@ def _rdn_backward(
     error: Tensor,
     rate: Tensor,
     feedback: Tensor,
+    kept: Tensor,
     d_read: Tensor,
     d_after: Tensor,
     d_read_after: Tensor,
+    feature_map: str,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return gradients of slow, fast and last_read, all in fast's type."""
-    outputs = _gradients(
-        recurrent, fast, after, reset, query_key, error, rate, feedback, d_read, d_after, d_read_after, horizon
-    )
+    saved = (recurrent, fast, after, reset, query_key, error, rate, feedback, kept)
+    outputs = _gradients(*saved, d_read, d_after, d_read_after, feature_map, horizon)
     steps, memories, size = error.shape
-    saved = (recurrent, fast, after, reset, query_key, error, rate, feedback)
     asked = (d_read.to(fast.dtype), d_after, d_read_after)
-    kernel = f"rdn_backward<{TYPE_NAMES[fast.dtype]}, {size}>"
+    kernel = f"rdn_backward<{TYPE_NAMES[fast.dtype]}, {size}, {FEATURE_MAPS[feature_map]}>"
     sizes = (steps, memories, reset.shape[1], horizon)
     launcher(fast.device).launch(
         SOURCE, kernel, memories, size, (*saved, *asked, *outputs, *sizes), _slow_weights_bytes(fast)
@@ -117,9 +123,11 @@ def _gradients(
     error: Tensor,
     rate: Tensor,
     feedback: Tensor,
+    kept: Tensor,
     d_read: Tensor,
     d_after: Tensor,
     d_read_after: Tensor,
+    feature_map: str,
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     steps, memories, size = error.shape
@@ -131,7 +139,7 @@ _rdn_backward.register_fake(_gradients)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    slow, recurrent, fast, _, reset, ctx.horizon = inputs
+    slow, recurrent, fast, _, reset, ctx.feature_map, ctx.horizon = inputs
     read, after, _, *saved = output
     ctx.slow_dtype, ctx.read_shape = slow.dtype, read.shape
     ctx.save_for_backward(recurrent, fast, after, reset, *saved)
@@ -141,25 +149,32 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 def _backward(
     ctx: Any, d_read: Tensor | None, d_after: Tensor | None, d_read_after: Tensor | None, *_: None
 ) -> tuple[Tensor | None, ...]:
-    recurrent, fast, after, reset, query_key, error, rate, feedback = ctx.saved_tensors
+    saved = ctx.saved_tensors
+    recurrent, fast, after, *_, feedback, _ = saved
     d_read = fast.new_zeros(ctx.read_shape) if d_read is None else d_read
     d_after = torch.zeros_like(after) if d_after is None else d_after
     d_read_after = fast.new_zeros(ctx.read_shape[1:]) if d_read_after is None else d_read_after
-    d_slow, d_fast, d_last_read = _rdn_backward(
-        recurrent, fast, after, reset, query_key, error, rate, feedback, d_read, d_after, d_read_after, ctx.horizon
-    )
+    d_slow, d_fast, d_last_read = _rdn_backward(*saved, d_read, d_after, d_read_after, ctx.feature_map, ctx.horizon)
     heads = recurrent.shape[0]
     by_head = (each.unflatten(1, (heads, -1)).transpose(0, 1).flatten(1, 2) for each in (feedback, d_slow))
     feedback, d_slow_by_head = by_head  # [num_heads, T * B, ...]
     d_recurrent = torch.bmm(feedback.mT, d_slow_by_head)
-    return d_slow.to(ctx.slow_dtype), d_recurrent, d_fast, d_last_read, None, None
+    return d_slow.to(ctx.slow_dtype), d_recurrent, d_fast, d_last_read, None, None, None
 
 
 _rdn.register_autograd(_backward, setup_context=_save)
 
 
 @torch.library.custom_op("rfwp::rdn_act", mutates_args=("state", "last_read"))
-def rdn_act(slow: Tensor, recurrent: Tensor, state: Tensor, last_read: Tensor, slots: Tensor, reset: Tensor) -> Tensor:
+def rdn_act(
+    slow: Tensor,
+    recurrent: Tensor,
+    state: Tensor,
+    last_read: Tensor,
+    slots: Tensor,
+    reset: Tensor,
+    feature_map: str = "softmax",
+) -> Tensor:
     """Advance the memories at `slots` in state and last_read by one step, in place.
 
     state: W [slots, D, D]; last_read: y [slots, D]; slots: int64 [N], all different; reset: bool [B]; the rest as in
@@ -169,10 +184,10 @@ def rdn_act(slow: Tensor, recurrent: Tensor, state: Tensor, last_read: Tensor, s
     memories, size = slow.shape[0], state.shape[-1]
     read = slow.new_empty(memories, size)
     states = (state, state, last_read, last_read)
-    nothing_saved = (None,) * 4
+    nothing_saved = (None,) * 5
     launcher(slow.device).launch(
         SOURCE,
-        _kernel(slow, state),
+        _kernel(slow, state, feature_map),
         memories,
         size,
         (slow, recurrent, *states, reset, slots, read, *nothing_saved, 1, memories, reset.shape[0]),
@@ -183,6 +198,12 @@ def rdn_act(slow: Tensor, recurrent: Tensor, state: Tensor, last_read: Tensor, s
 
 @rdn_act.register_fake
 def _rdn_act_output(
-    slow: Tensor, recurrent: Tensor, state: Tensor, last_read: Tensor, slots: Tensor, reset: Tensor
+    slow: Tensor,
+    recurrent: Tensor,
+    state: Tensor,
+    last_read: Tensor,
+    slots: Tensor,
+    reset: Tensor,
+    feature_map: str = "softmax",
 ) -> Tensor:
     return slow.new_empty(slow.shape[0], state.shape[-1])

@@ -17,8 +17,9 @@ class FastWeightConfig(StackConfig):
     """Settings of all fast weight cores; a core's own Config may change the defaults and add settings."""
 
     feature_map: FeatureMapName = "elu_sum_norm"
-    """Function applied to queries and keys. With elu or identity the keys are not normalised and the delta rule soon
-    diverges: use them only with the linear_transformer."""
+    """Function applied to queries and keys: as published unless a preset says otherwise; docs/feature-maps.md compares
+    them. With elu or identity the keys are not normalised and the delta rule soon diverges: use them only with the
+    linear_transformer."""
 
     gradient_horizon: int | None = None
     """Agent steps after which gradients through the recurrent state stop: 1 as in the published reinforcement learning
@@ -138,6 +139,9 @@ def delta_rule(fast: Tensor, query_key: Tensor, value: Tensor, rate: Tensor) -> 
     """Write v at key k, correcting what is there, then read at query q (Schlag et al. 2021).
 
     W' = W + β (v − W k) ⊗ k;  y = W' q.
+
+    With 0 ≤ β ≤ 1 and ‖k‖ ≤ 1 it cannot diverge: W' = W (I − β k ⊗ k) + β v ⊗ k, and I − β k ⊗ k has eigenvalues 1 and
+    1 − β ‖k‖², so the spectral norm grows by β ‖v‖ a step at most.
 
     fast: W [N, V, K]; query_key: q and k [N, 2, K]; value: v [N, V]; rate: β [N, 1] -> y [N, V], W' [N, V, K].
     """

@@ -9,7 +9,9 @@ from torch.nn.functional import elu, relu
 
 from rfwp.checks import check_choice
 
-FeatureMapName = Literal["elu_sum_norm", "softmax", "elu", "dpfp", "identity"]
+FeatureMapName = Literal["elu_sum_norm", "softmax", "l2", "elu", "dpfp", "identity"]
+FeedbackMapName = Literal["softmax", "l2"]
+"""The maps of a layer's own last output, which the fused kernels compute."""
 
 
 class FeatureMap(NamedTuple):
@@ -25,7 +27,7 @@ def elu_plus_one(z: Tensor) -> Tensor:
 
 
 def sum_normalised(features: Tensor) -> Tensor:
-    """Return S_ε(z) = z / (Σz + 1e-5), so values are read back at the scale they were written (Schlag et al. 2021)."""
+    """Return S_ε(z) = z / (Σz + 1e-5), whose sum is 1 (Schlag et al. 2021)."""
     return features / (features.sum(-1, keepdim=True) + 1e-5)
 
 
@@ -37,6 +39,11 @@ def elu_sum_norm(z: Tensor) -> Tensor:
 def softmax(z: Tensor) -> Tensor:
     """Return the softmax over the last axis."""
     return z.softmax(-1)
+
+
+def l2(z: Tensor) -> Tensor:
+    """Return z / √(‖z‖² + 1e-6), of length 1, so a value is read back as large as it was written (Yang et al. 2024)."""
+    return z * (z.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
 
 
 def dpfp(z: Tensor) -> Tensor:
@@ -53,6 +60,7 @@ def identity(z: Tensor) -> Tensor:
 _FEATURE_MAPS = {
     "elu_sum_norm": FeatureMap(elu_sum_norm, growth=1),
     "softmax": FeatureMap(softmax, growth=1),
+    "l2": FeatureMap(l2, growth=1),
     "elu": FeatureMap(elu_plus_one, growth=1),
     "dpfp": FeatureMap(dpfp, growth=2),
     "identity": FeatureMap(identity, growth=1),

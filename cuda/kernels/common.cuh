@@ -92,11 +92,33 @@ RFWP_DEVICE S reduce(S value, S* scratch) {
   return value;
 }
 
-template <int D, typename S>
-RFWP_DEVICE S softmax(S logit, S* scratch) {
-  const S weight = exp(logit - reduce<Maximum, D>(logit, scratch));
-  return weight / reduce<Sum, D>(weight, scratch);
-}
+// Feature maps of a vector with one number per thread. `apply` returns the features f of z; `gradient` turns the gradient
+// of f into that of z. A map may keep one number per vector for its gradient; all threads have the same.
+struct Softmax {
+  static constexpr bool kKeeps = false;
+  template <int D, typename S>
+  RFWP_DEVICE static S apply(S z, S* scratch, S&) {
+    const S weight = exp(z - reduce<Maximum, D>(z, scratch));
+    return weight / reduce<Sum, D>(weight, scratch);
+  }
+  template <int D, typename S>
+  RFWP_DEVICE static S gradient(S f, S df, S* scratch, S) {
+    return f * (df - reduce<Sum, D>(f * df, scratch));
+  }
+};
+
+struct UnitLength {  // z / √(‖z‖² + 1e-6)
+  static constexpr bool kKeeps = true;
+  template <int D, typename S>
+  RFWP_DEVICE static S apply(S z, S* scratch, S& inverse_length) {
+    inverse_length = S(1) / sqrt(reduce<Sum, D>(z * z, scratch) + S(1e-6));
+    return z * inverse_length;
+  }
+  template <int D, typename S>
+  RFWP_DEVICE static S gradient(S f, S df, S* scratch, S inverse_length) {
+    return inverse_length * (df - f * reduce<Sum, D>(f * df, scratch));
+  }
+};
 
 // The thread's line of a matrix times a vector in shared memory. Four chains, because one would wait for each sum.
 template <int D, typename S>

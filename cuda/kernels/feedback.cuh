@@ -1,6 +1,6 @@
 // The recurrent half of the Delta RNN: a matrix R, written by the delta rule, that reads the last output.
 //
-//   s = softmax(y_{t-1})
+//   s = f(y_{t-1})                    f: the feature map
 //   e = v - R_{t-1} k;    R_t = R_{t-1} + β e ⊗ k
 //   y_t = z_t + R_t s
 //
@@ -9,7 +9,7 @@
 //
 //   dz = dy          ds = R_tᵀ dy        dc = G k     dk = Gᵀ c - R_{t-1}ᵀ dv     dv = β dc    dβ = dc · e
 //   G of step t - 1 = G - dv ⊗ k
-//   carry of step t - 1 = s (ds - s · ds)
+//   carry of step t - 1 = the map's gradient at ds
 //
 // Step t - 1 needs ds, so R runs backward in time as well: subtracting c ⊗ k undoes the write. This is an addition,
 // not a division, so the only error is rounding. A reset cannot be undone, so the matrix before it is rebuilt from the
@@ -19,7 +19,7 @@
 
 namespace rfwp {
 
-template <typename S, typename X, int D>
+template <typename S, typename X, int D, typename Map>
 __global__ void __launch_bounds__(D)
     feedback_forward(const X* input,                                    // [T, N, D]  z
                      const X* key,                                      // [T, N, D]
@@ -31,6 +31,7 @@ __global__ void __launch_bounds__(D)
                      const long long* slots,                            // [N], or null: memory n is at n
                      X* output,                                         // [T, N, D]  y
                      S* query, S* error,                                // [T, N, D]  s, e, or null
+                     S* kept,                                           // [T, N]  of the map, or null
                      int T, int N, int B) {
   __shared__ S queries[2][D], keys[2][D];
   __shared__ S scratch[2];
@@ -58,18 +59,22 @@ __global__ void __launch_bounds__(D)
       y = 0;
     }
     S *s = queries[t % 2], *k = keys[t % 2];
-    const S own_s = softmax<D>(y, scratch);
+    S kept_s;
+    const S own_s = Map::template apply<D>(y, scratch, kept_s);
     s[i] = own_s;
     k[i] = now.k;
     sync<D>();
     const S e = now.v - dot<D>(R, k);
     add_outer<D>(R, now.beta * e, k);
     y = now.z + dot<D>(R, s);
-    const long long place = (static_cast<long long>(t) * N + n) * D + i;
+    const long long step = static_cast<long long>(t) * N + n, place = step * D + i;
     store(output + place, y);
     if (error) {
       error[place] = e;
       query[place] = own_s;
+      if constexpr (Map::kKeeps) {
+        if (i == 0) kept[step] = kept_s;
+      }
     }
   }
   store_row<D>(R, after + slot * D * D);
@@ -77,12 +82,12 @@ __global__ void __launch_bounds__(D)
 }
 
 // d_...: gradients, shaped like their tensors; d_output already has type S.
-template <typename S, typename X, int D>
+template <typename S, typename X, int D, typename Map>
 __global__ void __launch_bounds__(D)
     feedback_backward(const X* key, const X* rate, const S* before, const S* after, const unsigned char* reset,
-                      const S* query, const S* error, const S* d_output, const S* d_after, const S* d_output_after,
-                      S* d_input, S* d_key, S* d_value, S* d_rate, S* d_before, S* d_output_before, int T, int N, int B,
-                      int horizon) {
+                      const S* query, const S* error, const S* kept, const S* d_output, const S* d_after,
+                      const S* d_output_after, S* d_input, S* d_key, S* d_value, S* d_rate, S* d_before,
+                      S* d_output_before, int T, int N, int B, int horizon) {
   __shared__ S vectors[2][5][D];
   __shared__ S scratch[2];
   const int i = threadIdx.x, n = blockIdx.x;
@@ -94,13 +99,13 @@ __global__ void __launch_bounds__(D)
   S carry = d_output_after[n * D + i];
 
   struct Saved {
-    S s, k, beta, e, dy;
+    S s, k, beta, e, dy, kept;
     bool reset;
   };
   const auto saved = [&](int t) -> Saved {
     const long long step = static_cast<long long>(t) * N + n, place = step * D + i;
-    return {query[place], load(key + place), load(rate + step), error[place], d_output[place],
-            reset[t * B + n % B] != 0};
+    return {query[place],    load(key + place),               load(rate + step),           error[place],
+            d_output[place], Map::kKeeps ? kept[step] : S(0), reset[t * B + n % B] != 0};
   };
   Saved next = saved(T - 1);
   for (int t = T - 1; t >= 0; --t) {
@@ -128,8 +133,7 @@ __global__ void __launch_bounds__(D)
     add_outer<D>(G, -own_dv, k);
     add_outer<D>(G_column, -now.k, dv);
     const S d_beta = reduce<Sum, D>(dc * now.e, scratch);
-    const S s_ds = reduce<Sum, D>(now.s * ds, scratch);
-    carry = now.s * (ds - s_ds);
+    carry = Map::template gradient<D>(now.s, ds, scratch, now.kept);
     d_input[step * D + i] = own_dy;
     d_key[step * D + i] = dk;
     d_value[step * D + i] = own_dv;

@@ -2,7 +2,7 @@
 //
 //   s = tanh(y_{t-1})
 //   q', k', v, b = x + R s            x from the slow projection, R slow weights of the head
-//   q = softmax(q')    k = softmax(k')    β = σ(b)
+//   q = f(q')    k = f(k')    β = σ(b)             f: the feature map
 //   e = v - W_{t-1} k;    W_t = W_{t-1} + β e ⊗ k
 //   y_t = W_t q
 //
@@ -10,7 +10,7 @@
 // including dy ⊗ q. Then
 //
 //   dq = W_tᵀ dy     dc = G k     dk = Gᵀ c - W_{t-1}ᵀ dv     dv = β dc     db = (dc · e) β (1 - β)
-//   dq' = q (dq - q · dq)         dk' = k (dk - k · dk)
+//   dq' and dk': the map's gradients at dq and dk
 //   G of step t - 1 = G - dv ⊗ k
 //   carry of step t - 1 = (1 - s²) (R_qᵀ dq' + R_kᵀ dk' + R_vᵀ dv + r_b db)
 //
@@ -27,7 +27,7 @@ namespace rfwp {
 template <int D>
 constexpr int kPitch = D + 4;
 
-template <typename S, typename X, int D>
+template <typename S, typename X, int D, typename Map>
 __global__ void __launch_bounds__(D)
     rdn_forward(const X* slow,                                // [T, N, 3D + 1]  x
                 const S* recurrent,                           // [H, D, 3D + 1]  R: what each number of s adds to x
@@ -37,6 +37,7 @@ __global__ void __launch_bounds__(D)
                 const long long* slots,                       // [N], or null: memory n is at n
                 X* read,                                      // [T, N, D]  y
                 S* query_key, S* error, S* rate, S* feedback,  // [T, N, 2, D], [T, N, D], [T, N], [T, N, D], or null
+                S* kept,                                       // [T, N, 2]  of the map, for q and k, or null
                 int T, int N, int B) {
   constexpr int P = 3 * D + 1;
   constexpr bool kInRegisters = D <= 32;
@@ -81,8 +82,9 @@ __global__ void __launch_bounds__(D)
     const S own_s = tanh(y);
     s[i] = own_s;
     sync<D>();
-    const S own_q = softmax<D>(now.q + dot<D>(columns[0], s), scratch);
-    const S own_k = softmax<D>(now.k + dot<D>(columns[1], s), scratch);
+    S kept_q, kept_k;
+    const S own_q = Map::template apply<D>(now.q + dot<D>(columns[0], s), scratch, kept_q);
+    const S own_k = Map::template apply<D>(now.k + dot<D>(columns[1], s), scratch, kept_k);
     const S v = now.v + dot<D>(columns[2], s);
     const S beta = sigmoid(now.b + reduce<Sum, D>(r_b * own_s, scratch));
     q[i] = own_q;
@@ -100,6 +102,10 @@ __global__ void __launch_bounds__(D)
       error[step * D + i] = e;
       feedback[step * D + i] = own_s;
       if (i == 0) rate[step] = beta;
+      if constexpr (Map::kKeeps) {
+        if (i == 0) kept[step * 2] = kept_q;
+        if (i == 0) kept[step * 2 + 1] = kept_k;
+      }
     }
   }
   store_row<D>(W, after + slot * D * D);
@@ -107,10 +113,10 @@ __global__ void __launch_bounds__(D)
 }
 
 // d_...: gradients, shaped like their tensors; d_read already has type S. The other inputs were saved by rdn_forward.
-template <typename S, int D>
+template <typename S, int D, typename Map>
 __global__ void __launch_bounds__(D)
     rdn_backward(const S* recurrent, const S* before, const S* after, const unsigned char* reset, const S* query_key,
-                 const S* error, const S* rate, const S* feedback, const S* d_read, const S* d_after,
+                 const S* error, const S* rate, const S* feedback, const S* kept, const S* d_read, const S* d_after,
                  const S* d_read_after, S* d_slow, S* d_before, S* d_read_before, int T, int N, int B, int horizon) {
   constexpr int P = 3 * D + 1;
   RFWP_SHARED_ARRAY(S, rows_of_all);  // [3, D, kPitch]
@@ -132,21 +138,28 @@ __global__ void __launch_bounds__(D)
   S carry = d_read_after[n * D + i];
 
   struct Saved {
-    S q, k, beta, e, s, dy;
+    S q, k, beta, e, s, dy, kept_q, kept_k;
     bool reset;
   };
   const auto saved = [&](int t) -> Saved {
     const long long step = static_cast<long long>(t) * N + n, place = step * D + i;
-    return {query_key[step * 2 * D + i], query_key[step * 2 * D + D + i], rate[step], error[place],
-            feedback[place],             d_read[place],                   reset[t * B + n % B] != 0};
+    return {query_key[step * 2 * D + i],
+            query_key[step * 2 * D + D + i],
+            rate[step],
+            error[place],
+            feedback[place],
+            d_read[place],
+            Map::kKeeps ? kept[step * 2] : S(0),
+            Map::kKeeps ? kept[step * 2 + 1] : S(0),
+            reset[t * B + n % B] != 0};
   };
   Saved next = saved(T - 1);
   for (int t = T - 1; t >= 0; --t) {
     const Saved now = next;
     if (t > 0) next = saved(t - 1);
     S(&vector)[7][D] = vectors[t % 2];
-    S *q = vector[0], *k = vector[1], *c = vector[2], *dy = vector[3], *dv = vector[4], *dq_logit = vector[5],
-      *dk_logit = vector[6];
+    S *q = vector[0], *k = vector[1], *c = vector[2], *dy = vector[3], *dv = vector[4], *dq_input = vector[5],
+      *dk_input = vector[6];
     const S own_dy = now.dy + carry;
     q[i] = now.q;
     k[i] = now.k;
@@ -166,20 +179,20 @@ __global__ void __launch_bounds__(D)
     add_outer<D>(G, -own_dv, k);
     add_outer<D>(G_column, -now.k, dv);
 
-    const S own_dq_logit = now.q * (dq - reduce<Sum, D>(now.q * dq, scratch));
-    const S own_dk_logit = now.k * (dk - reduce<Sum, D>(now.k * dk, scratch));
+    const S own_dq_input = Map::template gradient<D>(now.q, dq, scratch, now.kept_q);
+    const S own_dk_input = Map::template gradient<D>(now.k, dk, scratch, now.kept_k);
     const S db = reduce<Sum, D>(dc * now.e, scratch) * now.beta * (S(1) - now.beta);
-    dq_logit[i] = own_dq_logit;
-    dk_logit[i] = own_dk_logit;
+    dq_input[i] = own_dq_input;
+    dk_input[i] = own_dk_input;
     sync<D>();
     const S* row = rows_of_all + i * kPitch<D>;
-    const S ds = dot<D>(row, dq_logit) + dot<D>(row + D * kPitch<D>, dk_logit) +
+    const S ds = dot<D>(row, dq_input) + dot<D>(row + D * kPitch<D>, dk_input) +
                  dot<D>(row + 2 * D * kPitch<D>, dv) + r_b * db;
     carry = ds * (S(1) - now.s * now.s);
 
     S* dx = d_slow + (static_cast<long long>(t) * N + n) * P;
-    dx[i] = own_dq_logit;
-    dx[D + i] = own_dk_logit;
+    dx[i] = own_dq_input;
+    dx[D + i] = own_dk_input;
     dx[2 * D + i] = own_dv;
     if (i == 0) dx[3 * D] = db;
     if (now.reset || horizon_at(t, horizon)) {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rfwp.cuda.launch import FEATURE_MAPS
 from rfwp.cuda.rdn import rdn
 from rfwp.models.core import State
 from rfwp.models.fast_weights import FastMemory, FastWeightConfig, delta_rule
@@ -37,7 +38,8 @@ class RecurrentDeltaNet(FastMemory):
         keys = config.key_size
         super().__init__(config, slow_size=3 * size + 1, state_shapes=((size, keys), (size,)))
         self.sizes = [2 * size, size, 1]
-        self.kernel_size = size if config.feature_map == "softmax" else None
+        self.feature_map = config.feature_map
+        self.kernel_size = size if config.feature_map in FEATURE_MAPS else None
         self.recurrent = nn.Parameter(torch.randn(config.num_heads, size, 3 * size + 1) / size**0.5)
 
     def prepare(self, slow: Tensor) -> tuple[Tensor, ...]:
@@ -62,6 +64,12 @@ class RecurrentDeltaNet(FastMemory):
         (slow,) = inputs
         fast, last_read = state
         read, fast, last_read = rdn(
-            slow.flatten(1, 2), self.recurrent, fast, last_read, first, gradient_horizon=self.gradient_horizon
+            slow.flatten(1, 2),
+            self.recurrent,
+            fast,
+            last_read,
+            first,
+            feature_map=self.feature_map,
+            gradient_horizon=self.gradient_horizon,
         )
         return read, (fast, last_read)

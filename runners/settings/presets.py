@@ -8,25 +8,27 @@ from rfwp.runners.settings import components
 Values = dict[str, Any]
 
 DEFAULT_ENV = "atari"
-DEFAULT_CORE = {"core": {"name": "rdn"}}
+DEFAULT_CORE = "rdn"
+
+# In all presets, a core takes the settings of "core" that it has; the sections under its own name come on top.
 
 # The published hyperparameters: the defaults of the settings classes, plus these names.
-_PAPER: Values = {"encoder": {"name": "impala"}, **DEFAULT_CORE, "env": {"name": DEFAULT_ENV}}
+_PAPER: Values = {"encoder": {"name": "impala"}, "env": {"name": DEFAULT_ENV}}
 # Learns quickly in wall-clock time on two CPU cores; results/first-light has a few measurements.
 _CPU: Values = {
     "env": {"name": DEFAULT_ENV},
     "encoder": {"name": "shallow"},
-    **DEFAULT_CORE,
     "learner": {"unroll_length": 20, "batch_size": 16, "learning_rate": 3e-4},
     "actors": {"envs": 64},
     "total_steps": 5_000_000,
     "initialisation": "orthogonal",
 }
-# Small and quick: learns a toy task in a minute or two.
+# Small and quick: learns a toy task in a minute or two. Keys of unit length make every core learn, and sooner:
+# docs/feature-maps.md.
 _TOY: Values = {
     "env": {"name": "recall"},
     "encoder": {"name": "flat"},
-    **DEFAULT_CORE,
+    "core": {"feature_map": "l2"},
     "objective": {"discount": 0.9},
     "learner": {"unroll_length": 16, "batch_size": 16, "learning_rate": 2e-3},
     "actors": {"envs": 32},
@@ -47,12 +49,28 @@ def agent_presets(named: Values) -> Presets:
     """Return the presets of agents; the default depends on the suite of the environment that is named."""
     env = named.get("env", {}).get("name") or DEFAULT_ENV
     atari = components.config_class("env", env).suite == "atari"
-    return Presets({"paper": _PAPER, "cpu": _CPU, "toy": _TOY}, *(("paper", "cpu") if atari else ("toy", "toy")))
+    presets = {"paper": _PAPER, "cpu": _CPU, "toy": _TOY}
+    found = {name: _for_core(values, _core(named)) for name, values in presets.items()}
+    return Presets(found, *(("paper", "cpu") if atari else ("toy", "toy")))
 
 
-# The published models of the algorithmic tasks and of WikiText-103. A core takes the settings of "core" that it has;
-# the sections under its own name come on top. The published settings of the LSTM are not known: these are its script's
-# defaults.
+def _core(named: Values) -> str:
+    name: str = named.get("core", {}).get("name") or DEFAULT_CORE
+    return name
+
+
+def _for_core(preset: Values, core: str) -> Values:
+    """Return the settings of a preset for one core."""
+    has = {field.name for field in dataclasses.fields(components.config_class("core", core))}
+    settings = {name: value for name, value in preset.items() if name not in components.names("core")}
+    of_core = {name: value for name, value in preset.get("core", {}).items() if name in has}
+    settings["core"] = {"name": core, **of_core}
+    own = {section: {**settings[section], **changes} for section, changes in preset.get(core, {}).items()}
+    return settings | own
+
+
+# The published models of the algorithmic tasks and of WikiText-103. The published settings of the LSTM are not known:
+# these are its script's defaults.
 _PAPER_TASK: Values = {
     "core": {
         "hidden_size": 256,
@@ -147,15 +165,8 @@ _TASKS: dict[str, dict[str | None, Values]] = {
 
 def sequence_presets(named: Values) -> Presets:
     """Return the presets of supervised tasks. They depend on the task and the core that are named."""
-    task, core = named["task"].get("name"), {**DEFAULT_CORE["core"], **named.get("core", {})}["name"]
-    has = {field.name for field in dataclasses.fields(components.config_class("core", core))}
-
-    def preset(values: Values) -> Values:
-        settings = {name: value for name, value in values.items() if name not in components.names("core")}
-        settings["task"] = {"name": task, **values.get("task", {})}
-        settings["core"] = {"name": core, **{name: value for name, value in values["core"].items() if name in has}}
-        own = {section: {**settings[section], **changes} for section, changes in values.get(core, {}).items()}
-        return settings | own
-
-    found = {name: preset(tasks.get(task, tasks[None])) for name, tasks in _TASKS.items()}
+    task, found = named["task"].get("name"), {}
+    for name, tasks in _TASKS.items():
+        preset = tasks.get(task, tasks[None])
+        found[name] = _for_core({**preset, "task": {"name": task, **preset.get("task", {})}}, _core(named))
     return Presets(found, "paper", "cpu")

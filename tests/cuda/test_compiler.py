@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from rfwp.cuda.compiler import KERNELS, compile_kernel
-from rfwp.cuda.launch import HEAD_SIZES
+from rfwp.cuda.launch import FEATURE_MAPS, HEAD_SIZES
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 INPUT_TYPES = ("float", "BFloat16")
@@ -23,42 +23,54 @@ class Use(NamedTuple):
     spilled: int = 0  # bytes that found no register
 
 
-# By kernel and head size, the most of any architecture, type of input and flag. Two spill: a thread of rdn_backward
-# holds 3 * 64 numbers of matrices, and for rdn_forward in bfloat16 ptxas stops at 128 registers, a number short.
+# By kernel, head size and feature map, the most of any architecture, type of input and flag. Some spill: a thread of
+# rdn_backward holds 3 * 64 numbers of matrices, and for a head size of 16 ptxas may stop at 128 registers, a few short.
 LIMITS = {
-    ("lstm_forward", None): Use(32),
-    ("lstm_backward", None): Use(32),
-    ("gru_forward", None): Use(30),
-    ("gru_backward", None): Use(28),
-    ("delta_forward", 16): Use(91),
-    ("delta_forward", 32): Use(128),
-    ("delta_forward", 64): Use(168),
-    ("delta_backward", 16): Use(112),
-    ("delta_backward", 32): Use(133),
-    ("delta_backward", 64): Use(240),
-    ("feedback_forward", 16): Use(91),
-    ("feedback_forward", 32): Use(118),
-    ("feedback_forward", 64): Use(165),
-    ("feedback_backward", 16): Use(122),
-    ("feedback_backward", 32): Use(166),
-    ("feedback_backward", 64): Use(255),
-    ("rdn_forward", 16): Use(134, spilled=4),
-    ("rdn_forward", 32): Use(216),
-    ("rdn_forward", 64): Use(252),
-    ("rdn_backward", 16): Use(136),
-    ("rdn_backward", 32): Use(237),
-    ("rdn_backward", 64): Use(255, spilled=32),
+    ("lstm_forward", None, None): Use(32),
+    ("lstm_backward", None, None): Use(32),
+    ("gru_forward", None, None): Use(30),
+    ("gru_backward", None, None): Use(28),
+    ("delta_forward", 16, None): Use(91),
+    ("delta_forward", 32, None): Use(128),
+    ("delta_forward", 64, None): Use(168),
+    ("delta_backward", 16, None): Use(112),
+    ("delta_backward", 32, None): Use(133),
+    ("delta_backward", 64, None): Use(240),
+    ("feedback_forward", 16, "Softmax"): Use(91),
+    ("feedback_forward", 32, "Softmax"): Use(118),
+    ("feedback_forward", 64, "Softmax"): Use(165),
+    ("feedback_backward", 16, "Softmax"): Use(122),
+    ("feedback_backward", 32, "Softmax"): Use(166),
+    ("feedback_backward", 64, "Softmax"): Use(255),
+    ("rdn_forward", 16, "Softmax"): Use(134, spilled=4),
+    ("rdn_forward", 32, "Softmax"): Use(216),
+    ("rdn_forward", 64, "Softmax"): Use(252),
+    ("rdn_backward", 16, "Softmax"): Use(136),
+    ("rdn_backward", 32, "Softmax"): Use(237),
+    ("rdn_backward", 64, "Softmax"): Use(255, spilled=32),
+    ("feedback_forward", 16, "UnitLength"): Use(94),
+    ("feedback_forward", 32, "UnitLength"): Use(122),
+    ("feedback_forward", 64, "UnitLength"): Use(160),
+    ("feedback_backward", 16, "UnitLength"): Use(120),
+    ("feedback_backward", 32, "UnitLength"): Use(168),
+    ("feedback_backward", 64, "UnitLength"): Use(255),
+    ("rdn_forward", 16, "UnitLength"): Use(144),
+    ("rdn_forward", 32, "UnitLength"): Use(217),
+    ("rdn_forward", 64, "UnitLength"): Use(250),
+    ("rdn_backward", 16, "UnitLength"): Use(136, spilled=8),
+    ("rdn_backward", 32, "UnitLength"): Use(240),
+    ("rdn_backward", 64, "UnitLength"): Use(255, spilled=8),
 }
 
 
-def launchable(kernel: str, head_size: int | None) -> list[str]:
+def launchable(kernel: str, head_size: int | None, feature_map: str | None) -> list[str]:
     """The instantiations of a kernel that a GPU can be given; states are float32 there."""
     if head_size is None:
         return [f"{kernel}<float>"]
     if kernel == "rdn_backward":  # all that it reads was saved in the state's type
-        return [f"{kernel}<float, {head_size}>"]
-    flags = [f", {each}" for each in FLAGS] if kernel.startswith("delta") else [""]
-    return [f"{kernel}<float, {x}, {head_size}{flag}>" for x, flag in product(INPUT_TYPES, flags)]
+        return [f"{kernel}<float, {head_size}, {feature_map}>"]
+    flags = FLAGS if feature_map is None else (feature_map,)
+    return [f"{kernel}<float, {x}, {head_size}, {flag}>" for x, flag in product(INPUT_TYPES, flags)]
 
 
 def source_of(kernel: str) -> str:
@@ -92,16 +104,19 @@ def test_the_table_has_every_kernel_of_the_sources_and_every_head_size() -> None
     text = "".join(path.read_text() for path in KERNELS.iterdir())
     kernels = re.findall(r"__global__\s+void\s+(?:__launch_bounds__\(D\)\s+)?(\w+)\(", text)
     assert len(kernels) == text.count("__global__ ")
-    of_memories = product([each for each in kernels if not each.startswith(("lstm", "gru"))], HEAD_SIZES)
-    assert set(LIMITS) == {*product(GATED, [None]), *of_memories}
+    assert set(LIMITS) == {
+        *product(GATED, [None], [None]),
+        *product([each for each in kernels if each.startswith("delta")], HEAD_SIZES, [None]),
+        *product([each for each in kernels if each.startswith(("feedback", "rdn"))], HEAD_SIZES, FEATURE_MAPS.values()),
+    }
 
 
 def test_nothing_spills_at_the_default_head_size() -> None:
-    assert all(limit.spilled == 0 for (_, head_size), limit in LIMITS.items() if head_size == 32)
+    assert all(limit.spilled == 0 for (_, head_size, _), limit in LIMITS.items() if head_size == 32)
 
 
 def test_the_default_core_compiles_within_its_registers() -> None:
-    default = [("rdn_forward", 32), ("rdn_backward", 32)]
+    default = [("rdn_forward", 32, "Softmax"), ("rdn_backward", 32, "Softmax")]
     assert above_limit({each: LIMITS[kernel] for kernel in default for each in launchable(*kernel)}, "sm_90") == {}
 
 

@@ -36,23 +36,30 @@ def operators() -> dict[str, tuple[Any, tuple[Any, ...]]]:
         "gated_delta_net": (_delta, (*written, rate, log_decay, fast, resets(), 2)),
         "feedback": (
             _feedback,
-            (numbers(T, N, D), numbers(T, N, D), numbers(T, N, D), rate, fast, numbers(N, D), resets(), 0),
+            (numbers(T, N, D), numbers(T, N, D), numbers(T, N, D), rate, fast, numbers(N, D), resets(), "softmax", 0),
         ),
-        "rdn": (_rdn, (numbers(T, N, P), numbers(H, D, P), fast, numbers(N, D), resets(), 0)),
+        "feedback at unit length": (
+            _feedback,
+            (numbers(T, N, D), numbers(T, N, D), numbers(T, N, D), rate, fast, numbers(N, D), resets(), "l2", 0),
+        ),
+        "rdn": (_rdn, (numbers(T, N, P), numbers(H, D, P), fast, numbers(N, D), resets(), "softmax", 0)),
+        "rdn at unit length": (_rdn, (numbers(T, N, P), numbers(H, D, P), fast, numbers(N, D), resets(), "l2", 0)),
         "lstm": (_lstm, (numbers(T, B, 20), numbers(20, 5), numbers(B, 5), numbers(B, 5), resets(), 0)),
         "gru": (_gru, (numbers(T, B, 15), numbers(15, 5), numbers(15), numbers(B, 5), resets(), 2)),
     }
 
 
 NAMES = tuple(operators())
-SOURCES = {"feedback": "feedback", "rdn": "rdn"}
+FORWARD = {"feedback": "feedback_forward", "rdn": "rdn_forward"}
 # The outputs that a core passes on; the others are saved for the backward pass, and no gradient goes through them.
 PASSED_ON = {
     "linear_transformer": 2,
     "delta_net": 2,
     "gated_delta_net": 2,
     "feedback": 3,
+    "feedback at unit length": 3,
     "rdn": 3,
+    "rdn at unit length": 3,
     "lstm": 2,
     "gru": 1,
 }
@@ -183,4 +190,4 @@ def test_no_operator_waits_for_what_is_in_a_tensor(name) -> None:
         if backward is not None:
             backward._init_fn(*without_content(backward_arguments(name)))
     steps = [f"{name}_{direction}" for direction in ("forward", "backward") for _ in range(T)]
-    assert recorder.launched == (steps if backward is not None else [f"{SOURCES.get(name, 'delta')}_forward"])
+    assert recorder.launched == (steps if backward is not None else [FORWARD.get(name.split()[0], "delta_forward")])

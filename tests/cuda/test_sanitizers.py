@@ -94,8 +94,8 @@ def family(file: str) -> str:
 def test_every_kernel_is_clean_and_two_schedules_give_the_same_bits(flags, sizes, drive) -> None:
     ran = drive("-O0", *flags)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    # The five recurrences in each head size, and the two cells.
-    assert re.findall(r": (.*)", ran.stdout) == ["ok"] * (5 * sizes + 2)
+    # Three delta rules, and two recurrences with two feature maps each, in each head size; and the two cells.
+    assert re.findall(r": (.*)", ran.stdout) == ["ok"] * (7 * sizes + 2)
 
 
 def test_all_barriers_are_calls_that_the_next_test_removes() -> None:
@@ -116,7 +116,7 @@ def test_without_this_barrier_there_is_a_race(barrier, drive, numbered) -> None:
 
 
 PLANTED = {
-    "past shared memory": ("rdn.cuh", "dq_logit[i] = own_dq_logit;", "dq_logit[2 * D + i]", "global-buffer-overflow"),
+    "past shared memory": ("rdn.cuh", "dq_input[i] = own_dq_input;", "dq_input[2 * D + i]", "global-buffer-overflow"),
     "past an array of the caller": (
         "rdn.cuh",
         "d_read_before[n * D + i]",

@@ -4,6 +4,8 @@ from typing import get_args
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from rfwp.models.cores import delta_net, rdn
@@ -24,7 +26,7 @@ NORMALISED = ["elu_sum_norm", "softmax", "dpfp"]
         ("dropout", 1.0, "0 up to, not including, 1"),
         ("dropout", -0.1, "0 up to, not including, 1"),
         ("gradient_horizon", 0, "1 or more, or null"),
-        ("feature_map", "foo", "elu_sum_norm, softmax, elu, dpfp, identity"),
+        ("feature_map", "foo", "elu_sum_norm, softmax, l2, elu, dpfp, identity"),
     ],
 )
 def test_a_bad_setting_is_named_with_what_is_allowed(field: str, value: object, allowed: str) -> None:
@@ -72,6 +74,7 @@ def neighbours(z: Tensor) -> Tensor:
 FORMULAS = {
     "elu_sum_norm": lambda z: normalised(phi(z)),
     "softmax": lambda z: z.exp() / z.exp().sum(),
+    "l2": lambda z: z / (z @ z + 1e-6).sqrt(),
     "elu": phi,
     "dpfp": lambda z: normalised(neighbours(z)),
     "identity": lambda z: z,
@@ -93,6 +96,27 @@ def test_the_delta_rule_replaces_what_a_unit_key_holds() -> None:
     key, value = torch.tensor([[0.6, 0.8]]), torch.tensor([[5.0, -1.0, 2.0]])
     read, _ = delta_rule(torch.randn(1, 3, 2), torch.stack([key, key], 1), value, torch.ones(1, 1))
     torch.testing.assert_close(read, value)
+
+
+@given(seed=st.integers(0, 1000), steps=st.integers(1, 50), turn=st.floats(0, 3, width=32), scale=st.floats(0.1, 10))
+def test_keys_of_at_most_unit_length_keep_the_delta_rule_from_diverging(
+    seed: int, steps: int, turn: float, scale: float
+) -> None:
+    """The spectral norm grows by β ‖v‖ a step at most, whether keys are random or turn slowly."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    fast, direction = randn(1, 3, 4), randn(1, 4)
+    for _ in range(steps):
+        direction = direction + turn * randn(1, 4)
+        key = feature_map("l2").apply(scale * direction)
+        value, rate = scale * randn(1, 3), randn(1, 1).sigmoid()
+        _, after = delta_rule(fast, torch.stack([key, key], 1), value, rate)
+        bound = torch.linalg.matrix_norm(fast, 2) + rate[0] * value.norm()
+        assert torch.linalg.matrix_norm(after, 2) <= bound * (1 + 1e-12)
+        fast = after
 
 
 def test_the_recurrent_weights_start_with_a_deviation_of_one_over_root_d() -> None:

@@ -6,6 +6,7 @@
 #include <string_view>
 
 using std::exp;
+using std::sqrt;
 using std::tanh;
 
 #include "delta.cuh"
@@ -81,35 +82,35 @@ bool check_delta(const char* name) {
   });
 }
 
-template <int D>
-bool check_feedback() {
+template <int D, typename Map>
+bool check_feedback(const char* name) {
   const Numbers input = random_numbers(T * N * D), key = random_numbers(T * N * D), value = random_numbers(T * N * D),
                 rate = random_rates(T * N), before = random_numbers(N * D * D), output_before = random_numbers(N * D),
                 d_output = random_numbers(T * N * D), d_after = random_numbers(N * D * D),
                 d_output_after = random_numbers(N * D);
   const auto reset = random_resets();
-  return check("feedback", D, [&](unsigned seed) {
+  return check(name, D, [&](unsigned seed) {
     Numbers after(N * D * D), output_after(N * D), output(T * N * D), query(T * N * D), error(T * N * D),
-        d_input(T * N * D), d_key(T * N * D), d_value(T * N * D), d_rate(T * N), d_before(N * D * D),
+        kept(T * N), d_input(T * N * D), d_key(T * N * D), d_value(T * N * D), d_rate(T * N), d_before(N * D * D),
         d_output_before(N * D);
     on_cpu::launch(N, D, 0, seed, [&] {
-      rfwp::feedback_forward<float, float, D>(input.data(), key.data(), value.data(), rate.data(), before.data(),
-                                              after.data(), output_before.data(), output_after.data(), reset.data(),
-                                              nullptr, output.data(), query.data(), error.data(), T, N, B);
+      rfwp::feedback_forward<float, float, D, Map>(
+          input.data(), key.data(), value.data(), rate.data(), before.data(), after.data(), output_before.data(),
+          output_after.data(), reset.data(), nullptr, output.data(), query.data(), error.data(), kept.data(), T, N, B);
     });
     on_cpu::launch(N, D, 0, seed, [&] {
-      rfwp::feedback_backward<float, float, D>(key.data(), rate.data(), before.data(), after.data(), reset.data(),
-                                               query.data(), error.data(), d_output.data(), d_after.data(),
-                                               d_output_after.data(), d_input.data(), d_key.data(), d_value.data(),
-                                               d_rate.data(), d_before.data(), d_output_before.data(), T, N, B, 4);
+      rfwp::feedback_backward<float, float, D, Map>(
+          key.data(), rate.data(), before.data(), after.data(), reset.data(), query.data(), error.data(), kept.data(),
+          d_output.data(), d_after.data(), d_output_after.data(), d_input.data(), d_key.data(), d_value.data(),
+          d_rate.data(), d_before.data(), d_output_before.data(), T, N, B, 4);
     });
-    return joined({&after, &output_after, &output, &query, &error, &d_input, &d_key, &d_value, &d_rate, &d_before,
-                   &d_output_before});
+    return joined({&after, &output_after, &output, &query, &error, &kept, &d_input, &d_key, &d_value, &d_rate,
+                   &d_before, &d_output_before});
   });
 }
 
-template <int D>
-bool check_rdn() {
+template <int D, typename Map>
+bool check_rdn(const char* name) {
   constexpr int P = 3 * D + 1;
   constexpr size_t kSharedBytes = 3 * D * (D + 4) * sizeof(float);
   const Numbers slow = random_numbers(T * N * P), recurrent = random_numbers(H * D * P),
@@ -117,21 +118,23 @@ bool check_rdn() {
                 d_read = random_numbers(T * N * D), d_after = random_numbers(N * D * D),
                 d_read_after = random_numbers(N * D);
   const auto reset = random_resets();
-  return check("rdn", D, [&](unsigned seed) {
+  return check(name, D, [&](unsigned seed) {
     Numbers after(N * D * D), read_after(N * D), read(T * N * D), query_key(T * N * 2 * D), error(T * N * D),
-        rate(T * N), feedback(T * N * D), d_slow(T * N * P), d_before(N * D * D), d_read_before(N * D);
+        rate(T * N), feedback(T * N * D), kept(T * N * 2), d_slow(T * N * P), d_before(N * D * D),
+        d_read_before(N * D);
     on_cpu::launch(N, D, D > 32 ? kSharedBytes : 0, seed, [&] {
-      rfwp::rdn_forward<float, float, D>(slow.data(), recurrent.data(), before.data(), after.data(), read_before.data(),
-                                         read_after.data(), reset.data(), nullptr, read.data(), query_key.data(),
-                                         error.data(), rate.data(), feedback.data(), T, N, B);
+      rfwp::rdn_forward<float, float, D, Map>(
+          slow.data(), recurrent.data(), before.data(), after.data(), read_before.data(), read_after.data(),
+          reset.data(), nullptr, read.data(), query_key.data(), error.data(), rate.data(), feedback.data(), kept.data(),
+          T, N, B);
     });
     on_cpu::launch(N, D, kSharedBytes, seed, [&] {
-      rfwp::rdn_backward<float, D>(recurrent.data(), before.data(), after.data(), reset.data(), query_key.data(),
-                                   error.data(), rate.data(), feedback.data(), d_read.data(), d_after.data(),
-                                   d_read_after.data(), d_slow.data(), d_before.data(), d_read_before.data(), T, N, B,
-                                   4);
+      rfwp::rdn_backward<float, D, Map>(
+          recurrent.data(), before.data(), after.data(), reset.data(), query_key.data(), error.data(), rate.data(),
+          feedback.data(), kept.data(), d_read.data(), d_after.data(), d_read_after.data(), d_slow.data(),
+          d_before.data(), d_read_before.data(), T, N, B, 4);
     });
-    return joined({&after, &read_after, &read, &query_key, &error, &rate, &feedback, &d_slow, &d_before,
+    return joined({&after, &read_after, &read, &query_key, &error, &rate, &feedback, &kept, &d_slow, &d_before,
                    &d_read_before});
   });
 }
@@ -185,8 +188,14 @@ bool check_size() {
     right &= check_delta<D, true, false>("delta");
     right &= check_delta<D, true, true>("gated delta");
   }
-  if constexpr (built("feedback")) right &= check_feedback<D>();
-  if constexpr (built("rdn")) right &= check_rdn<D>();
+  if constexpr (built("feedback")) {
+    right &= check_feedback<D, rfwp::Softmax>("feedback, softmax");
+    right &= check_feedback<D, rfwp::UnitLength>("feedback, l2");
+  }
+  if constexpr (built("rdn")) {
+    right &= check_rdn<D, rfwp::Softmax>("rdn, softmax");
+    right &= check_rdn<D, rfwp::UnitLength>("rdn, l2");
+  }
   return right;
 }
 

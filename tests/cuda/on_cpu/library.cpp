@@ -3,6 +3,7 @@
 #include "cuda_on_cpu.h"
 
 using std::exp;
+using std::sqrt;
 using std::tanh;
 
 #include "delta.cuh"
@@ -31,6 +32,15 @@ std::map<std::string, Caller> kernels;
 
 using rfwp::BFloat16;
 
+template <typename S, typename X, int D, typename Map>
+void add_map(const std::string& types, const std::string& state, const std::string& size_and_map) {
+  using namespace rfwp;
+  kernels["feedback_forward<" + types + size_and_map + ">"] = caller(feedback_forward<S, X, D, Map>);
+  kernels["feedback_backward<" + types + size_and_map + ">"] = caller(feedback_backward<S, X, D, Map>);
+  kernels["rdn_forward<" + types + size_and_map + ">"] = caller(rdn_forward<S, X, D, Map>);
+  kernels["rdn_backward<" + state + size_and_map + ">"] = caller(rdn_backward<S, D, Map>);
+}
+
 template <typename S, typename X, int D>
 void add(const std::string& types, const std::string& state, const std::string& size) {
   using namespace rfwp;
@@ -40,10 +50,8 @@ void add(const std::string& types, const std::string& state, const std::string& 
   kernels["delta_backward<" + types + size + ", false, false>"] = caller(delta_backward<S, X, D, false, false>);
   kernels["delta_backward<" + types + size + ", true, false>"] = caller(delta_backward<S, X, D, true, false>);
   kernels["delta_backward<" + types + size + ", true, true>"] = caller(delta_backward<S, X, D, true, true>);
-  kernels["feedback_forward<" + types + size + ">"] = caller(feedback_forward<S, X, D>);
-  kernels["feedback_backward<" + types + size + ">"] = caller(feedback_backward<S, X, D>);
-  kernels["rdn_forward<" + types + size + ">"] = caller(rdn_forward<S, X, D>);
-  kernels["rdn_backward<" + state + size + ">"] = caller(rdn_backward<S, D>);
+  add_map<S, X, D, Softmax>(types, state, size + ", Softmax");
+  add_map<S, X, D, UnitLength>(types, state, size + ", UnitLength");
 }
 
 template <typename S>
