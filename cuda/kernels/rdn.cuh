@@ -101,10 +101,12 @@ __global__ void __launch_bounds__(D)
       query_key[step * 2 * D + D + i] = own_k;
       error[step * D + i] = e;
       feedback[step * D + i] = own_s;
-      if (i == 0) rate[step] = beta;
-      if constexpr (Map::kKeeps) {
-        if (i == 0) kept[step * 2] = kept_q;
-        if (i == 0) kept[step * 2 + 1] = kept_k;
+      if (i == 0) {
+        rate[step] = beta;
+        if constexpr (Map::kKeeps) {
+          kept[step * 2] = kept_q;
+          kept[step * 2 + 1] = kept_k;
+        }
       }
     }
   }

@@ -1,7 +1,7 @@
 """Draws the curves of this folder and writes its table.
 
-    python plot.py            from curves.csv and scores.csv, which are kept here
-    python plot.py FOLDER     from the runs of `rfwp compare --out FOLDER`; writes these two files first
+    python plot.py                from curves.csv and scores.csv, which are kept here
+    python plot.py FOLDER ...     from the runs of `rfwp compare --out FOLDER`; writes these two files first
 
 Needs matplotlib and rfwp.
 """
@@ -26,6 +26,22 @@ from numpy.typing import NDArray
 from rfwp.envs.worlds import counting, delayed_cue, n_back, recall
 
 HERE = Path(__file__).parent
+CORES = (
+    "feedforward",
+    "lstm",
+    "gru",
+    "transformer",
+    "linear_transformer",
+    "delta_net",
+    "gated_delta_net",
+    "rdn",
+    "delta_rnn",
+    "delta_lstm",
+    "delta_mlp",
+    "delta_delta_net",
+    "srwm",
+)
+MAPS = {"published keys": ("elu_sum_norm", "softmax"), "keys of unit length": ("l2",)}
 POINTS = 40  # of each curve that are kept
 
 
@@ -50,30 +66,33 @@ class Run(NamedTuple):
 
     task: str
     core: str
+    feature_map: str  # "" if the core has none
     seed: int
 
 
 Curve = NDArray[np.float64]  # [points, 2] agent steps, return of the last 100 episodes
 
 
-def main(folder: Path | None) -> None:
-    if folder is not None:
-        condense(folder)
+def main(folders: list[Path]) -> None:
+    if folders:
+        condense(folders)
     curves, scores = read_curves(), read_scores()
-    cores = list(dict.fromkeys(run.core for run in curves))
-    draw(curves, cores)
-    (HERE / "table.md").write_text(table(scores, cores))
+    draw(curves)
+    (HERE / "table.md").write_text(table(scores))
 
 
-def condense(folder: Path) -> None:
-    """Writes curves.csv and scores.csv from the runs' own records, in the order that the comparison names."""
-    asked = json.loads((folder / "comparison.json").read_text())
-    rank = {name: place for place, name in enumerate([*asked["games"], *asked["cores"]])}
-    runs = sorted(find_runs(folder), key=lambda found: (rank[found[0].task], rank[found[0].core], found[0].seed))
+def condense(folders: list[Path]) -> None:
+    """Writes curves.csv and scores.csv from the runs' own records."""
+    runs = sorted((found for folder in folders for found in find_runs(folder)), key=lambda found: rank(found[0]))
     points = [(*run, *point) for run, path in runs for point in thinned(path / "metrics.jsonl")]
     write_csv("curves.csv", (*Run._fields, "agent_steps", "return_mean"), points)
     finals = [(*run, *final_score(path)) for run, path in runs]
     write_csv("scores.csv", (*Run._fields, "agent_steps", "episodes", "mean"), finals)
+
+
+def rank(run: Run) -> tuple[int, int, bool, int]:
+    """Sorts by task, core, published feature maps first, seed."""
+    return list(BOUNDS).index(run.task), CORES.index(run.core), run.feature_map == "l2", run.seed
 
 
 def find_runs(folder: Path) -> Iterator[tuple[Run, Path]]:
@@ -81,7 +100,8 @@ def find_runs(folder: Path) -> Iterator[tuple[Run, Path]]:
     for path in folder.glob("*/config.yaml"):
         config = yaml.safe_load(path.read_text())
         if any(path.parent.glob("eval/*-final.json")):
-            yield Run(config["env"]["name"], config["core"]["name"], config["seed"]), path.parent
+            core = config["core"]
+            yield Run(config["env"]["name"], core["name"], core.get("feature_map", ""), config["seed"]), path.parent
 
 
 def thinned(path: Path) -> list[tuple[int, float]]:
@@ -107,13 +127,16 @@ def read_curves() -> dict[Run, Curve]:
     found: dict[Run, list[tuple[float, float]]] = {}
     for row in read_csv("curves.csv"):
         point = float(row["agent_steps"]), float(row["return_mean"])
-        found.setdefault(Run(row["task"], row["core"], int(row["seed"])), []).append(point)
+        found.setdefault(run_of(row), []).append(point)
     return {run: np.array(points) for run, points in found.items()}
 
 
 def read_scores() -> dict[Run, float]:
-    rows = read_csv("scores.csv")
-    return {Run(row["task"], row["core"], int(row["seed"])): float(row["mean"]) for row in rows}
+    return {run_of(row): float(row["mean"]) for row in read_csv("scores.csv")}
+
+
+def run_of(row: dict[str, str]) -> Run:
+    return Run(row["task"], row["core"], row["feature_map"], int(row["seed"]))
 
 
 def read_csv(name: str) -> list[dict[str, str]]:
@@ -121,20 +144,32 @@ def read_csv(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def draw(curves: dict[Run, Curve], cores: list[str]) -> None:
-    """A panel a task: the mean over seeds of each core, every seed thin, chance and best dotted."""
-    figure, axes = plt.subplots(2, 2, figsize=(12, 8), constrained_layout=True)
-    colours = dict(zip(cores, plt.get_cmap("tab20").colors[::2] + plt.get_cmap("tab20").colors[1::2], strict=False))
-    for axis, (task, bounds) in zip(axes.flat, BOUNDS.items(), strict=True):
-        for core in cores:
-            seeds = [curve for run, curve in curves.items() if (run.task, run.core) == (task, core)]
-            if seeds:
-                draw_core(axis, seeds, core, colours[core])
-        for name, height in bounds._asdict().items():
-            axis.axhline(height, color="black", linestyle=":", linewidth=1)
-            axis.annotate(name, (1, height), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-        axis.set(title=task, xlabel="thousand agent steps", ylabel="return, last 100 episodes")
-        axis.grid(alpha=0.25)
+def draw(curves: dict[Run, Curve]) -> None:
+    """A column a task; published feature maps above, unit length below, and cores without a feature map in both.
+
+    Every seed thin, the mean over seeds thick, chance and best dotted.
+    """
+    figure, axes = plt.subplots(2, len(BOUNDS), figsize=(17, 8), sharex=True, sharey="col", constrained_layout=True)
+    colours = dict(zip(CORES, plt.get_cmap("tab20").colors[::2] + plt.get_cmap("tab20").colors[1::2], strict=False))
+    for row, name in zip(axes, ("published keys", "keys of unit length"), strict=True):
+        for axis, (task, bounds) in zip(row, BOUNDS.items(), strict=True):
+            for core in CORES:
+                seeds = [
+                    curve
+                    for run, curve in curves.items()
+                    if (run.task, run.core) == (task, core) and run.feature_map in ("", *MAPS[name])
+                ]
+                if seeds:
+                    draw_core(axis, seeds, core, colours[core])
+            for level, height in bounds._asdict().items():
+                axis.axhline(height, color="black", linestyle=":", linewidth=1)
+                place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+                axis.annotate(level, (1, height), fontsize=8, **place)
+            axis.set(title=f"{task}, {name}")
+            axis.grid(alpha=0.25)
+        row[0].set(ylabel="return, last 100 episodes")
+    for axis in axes[-1]:
+        axis.set(xlabel="thousand agent steps")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     figure.savefig(HERE / "curves.png", dpi=110)
@@ -150,19 +185,23 @@ def draw_core(axis: Axes, seeds: list[Curve], core: str, colour: tuple[float, fl
     axis.plot(steps / 1e3, mean, color=colour, linewidth=1.8, linestyle=dashed, label=core)
 
 
-def table(scores: dict[Run, float], cores: list[str]) -> str:
-    """Markdown: of each core and task the mean over seeds, and each seed; chance and best below."""
-    head = ["| core |", *(f" {task} |" for task in BOUNDS), "\n| --- |", " --- |" * len(BOUNDS), "\n"]
+def table(scores: dict[Run, float]) -> str:
+    """Markdown: by core, keys and task the mean over seeds, and each seed; chance and best below."""
+    head = ["| core | keys |", *(f" {task} |" for task in BOUNDS), "\n| --- | --- |", " --- |" * len(BOUNDS), "\n"]
     rows = []
-    for core in cores:
-        seeds = ([score for run, score in scores.items() if run[:2] == (task, core)] for task in BOUNDS)
-        rows.append(f"| `{core}` | " + " | ".join(map(score_cell, seeds)) + " |\n")
+    for core in CORES:
+        maps = dict.fromkeys(run.feature_map for run in scores if run.core == core)
+        for feature_map in maps:
+            seeds = (
+                [score for run, score in scores.items() if run[:3] == (task, core, feature_map)] for task in BOUNDS
+            )
+            rows.append(f"| `{core}` | {feature_map} | {' | '.join(map(score_cell, seeds))} |\n")
     levels: list[tuple[str, Callable[[Bounds], float]]] = [
         ("chance, and the best without memory", lambda bounds: bounds.chance),
         ("best possible", lambda bounds: bounds.best),
     ]
     for name, level in levels:
-        rows.append(f"| {name} | " + " | ".join(f"{level(bounds):.2f}" for bounds in BOUNDS.values()) + " |\n")
+        rows.append(f"| {name} | | " + " | ".join(f"{level(bounds):.2f}" for bounds in BOUNDS.values()) + " |\n")
     return "".join([*head, *rows])
 
 
@@ -171,4 +210,4 @@ def score_cell(seeds: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    main([Path(folder) for folder in sys.argv[1:]])

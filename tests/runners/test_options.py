@@ -75,6 +75,16 @@ def test_a_toy_task_gets_the_toy_preset():
     assert components.name_of(config_from_words(["--env", "delayed_cue"]).encoder) == "flat"
 
 
+def test_the_toy_preset_gives_keys_unit_length_and_the_published_settings_keep_their_maps():
+    def map_of(preset, core):
+        return config_from_words(["--env", "recall", "--preset", preset, "--core", core]).core.feature_map
+
+    cores = ["linear_transformer", "delta_net", "rdn", "srwm"]
+    assert [map_of("toy", core) for core in cores] == ["l2"] * 4
+    assert [map_of("paper", core) for core in cores] == ["elu_sum_norm"] * 2 + ["softmax"] * 2
+    assert not hasattr(config_from_words(["--env", "recall", "--core", "lstm"]).core, "feature_map")
+
+
 def test_command_line_over_config_file_over_preset():
     base = {"learner": {"unroll_length": 7, "batch_size": 3}, "seed": 5}
     made = config("--learner.batch_size 4", base)

@@ -19,6 +19,7 @@ from rfwp.agents.trajectory import Episode
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
 from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.settings import components
 from rfwp.runners.settings.options import config_from_words
 from rfwp.runners.training.agent_training import AgentTraining
 from rfwp.runners.training.memory_estimate import kept_bytes, unroll_bytes
@@ -315,7 +316,7 @@ def learned_return(tmp_path: Path, core: str) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("core", ["lstm", "gru", "delta_net", "rdn"])  # others need more steps than a test affords
+@pytest.mark.parametrize("core", [name for name in components.names("core") if name != "feedforward"])
 def test_a_recurrent_core_learns_what_needs_memory(tmp_path, core):
     assert learned_return(tmp_path, core) > 0.8
 
