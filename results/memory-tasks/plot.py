@@ -108,14 +108,14 @@ def thinned(path: Path) -> list[tuple[int, float]]:
     """Agent steps and return of some lines of metrics.jsonl in which episodes have ended, the last among them."""
     lines = [line for line in map(json.loads, path.read_text().splitlines()) if line["return_mean"] is not None]
     kept = np.unique(np.linspace(0, len(lines) - 1, POINTS).round().astype(int))
-    return [(lines[place]["agent_steps"], round(lines[place]["return_mean"], 4)) for place in kept]
+    return [(lines[place]["steps"], round(lines[place]["return_mean"], 4)) for place in kept]
 
 
 def final_score(path: Path) -> tuple[int, int, float]:
     """Agent steps, episodes and mean return of the evaluation at the end."""
     (file,) = path.glob("eval/*-final.json")
     result = json.loads(file.read_text())
-    return result["agent_steps"], result["episodes"], round(result["mean"], 4)
+    return result["steps"], result["episodes"], round(result["mean"], 4)
 
 
 def write_csv(name: str, header: tuple[str, ...], rows: list[tuple[str | float, ...]]) -> None:
