@@ -110,7 +110,7 @@ def launches(run):
 @pytest.mark.slow
 def test_a_core_computes_what_its_loop_does(run) -> None:
     (printed,), (asked,) = run(RUN_A_CORE)
-    forward, backward = "rdn_forward<float, float, 64>", "rdn_backward<float, 64>"
+    forward, backward = "rdn_forward<float, float, 64, Softmax>", "rdn_backward<float, 64, Softmax>"
     shared = 3 * 64 * 68 * 4  # more than a kernel has without asking
     first = [
         line
