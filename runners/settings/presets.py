@@ -50,11 +50,11 @@ def agent_presets(named: Values) -> Presets:
     env = named.get("env", {}).get("name") or DEFAULT_ENV
     atari = components.config_class("env", env).suite == "atari"
     presets = {"paper": _PAPER, "cpu": _CPU, "toy": _TOY}
-    found = {name: _for_core(values, _core(named)) for name, values in presets.items()}
+    found = {name: _for_core(values, _named_core(named)) for name, values in presets.items()}
     return Presets(found, *(("paper", "cpu") if atari else ("toy", "toy")))
 
 
-def _core(named: Values) -> str:
+def _named_core(named: Values) -> str:
     name: str = named.get("core", {}).get("name") or DEFAULT_CORE
     return name
 
@@ -168,5 +168,5 @@ def sequence_presets(named: Values) -> Presets:
     task, found = named["task"].get("name"), {}
     for name, tasks in _TASKS.items():
         preset = tasks.get(task, tasks[None])
-        found[name] = _for_core({**preset, "task": {"name": task, **preset.get("task", {})}}, _core(named))
+        found[name] = _for_core({**preset, "task": {"name": task, **preset.get("task", {})}}, _named_core(named))
     return Presets(found, "paper", "cpu")
