@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -24,6 +25,14 @@ def cut(vector: Tensor, *sizes: int) -> list[Tensor]:
     """Consecutive parts of a vector; a part of size 1 comes as a scalar."""
     assert sum(sizes) == vector.numel()
     return [part.squeeze() if part.numel() == 1 else part for part in torch.split(vector, sizes)]
+
+
+def softmax(z: Tensor) -> Tensor:
+    return z.exp() / z.exp().sum()
+
+
+def unit_length(z: Tensor) -> Tensor:
+    return z / (z @ z + 1e-6).sqrt()
 
 
 def write(fast: Tensor, key: Tensor, value: Tensor, rate: Tensor) -> Tensor:
@@ -81,18 +90,22 @@ def gated_delta_net(
     return reads, (fast,)
 
 
-def delta_rnn(memory: FastMemory, head: int, f: Map, slow: list[Tensor], before: Fast) -> tuple[list[Tensor], Fast]:
+def delta_rnn(
+    memory: FastMemory, head: int, f: Map, slow: list[Tensor], before: Fast, g: Map = softmax
+) -> tuple[list[Tensor], Fast]:
     (fast, back, y), reads = before, []
     for slow_t in slow:
         q, k, v, beta, back_k, back_v, back_beta = cut(slow_t, SIZE, SIZE, SIZE, 1, SIZE, SIZE, 1)
         fast = write(fast, f(k), v, beta)
-        back = write(back, memory.feedback_features(back_k), back_v, back_beta)
-        y = fast @ f(q) + back @ memory.feedback_features(y)
+        back = write(back, g(back_k), back_v, back_beta)
+        y = fast @ f(q) + back @ g(y)
         reads.append(y)
     return reads, (fast, back, y)
 
 
-def delta_lstm(memory: FastMemory, head: int, f: Map, slow: list[Tensor], before: Fast) -> tuple[list[Tensor], Fast]:
+def delta_lstm(
+    memory: FastMemory, head: int, f: Map, slow: list[Tensor], before: Fast, g: Map = softmax
+) -> tuple[list[Tensor], Fast]:
     (all_fast, all_back, h, c), reads = before, []
     fast, back = list(all_fast), list(all_back)  # one of each for every gate
     for slow_t in slow:
@@ -100,8 +113,8 @@ def delta_lstm(memory: FastMemory, head: int, f: Map, slow: list[Tensor], before
         for gate, of_gate in enumerate(slow_t.chunk(3)):
             q, k, v, beta, back_k, back_v, back_beta = cut(of_gate, SIZE, SIZE, SIZE, 1, SIZE, SIZE, 1)
             fast[gate] = write(fast[gate], f(k), v, beta)
-            back[gate] = write(back[gate], memory.feedback_features(back_k), back_v, back_beta)
-            gates.append(fast[gate] @ f(q) + back[gate] @ memory.feedback_features(h))
+            back[gate] = write(back[gate], g(back_k), back_v, back_beta)
+            gates.append(fast[gate] @ f(q) + back[gate] @ g(h))
         i, u, o = gates
         c = torch.sigmoid(i) * u + (1 - torch.sigmoid(i)) * c
         h = torch.sigmoid(o) * c
@@ -266,6 +279,8 @@ def test_a_core_is_its_equations(name: str, map_name: FeatureMapName, settings: 
     results = (outputs, *after)
 
     oracle, f = ORACLES[name], feature_map(map_name).apply
+    if settings.get("feedback_map") == "l2":
+        oracle = partial(oracle, g=unit_length)
     alone = [
         network(oracle, f, config, core, x[:, b], [leaf[b] for leaf in before], starts)
         for b, starts in enumerate(STARTS)
