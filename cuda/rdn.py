@@ -155,10 +155,10 @@ def _backward(
     d_after = torch.zeros_like(after) if d_after is None else d_after
     d_read_after = fast.new_zeros(ctx.read_shape[1:]) if d_read_after is None else d_read_after
     d_slow, d_fast, d_last_read = _rdn_backward(*saved, d_read, d_after, d_read_after, ctx.feature_map, ctx.horizon)
+    # One product per step and head, then a sum over the steps: a single product over all steps would keep few
+    # multiprocessors busy.
     heads = recurrent.shape[0]
-    by_head = (each.unflatten(1, (heads, -1)).transpose(0, 1).flatten(1, 2) for each in (feedback, d_slow))
-    feedback, d_slow_by_head = by_head  # [num_heads, T * B, ...]
-    d_recurrent = torch.bmm(feedback.mT, d_slow_by_head)
+    d_recurrent = (feedback.unflatten(1, (heads, -1)).mT @ d_slow.unflatten(1, (heads, -1))).sum(0)
     return d_slow.to(ctx.slow_dtype), d_recurrent, d_fast, d_last_read, None, None, None
 
 

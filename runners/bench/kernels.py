@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rfwp.agents.graphs import graphed
 from rfwp.cuda.available import available
+from rfwp.cuda.launch import FEATURE_MAPS
 from rfwp.cuda.rdn import rdn_act
 from rfwp.models.core import Core, State
 from rfwp.models.gated import GatedCore
@@ -30,10 +31,12 @@ ACTING_BATCHES = (64, 1024)
 RESET_DENSITY = 0.01
 INPUT_SIZE = 257
 BESIDE = ("compiled", "cudnn", "fla")
+MAPPED = {"rdn": "feature_map", "delta_rnn": "feedback_map"}  # settings of the maps that kernels compute
 TOLERANCE = 1e-3  # of the largest number, in float32 over a whole unroll; real bugs differ by far more
 
 KEYS = {
     "core": "core whose recurrence is timed, with default settings: one layer, only the recurrence",
+    "feature_map": "feature map that the kernel computes; null if it computes none",
     "way": "kernel; loop: PyTorch, step by step; compiled: the same with torch.compile; cudnn: PyTorch's LSTM"
     " over episodes, cut and packed; fla: flash-linear-attention's fused recurrent kernel; paper: the published kernel",
     "what": "forward; both: forward and backward; act: one step, states gathered and changed in place",
@@ -54,6 +57,13 @@ class Problem(NamedTuple):
     state: State
     first: Tensor  # bool [T, B]
     weights: tuple[Tensor, ...]  # slow weights within the recurrence
+
+
+def build_core(name: str, feature_map: str, device: torch.device) -> Core:
+    """Build a core with default settings, but for the feature map that its kernel computes."""
+    changes = {MAPPED[name]: feature_map} if name in MAPPED else {}
+    core: Core = components.config_class("core", name)(**changes).build(INPUT_SIZE).to(device)
+    return core
 
 
 def problem_for(core: Core, steps: int, batch: int, density: float, device: torch.device) -> Problem:
@@ -110,8 +120,8 @@ def launches(function: Callable[[], object], device: torch.device, way: str) -> 
 def time_unroll(name: str, way_name: str, ways: dict[str, Way], problem: Problem, values: Namespace) -> list[Row]:
     """Check one way against the loop, then time forward alone and forward with backward."""
     steps, batch = problem.first.shape
-    facts = {"core": name, "way": way_name, "steps": steps, "batch": batch}
-    facts |= {"reset_density": problem.first.float().mean().item()}
+    facts = {"core": name, "feature_map": values.feature_map if name in MAPPED else None, "way": way_name}
+    facts |= {"steps": steps, "batch": batch, "reset_density": problem.first.float().mean().item()}
     rows = []
     for what, run in {"forward": forward, "both": both}.items():
         error = None
@@ -129,7 +139,7 @@ def time_unroll(name: str, way_name: str, ways: dict[str, Way], problem: Problem
 
 def time_acting(batch: int, values: Namespace, device: torch.device) -> list[Row]:
     """Check and time the acting step of the Recurrent Delta Net."""
-    core = components.config_class("core", "rdn")().build(INPUT_SIZE).to(device)
+    core = build_core("rdn", values.feature_map, device)
     problem, recurrent = (
         problem_for(core, 1, batch, RESET_DENSITY, device),
         memory_of(core).get_parameter("recurrent").detach(),
@@ -137,7 +147,7 @@ def time_acting(batch: int, values: Namespace, device: torch.device) -> list[Row
     slow, slots = problem.inputs[0][0].detach().flatten(0, 1), torch.randperm(len(problem.state[0]), device=device)
 
     def act(state: State) -> list[Tensor]:
-        return [rdn_act(slow, recurrent, *state, slots, problem.first[0]), *state]
+        return [rdn_act(slow, recurrent, *state, slots, problem.first[0], values.feature_map), *state]
 
     kept = tuple(torch.empty_like(leaf).index_copy_(0, slots, leaf) for leaf in problem.state)
     read, *after = act(tuple(leaf.clone() for leaf in kept))
@@ -145,7 +155,15 @@ def time_acting(batch: int, values: Namespace, device: torch.device) -> list[Row
     error = largest_error([read, *(leaf[slots] for leaf in after)], [expected[0][0], *expected[1:]])
     if not error < TOLERANCE:
         raise UserError(f"kernels: rdn, act: differs from the unroll by {error:.1e}")
-    facts = {"core": "rdn", "way": "kernel", "what": "act", "steps": 1, "batch": batch, "reset_density": RESET_DENSITY}
+    facts = {
+        "core": "rdn",
+        "feature_map": values.feature_map,
+        "way": "kernel",
+        "what": "act",
+        "steps": 1,
+        "batch": batch,
+    }
+    facts |= {"reset_density": RESET_DENSITY}
     return [
         facts
         | {"launch": launch, **timing_columns("time", measure_runs(function, values.runs, device)), "error": error}
@@ -156,7 +174,7 @@ def time_acting(batch: int, values: Namespace, device: torch.device) -> list[Row
 def _unrolls(name: str, values: Namespace, device: torch.device, tell: Callable[[str], None]) -> list[Row]:
     rows = []
     for steps, batch in SHAPES:
-        core = components.config_class("core", name)().build(INPUT_SIZE).to(device)
+        core = build_core(name, values.feature_map, device)
         checkout = Path(values.paper) if values.paper else None
         ways = {"kernel": kernel(core)} | peers(name, core, values.beside, checkout)
         for density in (0.0, RESET_DENSITY):
@@ -181,6 +199,7 @@ def _timed(name: str, way: str, ways: dict[str, Way], problem: Problem, values: 
 
 def _add_options(parser: Parser) -> None:
     parser.add_argument("--cores", type=str, nargs="+", metavar="NAME", help=f"only these of {', '.join(CORES)}")
+    parser.add_argument("--feature_map", type=str, default="softmax", help="map in the kernels of rdn and delta_rnn")
     parser.add_argument("--runs", type=int, default=50, help="repeats of each measurement")
     parser.add_argument("--beside", type=str, nargs="*", default=list(BESIDE), help="ways to time beside the loop")
     parser.add_argument(
@@ -190,10 +209,16 @@ def _add_options(parser: Parser) -> None:
 
 
 def _check(values: Namespace) -> None:
-    for field, allowed in (("cores", CORES), ("beside", BESIDE)):
-        for name in getattr(values, field) or ():
+    for field, names, allowed in (
+        ("cores", values.cores or (), CORES),
+        ("beside", values.beside, BESIDE),
+        ("feature_map", [values.feature_map], FEATURE_MAPS),
+    ):
+        for name in names:
             if name not in allowed:
                 raise UserError(f"{field}: got {name!r}; allowed: {', '.join(allowed)}")
+    if values.paper is not None and values.feature_map != "softmax":
+        raise UserError(f"feature_map: got {values.feature_map!r}; allowed beside --paper: softmax")
     if values.runs < 1:
         raise UserError(f"runs: got {values.runs}; allowed: 1 or more")
     if values.markdown is not None and not Path(values.markdown).absolute().parent.is_dir():
@@ -219,14 +244,14 @@ def _run(values: Namespace, device: torch.device, tell: Callable[[str], None]) -
     return rows
 
 
-COLUMNS = ("core", "what", "steps", "batch", "resets", "way", "launch", "µs", "p20", "p80", "error")
+COLUMNS = ("core", "map", "what", "steps", "batch", "resets", "way", "launch", "µs", "p20", "p80", "error")
 
 
 def _cells(row: Row) -> list[str]:
     times = [f"{1e3 * row[key]:.1f}" for key in ("time_ms", "time_ms_p20", "time_ms_p80")]
     shape = [str(row["steps"]), str(row["batch"]), f"{row['reset_density']:.1%}"]
     error = "" if row["error"] is None else f"{row['error']:.0e}"
-    return [row["core"], row["what"], *shape, row["way"], row["launch"], *times, error]
+    return [row["core"], row["feature_map"] or "", row["what"], *shape, row["way"], row["launch"], *times, error]
 
 
 def _markdown(rows: list[Row], device: torch.device) -> str:
@@ -239,7 +264,7 @@ def _markdown(rows: list[Row], device: torch.device) -> str:
 def _table(rows: list[Row]) -> Table:
     table = Table(title="Fused kernels", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("core", "what", "way", "launch") else "right")
+        table.add_column(column, justify="left" if column in ("core", "map", "what", "way", "launch") else "right")
     for row in rows:
         table.add_row(*_cells(row))
     return table

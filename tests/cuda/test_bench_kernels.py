@@ -48,6 +48,11 @@ def test_every_kernel_is_checked_and_timed_beside_its_loop(on_cpu, capsys):
     assert all(row["error"] is None for row in rows if row["way"] == "loop")
 
 
+def test_kernels_are_timed_with_another_feature_map(on_cpu, capsys):
+    rows = rows_of("--cores rdn delta_net --feature_map l2 --beside", capsys)
+    assert {(row["core"], row["feature_map"]) for row in rows} == {("rdn", "l2"), ("delta_net", None)}
+
+
 def test_cudnn_over_cut_episodes_is_the_lstm(on_cpu, capsys):
     rows = [row for row in rows_of("--cores lstm --beside cudnn", capsys) if row["way"] == "cudnn"]
     assert [row["what"] for row in rows] == ["forward", "both"] * 2
