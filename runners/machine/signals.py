@@ -1,12 +1,17 @@
-"""Ctrl-C and SIGTERM: the first requests a clean stop, the second ends the process at once."""
+"""Ctrl-C and SIGTERM: the first requests a clean stop, a later one ends the process at once."""
 
 import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Self
+
+# Seconds in which another signal is taken for an echo of the first: `timeout` and others pass on a signal to a process
+# that has already had it.
+ECHO = 1.0
 
 
 class StopSignals:
@@ -16,6 +21,7 @@ class StopSignals:
         """Call `on_stop` once, at the first signal; it must be quick."""
         self.received: int | None = None
         self._on_stop = on_stop
+        self._first = 0.0  # when it came
         self._previous: dict[int, object] = {}
 
     @property
@@ -25,10 +31,12 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
+            if time.monotonic() - self._first < ECHO:
+                return
             if os.isatty(1):
                 os.write(1, b"\033[?25h\n")  # the dashboard hides the cursor
             os._exit(128 + number)  # actors end with their connections
-        self.received = number
+        self.received, self._first = number, time.monotonic()
         self._on_stop()
 
     def __enter__(self) -> Self:

@@ -13,6 +13,7 @@ from waiting import HANGS, shared_memory, wait_for, wait_until_freed, whole_line
 
 from rfwp.runners.cli import main
 from rfwp.runners.machine import resources
+from rfwp.runners.machine.signals import ECHO
 from rfwp.runners.runfolder.folder import RunFolder
 
 SMALL = (
@@ -124,6 +125,6 @@ def test_no_run_outlives_its_comparison(start, tmp_path, signals):
     assert started
     for number in signals:
         process.send_signal(number)
-        time.sleep(0.02)
+        time.sleep(ECHO)
     process.communicate(timeout=HANGS)
     assert not psutil.wait_procs(started, timeout=HANGS)[1]

@@ -1,11 +1,14 @@
-"""How the machine is shared."""
+"""How the machine is shared, and how signals stop a run."""
 
 import os
+import signal
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from rfwp.agents import host
-from rfwp.runners.machine import resources
+from rfwp.runners.machine import resources, signals
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 7, 64])
@@ -24,3 +27,17 @@ def test_no_more_cores_are_shared_out_than_the_container_may_use(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
     monkeypatch.setattr(host, "cpu_limit", lambda: 4.0)
     assert resources.share_cores(4) == [[0], [1], [2], [3]]
+
+
+def test_the_echo_of_a_signal_does_not_end_the_process(monkeypatch):
+    now, stops = [50.0], []
+    monkeypatch.setattr(signals, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with signals.StopSignals(lambda: stops.append(1)) as received:
+        signal.raise_signal(signal.SIGINT)
+        now[0] += 0.9 * signals.ECHO
+        signal.raise_signal(signal.SIGTERM)
+        assert (stops, received.exit_code) == ([1], 130)
+        now[0] += 0.2 * signals.ECHO
+        with pytest.raises(SystemExit, match="143"):
+            signal.raise_signal(signal.SIGTERM)

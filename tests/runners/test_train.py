@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rfwp.agents.actor_learner import ActorLearner, Update
 from rfwp.agents.trajectory import Episode
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
+from rfwp.runners.machine.signals import ECHO
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
 from rfwp.runners.settings.options import config_from_words
@@ -224,6 +226,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(start, tmp_path):
     (run / "checkpoints").touch()  # what a clean stop tries for some seconds to write to
     process.send_signal(signal.SIGINT)
     assert any("checkpoints cannot be written" in line for line in process.stdout)
+    time.sleep(ECHO)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 130
