@@ -39,6 +39,7 @@ class WeightBoard:
                 stream.wait_event(copied)
                 for tensor in weights:
                     tensor.record_stream(stream)  # keeps its memory from being reused before this stream has read it
-            with torch.no_grad():
-                torch._foreach_copy_(list(module.state_dict().values()), list(weights))
+            # One by one: for weights of several types, some versions of torch._foreach_copy_ write nonsense on a GPU.
+            for mine, newer in zip(module.state_dict().values(), weights, strict=True):
+                mine.copy_(newer)
         return newest

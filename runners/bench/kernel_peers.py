@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from rfwp.runners.machine.errors import UserError
 Way = Callable[[tuple[Tensor, ...], State, Tensor], tuple[Tensor, State]]
 
 PAPER_MODULE = "reinforcement_learning/torchbeast/rec_update_fwm_tanh/__init__.py"
-WITHOUT_RESETS = ("fla", "paper")
+WITHOUT_RESETS = ("cudnn", "fla", "paper")
 
 
 def memory_of(core: Core) -> FastMemory:
@@ -50,13 +51,18 @@ def loop(core: Core, compiled: bool = False) -> Way:
 
 
 def cudnn_lstm(core: Core) -> Way:
+    """Return PyTorch's LSTM over whole unrolls. It does not support resets."""
+    module = _torch_lstm(core)
+
+    def run(inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
+        return _advance(module, inputs[0], state)
+
+    return run
+
+
+def packed_lstm(core: Core) -> Way:
     """Return PyTorch's LSTM over episodes cut at the resets and packed; the host must read the resets to cut them."""
-    cell = core.get_submodule("layers.0")
-    assert isinstance(cell, nn.LSTMCell)
-    module = nn.LSTM(cell.input_size, cell.hidden_size).to(cell.weight_hh.device)
-    for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-        module.register_parameter(f"{part}_l0", getattr(cell, part))
-    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+    module = _torch_lstm(core)
 
     def run(inputs: tuple[Tensor, ...], state: State, first: Tensor) -> tuple[Tensor, State]:
         (x,) = inputs
@@ -65,18 +71,34 @@ def cudnn_lstm(core: Core) -> Way:
         padded = nn.utils.rnn.pack_sequence(pieces, enforce_sorted=False)
         goes_on = torch.tensor([not fresh for *_, fresh in segments], device=x.device).unsqueeze(1)
         sequence = torch.tensor([b for b, *_ in segments], device=x.device)
-        before = [torch.where(goes_on, leaf[sequence], 0.0).unsqueeze(0) for leaf in state]
-        with torch.backends.cudnn.flags(allow_tf32=False):  # the others compute in float32
-            packed, after = module(padded, tuple(before))
+        packed, after = _advance(module, padded, tuple(torch.where(goes_on, leaf[sequence], 0.0) for leaf in state))
         outputs = nn.utils.rnn.unpack_sequence(packed)
         last = [i for i, (*_, end, _) in enumerate(segments) if end == first.shape[0]]
         by_sequence = [
             torch.cat([outputs[i] for i, (owner, *_) in enumerate(segments) if owner == b])
             for b in range(first.shape[1])
         ]
-        return torch.stack(by_sequence, 1), tuple(leaf[0, last] for leaf in after)
+        return torch.stack(by_sequence, 1), tuple(leaf[last] for leaf in after)
 
     return run
+
+
+def _torch_lstm(core: Core) -> nn.LSTM:
+    """Return PyTorch's LSTM with the weights of a core's first layer."""
+    cell = core.get_submodule("layers.0")
+    assert isinstance(cell, nn.LSTMCell)
+    module = nn.LSTM(cell.input_size, cell.hidden_size).to(cell.weight_hh.device)
+    for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        module.register_parameter(f"{part}_l0", getattr(cell, part))
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+    return module
+
+
+def _advance(module: nn.LSTM, x: Any, state: State) -> tuple[Any, State]:
+    """Run PyTorch's LSTM over a tensor or packed sequences, in float32 like the others."""
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        output, after = module(x, tuple(leaf.unsqueeze(0) for leaf in state))
+    return output, tuple(leaf.squeeze(0) for leaf in after)
 
 
 def segments_of(first: Tensor) -> list[tuple[int, int, int, bool]]:
@@ -155,6 +177,8 @@ def peers(name: str, core: Core, wanted: Sequence[str], checkout: Path | None) -
         ways["compiled"] = loop(core, compiled=True)
     if name == "lstm" and "cudnn" in wanted:
         ways["cudnn"] = cudnn_lstm(core)
+    if name == "lstm" and "packed" in wanted:
+        ways["packed"] = packed_lstm(core)
     if name == "delta_net" and "fla" in wanted:
         ways["fla"] = flash_linear_attention(core)
     if name == "rdn" and checkout is not None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from rich import box
+from rich.console import JustifyMethod
 from rich.table import Table
 from torch import Tensor
 
@@ -30,15 +31,16 @@ SHAPES = ((50, 32), (80, 256))  # agent steps and sequences of an unroll
 ACTING_BATCHES = (64, 1024)
 RESET_DENSITY = 0.01
 INPUT_SIZE = 257
-BESIDE = ("compiled", "cudnn", "fla")
+BESIDE = ("compiled", "cudnn", "packed", "fla")
 MAPPED = {"rdn": "feature_map", "delta_rnn": "feedback_map"}  # settings of the maps that kernels compute
 TOLERANCE = 1e-3  # of the largest number, in float32 over a whole unroll; real bugs differ by far more
 
 KEYS = {
     "core": "core whose recurrence is timed, with default settings: one layer, only the recurrence",
     "feature_map": "feature map that the kernel computes; null if it computes none",
-    "way": "kernel; loop: PyTorch, step by step; compiled: the same with torch.compile; cudnn: PyTorch's LSTM"
-    " over episodes, cut and packed; fla: flash-linear-attention's fused recurrent kernel; paper: the published kernel",
+    "way": "kernel; loop: PyTorch, step by step; compiled: the same with torch.compile; cudnn: PyTorch's LSTM; packed:"
+    " the same over episodes, cut and packed; fla: flash-linear-attention's fused recurrent kernel; paper: the"
+    " published kernel",
     "what": "forward; both: forward and backward; act: one step, states gathered and changed in place",
     "launch": "eager; graph: replayed as a CUDA graph",
     "steps": "agent steps of the unroll",
@@ -105,7 +107,7 @@ def largest_error(actual: list[Tensor], expected: list[Tensor]) -> float:
 
 def launches(function: Callable[[], object], device: torch.device, way: str) -> dict[str, Callable[[], object]]:
     """Return the function and, if possible, its CUDA graph; a graph cannot hold code that reads tensors on the host."""
-    if device.type != "cuda" or way in ("cudnn", "paper"):
+    if device.type != "cuda" or way in ("packed", "paper"):
         return {"eager": function}
     try:
         return {"eager": function, "graph": graphed(function, device)}
@@ -201,7 +203,13 @@ def _add_options(parser: Parser) -> None:
     parser.add_argument("--cores", type=str, nargs="+", metavar="NAME", help=f"only these of {', '.join(CORES)}")
     parser.add_argument("--feature_map", type=str, default="softmax", help="map in the kernels of rdn and delta_rnn")
     parser.add_argument("--runs", type=int, default=50, help="repeats of each measurement")
-    parser.add_argument("--beside", type=str, nargs="*", default=list(BESIDE), help="ways to time beside the loop")
+    parser.add_argument(
+        "--beside",
+        type=str,
+        nargs="*",
+        default=list(BESIDE),
+        help=f"ways to time beside the loop; by default {', '.join(BESIDE)}",
+    )
     parser.add_argument(
         "--paper", type=str | None, metavar="FOLDER", help="checkout of the paper's code, to time its kernel"
     )
@@ -263,8 +271,10 @@ def _markdown(rows: list[Row], device: torch.device) -> str:
 
 def _table(rows: list[Row]) -> Table:
     table = Table(title="Fused kernels", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("core", "map", "what", "way", "launch") else "right")
+    for column, cells in zip(COLUMNS, zip(*map(_cells, rows), strict=True), strict=True):
+        # No narrower than its cells: a line that is too long for the terminal goes on below, but loses no digit.
+        justify: JustifyMethod = "left" if column in ("core", "map", "what", "way", "launch") else "right"
+        table.add_column(column, justify=justify, min_width=max(map(len, (column, *cells))))
     for row in rows:
         table.add_row(*_cells(row))
     return table

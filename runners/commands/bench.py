@@ -68,7 +68,7 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     files.write_json(values.json, rows)
     if values.json == "-":
         return 0
-    console.print(benchmark.table(rows))
+    console.print(benchmark.table(rows), crop=False)
     console.print("{device} ({device_name}), threads: {threads}, {precision}, torch {torch}".format(**circumstances))
     return 0
 

@@ -6,12 +6,15 @@ import torch
 from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorsConfig
 from rfwp.agents.config import ActorLearnerConfig
-from rfwp.agents.learner import LearnerConfig
+from rfwp.agents.learner import Learner, LearnerConfig
+from rfwp.agents.objectives import vtrace
 from rfwp.agents.policy import Arrivals, GraphedPolicy, Policy, build_policy
+from rfwp.agents.trajectory import Trajectory
+from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm, rdn, srwm, transformer
-from rfwp.models.encoders import impala
+from rfwp.models.encoders import flat, impala
 
 pytestmark = pytest.mark.gpu
 
@@ -47,6 +50,52 @@ def test_the_learner_reads_what_acting_wrote_while_both_go_on(graphs) -> None:
             torch.testing.assert_close(output.logits[:-1], batch.behaviour, rtol=1e-3, atol=1e-3)
             updates += 1
     assert updates == 50
+
+
+def random_batch(unroll_length: int, batch_size: int, core, device) -> Trajectory:
+    """Return an unroll of noise whose states and probabilities are those of no agent."""
+    torch.manual_seed(3)
+    batch = Trajectory.empty(unroll_length, batch_size, SHAPE, 6, core.initial_state(batch_size), "cpu")
+    batch.observation.random_(256)
+    batch.reward.normal_()
+    batch.first.bernoulli_(0.1)
+    batch.action.random_(6)
+    batch.behaviour.normal_()
+    batch.version.zero_()
+    return Trajectory(*(each.to(device) for each in batch[:-1]), tuple(leaf.to(device) for leaf in batch.state))
+
+
+@pytest.mark.parametrize("core", [rdn.Config(), lstm.Config(), srwm.Config()])
+def test_updates_on_a_gpu_are_those_on_a_cpu(core) -> None:
+    learners = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(1)
+        agent = ActorCritic(impala.Config().build(SHAPE), core, num_actions=6).to(device)
+        learner = Learner(agent, vtrace.Config(), LearnerConfig(), total_steps=10**9)
+        for _ in range(3):
+            metrics = learner.learn(random_batch(20, 4, agent.core, device))
+        learners.append((agent.state_dict(), metrics))
+    (weights, metrics), (on_gpu, metrics_on_gpu) = learners
+    for name, value in metrics.items():
+        torch.testing.assert_close(metrics_on_gpu[name].cpu().double(), value.double(), rtol=1e-2, atol=1e-4, msg=name)
+    torch.manual_seed(1)
+    start = ActorCritic(impala.Config().build(SHAPE), core, num_actions=6).state_dict()
+    for name, tensor in weights.items():
+        step, step_on_gpu = tensor - start[name], on_gpu[name].cpu() - start[name]
+        assert (step_on_gpu - step).norm() < 1e-2 * step.norm(), name
+
+
+@torch.no_grad()
+def test_weights_arrive_whole_in_a_copy_of_another_precision() -> None:
+    torch.manual_seed(1)
+    agent = ActorCritic(flat.Config().build(SHAPE), lstm.Config(), 6, torch.bfloat16).to("cuda")
+    acting, board = agent.acting_copy(), WeightBoard()
+    for weight in agent.parameters():
+        weight.normal_()
+    board.publish(agent, 1)
+    assert board.update(acting, 0) == 1
+    for mine, theirs in zip(acting.parameters(), agent.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs.to(mine.dtype), rtol=0, atol=0)
 
 
 def build(core, graphs: bool) -> Policy:

@@ -29,7 +29,9 @@ def _small(monkeypatch):
 
 def rows_of(words, capsys):
     assert main([*BENCH, *words.split()]) == 0
-    return json.loads(capsys.readouterr().out)
+    rows, table = capsys.readouterr()
+    assert "…" not in table  # in 80 columns
+    return json.loads(rows)
 
 
 def test_every_kernel_is_checked_and_timed_beside_its_loop(on_cpu, capsys):
@@ -53,9 +55,11 @@ def test_kernels_are_timed_with_another_feature_map(on_cpu, capsys):
     assert {(row["core"], row["feature_map"]) for row in rows} == {("rdn", "l2"), ("delta_net", None)}
 
 
-def test_cudnn_over_cut_episodes_is_the_lstm(on_cpu, capsys):
-    rows = [row for row in rows_of("--cores lstm --beside cudnn", capsys) if row["way"] == "cudnn"]
-    assert [row["what"] for row in rows] == ["forward", "both"] * 2
+def test_pytorchs_lstm_whole_and_cut_into_episodes_is_the_lstm(on_cpu, capsys):
+    rows = [row for row in rows_of("--cores lstm --beside cudnn packed", capsys) if row["way"] in ("cudnn", "packed")]
+    assert [(row["way"], row["what"]) for row in rows] == [
+        (way, what) for way in ("cudnn", "packed", "packed") for what in ("forward", "both")
+    ]
     assert all(row["error"] < 1e-4 for row in rows)
 
 
@@ -150,7 +154,7 @@ def test_a_run_too_short_for_the_clock_is_many_calls(monkeypatch):
 WRONG = [
     ("", "device: got cpu; the fused kernels run on NVIDIA's GPUs"),
     ("--cores srwm", "cores: got 'srwm'; allowed: linear_transformer, .*"),
-    ("--beside rival", "beside: got 'rival'; allowed: compiled, cudnn, fla"),
+    ("--beside rival", "beside: got 'rival'; allowed: compiled, cudnn, packed, fla"),
     ("--runs 0", "runs: got 0; allowed: 1 or more"),
     ("--markdown nowhere/x.md", "markdown: cannot write 'nowhere/x.md'"),
 ]

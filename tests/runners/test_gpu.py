@@ -42,6 +42,13 @@ def test_a_run_begun_on_a_gpu_goes_on_without_one(tmp_path):
     assert main(["train", "--run", str(run), "--total_steps", "2400", "--device", "cpu"]) == 0
 
 
+def test_what_needs_memory_is_learned_on_a_gpu(tmp_path):
+    words = "--env delayed_cue --env.delay 2 --core rdn --total_steps 30_000 --final_episodes 0 --device cuda"
+    assert main(["train", *words.split(), "--run", str(tmp_path / "run")]) == 0
+    *_, last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(last)["return_mean"] > 0.8  # chance is 1/4
+
+
 def test_the_predicted_memory_is_about_what_training_takes(tmp_path):
     config = config_from_words("--preset paper --device cuda --core rdn".split())
     system = ActorLearner(config)
