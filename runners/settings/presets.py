@@ -14,6 +14,9 @@ DEFAULT_CORE = "rdn"
 
 # The published hyperparameters: the defaults of the settings classes, plus these names.
 _PAPER: Values = {"encoder": {"name": "impala"}, "env": {"name": DEFAULT_ENV}}
+# The same with weights that learn early. With the published ones, an agent is still at random play after 1,500 updates:
+# results/gpu.
+_GPU: Values = {**_PAPER, "initialisation": "orthogonal"}
 # Learns quickly in wall-clock time on two CPU cores; results/first-light has a few measurements.
 _CPU: Values = {
     "env": {"name": DEFAULT_ENV},
@@ -49,9 +52,9 @@ def agent_presets(named: Values) -> Presets:
     """Return the presets of agents; the default depends on the suite of the environment that is named."""
     env = named.get("env", {}).get("name") or DEFAULT_ENV
     atari = components.config_class("env", env).suite == "atari"
-    presets = {"paper": _PAPER, "cpu": _CPU, "toy": _TOY}
+    presets = {"paper": _PAPER, "gpu": _GPU, "cpu": _CPU, "toy": _TOY}
     found = {name: _for_core(values, _named_core(named)) for name, values in presets.items()}
-    return Presets(found, *(("paper", "cpu") if atari else ("toy", "toy")))
+    return Presets(found, *(("gpu", "cpu") if atari else ("toy", "toy")))
 
 
 def _named_core(named: Values) -> str:

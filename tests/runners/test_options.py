@@ -118,7 +118,7 @@ WRONG = [
     ("--env pacman", "env: got 'pacman'; allowed: .*atari"),
     ("--env.game pnog", "env.game: got 'pnog'.*pong"),
     ("--env.protocol paper", "env.protocol: got paper; allowed: dqn, machado"),
-    ("--preset gpu", "preset: got 'gpu'; allowed: paper, cpu, toy"),
+    ("--preset big", "preset: got 'big'; allowed: paper, gpu, cpu, toy"),
     ("--core.num_head 3", "core.num_head: there is no such option.*core.num_heads"),
     ("--core.hidden_size 101", "core.hidden_size: got 101; allowed: a multiple of num_heads = 4"),
     ("--core.gradient_horizon 0", "core.gradient_horizon: got 0"),
@@ -198,7 +198,7 @@ def test_a_config_file_may_name_components_as_the_command_line_does(config_file)
 
 def test_on_a_machine_with_a_gpu_the_preset_follows_the_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert [AGENT.default_preset({}, device) for device in (None, "auto", "cuda:1", "cpu")] == ["paper"] * 3 + ["cpu"]
+    assert [AGENT.default_preset({}, device) for device in (None, "auto", "cuda:1", "cpu")] == ["gpu"] * 3 + ["cpu"]
 
 
 NO_CONFIG = ["", "- a\n- b\n", "a: [", "!!python/object/apply:os.system ['true']", "\0", "[" * 1000, "seed: 2020-13-45"]
