@@ -157,15 +157,8 @@ def time_acting(batch: int, values: Namespace, device: torch.device) -> list[Row
     error = largest_error([read, *(leaf[slots] for leaf in after)], [expected[0][0], *expected[1:]])
     if not error < TOLERANCE:
         raise UserError(f"kernels: rdn, act: differs from the unroll by {error:.1e}")
-    facts = {
-        "core": "rdn",
-        "feature_map": values.feature_map,
-        "way": "kernel",
-        "what": "act",
-        "steps": 1,
-        "batch": batch,
-    }
-    facts |= {"reset_density": RESET_DENSITY}
+    facts = {"core": "rdn", "feature_map": values.feature_map, "way": "kernel", "what": "act", "steps": 1}
+    facts |= {"batch": batch, "reset_density": RESET_DENSITY}
     return [
         facts
         | {"launch": launch, **timing_columns("time", measure_runs(function, values.runs, device)), "error": error}

@@ -1,5 +1,7 @@
 """The agent's network and its starting weights."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import CoreConfig
-from rfwp.models.cores import delta_net, feedforward, lstm, rdn
+from rfwp.models.cores import delta_net, feedforward, gru, lstm, rdn
 from rfwp.models.encoders import flat, impala, shallow
 from rfwp.models.initialisation import initialise
 
@@ -134,7 +136,20 @@ def test_orthogonal_initialisation_sets_encoder_cells_and_heads() -> None:
     for matrix in (cell.weight_ih, cell.weight_hh):  # tall and wide ones
         small = min((matrix @ matrix.T, matrix.T @ matrix), key=len)
         torch.testing.assert_close(small, torch.eye(len(small)), rtol=0, atol=1e-4)
-    assert cell.bias_ih.count_nonzero() == cell.bias_hh.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("core", [lstm.Config(hidden_size=8), gru.Config(hidden_size=8)])
+@torch.no_grad()
+def test_orthogonal_initialisation_makes_a_cell_keep_its_memory(core) -> None:
+    network = ActorCritic(shallow.Config().build((4, 84, 84)), core, ACTIONS)
+    initialise(network, "orthogonal")
+    cell = network.core.layers[0]
+    for matrix in (cell.weight_ih, cell.weight_hh):
+        matrix.zero_()
+    memory = torch.rand(3, 8)
+    x = torch.zeros(3, cell.input_size)
+    after = cell(x, (memory, memory))[1] if isinstance(cell, torch.nn.LSTMCell) else cell(x, memory)
+    torch.testing.assert_close(after, memory / (1 + math.exp(-1)))
 
 
 def test_orthogonal_initialisation_leaves_fast_weight_cores_as_built() -> None:
