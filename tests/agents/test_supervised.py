@@ -91,7 +91,7 @@ def test_every_core_of_a_seed_sees_the_same_batches():
     ("task", "core"),
     [
         (listops.Config(depth=3, train=32, valid=1, test=1), lstm.Config(hidden_size=64)),
-        (code_execution.Config(statements=8, train=32, valid=1, test=1), rdn.Config(**SMALL)),
+        (code_execution.Config(statements=5, train=32, valid=1, test=1), rdn.Config(**SMALL)),
     ],
     ids=["listops-lstm", "code-rdn"],
 )

@@ -141,7 +141,7 @@ def test_orthogonal_initialisation_sets_encoder_cells_and_heads() -> None:
 @pytest.mark.parametrize("core", [lstm.Config(hidden_size=8), gru.Config(hidden_size=8)])
 @torch.no_grad()
 def test_orthogonal_initialisation_makes_a_cell_keep_its_memory(core) -> None:
-    network = ActorCritic(shallow.Config().build((4, 84, 84)), core, ACTIONS)
+    network = agent(core)
     initialise(network, "orthogonal")
     cell = network.core.layers[0]
     for matrix in (cell.weight_ih, cell.weight_hh):
@@ -153,7 +153,7 @@ def test_orthogonal_initialisation_makes_a_cell_keep_its_memory(core) -> None:
 
 
 def test_orthogonal_initialisation_leaves_fast_weight_cores_as_built() -> None:
-    network = ActorCritic(shallow.Config().build((4, 84, 84)), rdn.Config(), ACTIONS)
+    network = agent(rdn.Config())
     core = [weight.clone() for weight in network.core.parameters()]
     initialise(network, "orthogonal")
     assert all(torch.equal(*pair) for pair in zip(core, network.core.parameters(), strict=True))
