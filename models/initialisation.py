@@ -15,8 +15,8 @@ def initialise(agent: ActorCritic, scheme: Scheme) -> None:
     default: keep PyTorch's initial weights, as in the paper.
     orthogonal: gain √2 in the encoder, 0.01 in the policy head, 1 in the value head and in the matrices of LSTM and GRU
     cells. Early learning from few samples needs it, because PyTorch's weights shrink the signal layer by layer. Biases
-    are 0, but for 1 in the gate by which a cell keeps its memory (Jozefowicz et al. 2015): with 0, half of it is gone
-    after each step. Fast weight cores keep their weights.
+    are 0, but 1 in the gate by which a cell keeps its memory (Jozefowicz et al. 2015): with 0, each step would halve
+    it. Fast weight cores keep their weights.
 
     Raises ValueError for an unknown scheme.
     """

@@ -14,8 +14,8 @@ DEFAULT_CORE = "rdn"
 
 # The published hyperparameters: the defaults of the settings classes, plus these names.
 _PAPER: Values = {"encoder": {"name": "impala"}, "env": {"name": DEFAULT_ENV}}
-# The same with weights that learn early. With the published ones, an agent is still at random play after 1,500 updates:
-# results/gpu.
+# The same, but for initial weights that learn early: with the published ones, an agent has not begun after 1,500
+# updates (results/gpu).
 _GPU: Values = {**_PAPER, "initialisation": "orthogonal"}
 # Learns quickly in wall-clock time on two CPU cores; results/first-light has a few measurements.
 _CPU: Values = {

@@ -65,24 +65,25 @@ def random_batch(unroll_length: int, batch_size: int, core, device) -> Trajector
     return Trajectory(*(each.to(device) for each in batch[:-1]), tuple(leaf.to(device) for leaf in batch.state))
 
 
+def three_updates(core, device: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return the metrics of the last of three updates, and how far each weight moved."""
+    torch.manual_seed(1)
+    agent = ActorCritic(impala.Config().build(SHAPE), core, num_actions=6)
+    start = {name: weight.clone() for name, weight in agent.state_dict().items()}
+    learner = Learner(agent.to(device), vtrace.Config(), LearnerConfig(), total_steps=10**9)
+    for _ in range(3):
+        metrics = learner.learn(random_batch(20, 4, agent.core, device))
+    moved = {name: weight.cpu() - start[name] for name, weight in agent.state_dict().items()}
+    return {name: value.cpu().double() for name, value in metrics.items()}, moved
+
+
 @pytest.mark.parametrize("core", [rdn.Config(), lstm.Config(), srwm.Config()])
 def test_updates_on_a_gpu_are_those_on_a_cpu(core) -> None:
-    learners = []
-    for device in ("cpu", "cuda"):
-        torch.manual_seed(1)
-        agent = ActorCritic(impala.Config().build(SHAPE), core, num_actions=6).to(device)
-        learner = Learner(agent, vtrace.Config(), LearnerConfig(), total_steps=10**9)
-        for _ in range(3):
-            metrics = learner.learn(random_batch(20, 4, agent.core, device))
-        learners.append((agent.state_dict(), metrics))
-    (weights, metrics), (on_gpu, metrics_on_gpu) = learners
+    (metrics, moved), (metrics_on_gpu, moved_on_gpu) = (three_updates(core, device) for device in ("cpu", "cuda"))
     for name, value in metrics.items():
-        torch.testing.assert_close(metrics_on_gpu[name].cpu().double(), value.double(), rtol=1e-2, atol=1e-4, msg=name)
-    torch.manual_seed(1)
-    start = ActorCritic(impala.Config().build(SHAPE), core, num_actions=6).state_dict()
-    for name, tensor in weights.items():
-        step, step_on_gpu = tensor - start[name], on_gpu[name].cpu() - start[name]
-        assert (step_on_gpu - step).norm() < 1e-2 * step.norm(), name
+        torch.testing.assert_close(metrics_on_gpu[name], value, rtol=1e-2, atol=1e-4, msg=name)
+    for name, step in moved.items():
+        assert (moved_on_gpu[name] - step).norm() < 1e-2 * step.norm(), name
 
 
 @torch.no_grad()
