@@ -5,27 +5,15 @@
 Needs rfwp.
 """
 
-import importlib
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from rfwp.models.fast_weights import FastWeightConfig
 from rfwp.models.residual_stack import ResidualStack
+from rfwp.runners.settings import components
 
-CORES = (
-    "linear_transformer",
-    "delta_net",
-    "gated_delta_net",
-    "rdn",
-    "delta_rnn",
-    "delta_lstm",
-    "delta_mlp",
-    "delta_delta_net",
-    "srwm",
-)
 SEEDS, STEPS, BATCH, INPUT_SIZE = 5, 32, 64, 128
 CHANGED, LATER = 16, 8  # the step whose input is replaced, and how many steps later its effect is measured
 COLUMNS = (
@@ -87,9 +75,9 @@ def measure(core: ResidualStack) -> Tensor:
 
 def main() -> None:
     lines = [COLUMNS, ("---",) * len(COLUMNS)]
-    for name in CORES:
-        config: type[FastWeightConfig] = importlib.import_module(f"rfwp.models.cores.{name}").Config
-        for feature_map in (config().feature_map, "l2"):
+    for name in components.names("core"):
+        config = components.config_class("core", name)
+        for feature_map in (config.feature_map, "l2") if hasattr(config, "feature_map") else ():
             rows = []
             for seed in range(SEEDS):
                 torch.manual_seed(seed)

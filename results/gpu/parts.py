@@ -1,4 +1,8 @@
-"""Times the parts of an update and of an acting step on a GPU, paper preset: python results/gpu/parts.py [CORE]"""
+"""Times the parts of an agent's update and acting step, paper preset, or of one recurrence, on a GPU.
+
+python results/gpu/parts.py agent [CORE]
+python results/gpu/parts.py recurrence [CORE]
+"""
 
 import sys
 import time
@@ -11,6 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from rfwp.agents.graphs import graphed
 from rfwp.agents.policy import Arrivals, GraphedPolicy
+from rfwp.runners.bench.kernel_peers import kernel
+from rfwp.runners.bench.kernels import SHAPES, both, build_core, problem_for
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.build import build_system
 from rfwp.runners.settings.options import config_from_words
@@ -36,7 +42,31 @@ def actions_on_the_host(policy: GraphedPolicy, row: Arrivals) -> torch.Tensor:
     return policy.act(row)[0].cpu()
 
 
-def main(core: str) -> None:
+def print_kernels(function: Callable[[], object], calls: int) -> None:
+    """Print the time that the GPU spends on each kernel, and how often it runs it, in one of some calls."""
+    function()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        for _ in range(calls):
+            function()
+        torch.cuda.synchronize()
+    spent, count = Counter[str](), Counter[str]()
+    for event in profiled.events():
+        spent[event.name] += event.time_range.elapsed_us()
+        count[event.name] += 1
+    for name, microseconds in spent.most_common(25):
+        print(f"  {microseconds / calls:.1f} µs in {count[name] / calls:.0f}: {name[:100]}")
+
+
+def recurrence(core: str) -> None:
+    """Time one layer's recurrence, forward and backward."""
+    device = torch.device("cuda")
+    for steps, batch in SHAPES:
+        built = build_core(core, "softmax", device)
+        print(f"{core}, {steps} steps, {batch} sequences:")
+        print_kernels(partial(both, kernel(built), problem_for(built, steps, batch, 0.0, device)), 10)
+
+
+def agent(core: str) -> None:
     system = build_system(config_from_words(f"--preset paper --device cuda --core {core}".split()))
     batch, device = synthetic_batch(system), torch.device("cuda")
     frames, shape = batch.observation.flatten(0, 1), system.config.env.spec().observation_shape
@@ -61,18 +91,9 @@ def main(core: str) -> None:
     matrix = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
     print("8192 x 8192 matrix product in bfloat16, 1.1 TFLOP:", milliseconds(lambda: matrix @ matrix, 20))
     print("an operator:", milliseconds(row.first.logical_not_, 1000))
-    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        for _ in range(3):
-            system.update(batch)
-        torch.cuda.synchronize()
-    spent, calls = Counter[str](), Counter[str]()
-    for event in profiled.events():
-        spent[event.name] += event.time_range.elapsed_us()
-        calls[event.name] += 1
     print("kernels of an update:")
-    for name, microseconds in spent.most_common(25):
-        print(f"  {microseconds / 3e3:.3f} ms in {calls[name] / 3:.0f}: {name[:100]}")
+    print_kernels(lambda: system.update(batch), 3)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:] or ["rdn"])
+    {"agent": agent, "recurrence": recurrence}[sys.argv[1]](*sys.argv[2:] or ["rdn"])

@@ -264,12 +264,13 @@ def _markdown(rows: list[Row], device: torch.device) -> str:
 
 def _table(rows: list[Row]) -> Table:
     table = Table(title="Fused kernels", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, cells in zip(COLUMNS, zip(*map(_cells, rows), strict=True), strict=True):
+    lines = [_cells(row) for row in rows]
+    for column, cells in zip(COLUMNS, zip(*lines, strict=True), strict=True):
         # No narrower than its cells: a line that is too long for the terminal goes on below, but loses no digit.
         justify: JustifyMethod = "left" if column in ("core", "map", "what", "way", "launch") else "right"
         table.add_column(column, justify=justify, min_width=max(map(len, (column, *cells))))
-    for row in rows:
-        table.add_row(*_cells(row))
+    for line in lines:
+        table.add_row(*line)
     return table
 
 

@@ -6,10 +6,8 @@ import torch
 from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorsConfig
 from rfwp.agents.config import ActorLearnerConfig
-from rfwp.agents.learner import Learner, LearnerConfig
-from rfwp.agents.objectives import vtrace
+from rfwp.agents.learner import LearnerConfig
 from rfwp.agents.policy import Arrivals, GraphedPolicy, Policy, build_policy
-from rfwp.agents.trajectory import Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
@@ -50,40 +48,6 @@ def test_the_learner_reads_what_acting_wrote_while_both_go_on(graphs) -> None:
             torch.testing.assert_close(output.logits[:-1], batch.behaviour, rtol=1e-3, atol=1e-3)
             updates += 1
     assert updates == 50
-
-
-def random_batch(unroll_length: int, batch_size: int, core, device) -> Trajectory:
-    """Return an unroll of noise whose states and probabilities are those of no agent."""
-    torch.manual_seed(3)
-    batch = Trajectory.empty(unroll_length, batch_size, SHAPE, 6, core.initial_state(batch_size), "cpu")
-    batch.observation.random_(256)
-    batch.reward.normal_()
-    batch.first.bernoulli_(0.1)
-    batch.action.random_(6)
-    batch.behaviour.normal_()
-    batch.version.zero_()
-    return Trajectory(*(each.to(device) for each in batch[:-1]), tuple(leaf.to(device) for leaf in batch.state))
-
-
-def three_updates(core, device: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Return the metrics of the last of three updates, and how far each weight moved."""
-    torch.manual_seed(1)
-    agent = ActorCritic(impala.Config().build(SHAPE), core, num_actions=6)
-    start = {name: weight.clone() for name, weight in agent.state_dict().items()}
-    learner = Learner(agent.to(device), vtrace.Config(), LearnerConfig(), total_steps=10**9)
-    for _ in range(3):
-        metrics = learner.learn(random_batch(20, 4, agent.core, device))
-    moved = {name: weight.cpu() - start[name] for name, weight in agent.state_dict().items()}
-    return {name: value.cpu().double() for name, value in metrics.items()}, moved
-
-
-@pytest.mark.parametrize("core", [rdn.Config(), lstm.Config(), srwm.Config()])
-def test_updates_on_a_gpu_are_those_on_a_cpu(core) -> None:
-    (metrics, moved), (metrics_on_gpu, moved_on_gpu) = (three_updates(core, device) for device in ("cpu", "cuda"))
-    for name, value in metrics.items():
-        torch.testing.assert_close(metrics_on_gpu[name], value, rtol=1e-2, atol=1e-4, msg=name)
-    for name, step in moved.items():
-        assert (moved_on_gpu[name] - step).norm() < 1e-2 * step.norm(), name
 
 
 @torch.no_grad()

@@ -136,6 +136,9 @@ def test_orthogonal_initialisation_sets_encoder_cells_and_heads() -> None:
     for matrix in (cell.weight_ih, cell.weight_hh):  # tall and wide ones
         small = min((matrix @ matrix.T, matrix.T @ matrix), key=len)
         torch.testing.assert_close(small, torch.eye(len(small)), rtol=0, atol=1e-4)
+    gates = torch.tensor([0.0, 1.0, 0.0, 0.0]).repeat_interleave(8)  # input, forget, update, output
+    assert torch.equal(cell.bias_hh, gates)
+    assert cell.bias_ih.count_nonzero() == 0
 
 
 @pytest.mark.parametrize("core", [lstm.Config(hidden_size=8), gru.Config(hidden_size=8)])

@@ -123,8 +123,12 @@ def test_no_run_outlives_its_comparison(start, tmp_path, signals):
     wait_for(lambda: metrics(out / "delayed_cue-gru-1"))
     started = children(process)
     assert started
+    for each in started:
+        each.suspend()  # else it has saved and ended before the second signal
     for number in signals:
         process.send_signal(number)
         time.sleep(ECHO)
     process.communicate(timeout=HANGS)
+    for each in started:
+        each.resume()
     assert not psutil.wait_procs(started, timeout=HANGS)[1]
