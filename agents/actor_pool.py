@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import selectors
 import signal
 import threading
@@ -86,7 +87,7 @@ class Actor:
             daemon=True,
             name=actor_process.NAME,
         )
-        with _signals_blocked():
+        with _apart_from_the_shell():
             self._process.start()
         theirs.close()  # now only the actor holds this end, so the pipe closes when the actor ends
 
@@ -272,14 +273,20 @@ class ActorPool:
 
 
 @contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Block SIGINT and SIGTERM, so that processes started meanwhile never see them.
+def _apart_from_the_shell() -> Iterator[None]:
+    """Start processes that never see SIGINT, SIGTERM and SIGHUP, nor import from the current folder before this code.
 
-    Ctrl-C and a scheduler's SIGTERM reach the whole process group, but the main process decides when actors end.
+    Ctrl-C, a scheduler's SIGTERM and a closed terminal reach the whole process group, but the main process decides
+    when actors end. Python puts the current folder first in the path of a new process until it has the path of its
+    parent, and a file there may be named like a standard module.
     """
+    was_safe = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
     resource_tracker.ensure_running()  # starting it, as the first process does, would unblock both signals again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if was_safe is None:
+            del os.environ["PYTHONSAFEPATH"]

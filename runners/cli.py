@@ -1,12 +1,15 @@
 """The command line. Imports nothing heavy, because actor processes import the main module too."""
 
+import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from rfwp import __version__
-from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.errors import UserError, reason
+from rfwp.runners.machine.output import Dispensable
 from rfwp.runners.settings.glance import names_a_task
 
 USAGE = """usage: rfwp COMMAND ...
@@ -25,13 +28,30 @@ Reinforcement learning for agents with memory, and supervised sequence tasks for
 `rfwp COMMAND --help` lists the options of a command."""
 
 
+# Commands that put their results into files: they go on when what they print reaches nobody.
+RESULTS_IN_FILES = ("train", "evaluate", "compare", "report")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code.
 
     0: success; 1: a run failed, the system refused an operation, or something was skipped with a message; 2: a user
-    error; 130, 143: ended by Ctrl-C, SIGTERM; 141: the output pipe was closed.
+    error; 129, 130, 143: ended by SIGHUP, Ctrl-C, SIGTERM; 141: the output pipe was closed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # the locale may lack a character
+    dispensable = bool(words) and words[0] in RESULTS_IN_FILES and {"-", "--json=-"}.isdisjoint(words)
+    output = Dispensable(sys.stdout) if dispensable else sys.stdout
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(Dispensable(sys.stderr)):
+        code = _reporting_errors(words)
+    _drop_unwritten_output()
+    return code
+
+
+def _reporting_errors(words: list[str]) -> int:
+    """Run a command; turn its errors into a message and an exit code."""
     program = " ".join(["rfwp", *words[:1]])
     try:
         code = _run(words)
@@ -41,18 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # as in `rfwp cores | head`
-        _drop_output()
         return 141
     except OSError as error:  # a full disk, a read-only folder, a name that is too long
-        print(f"{program}: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
-        _drop_output()
+        print(f"{program}: {reason(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def _drop_output() -> None:
-    """Discard unwritten output, so that the flush at exit does not fail as well."""
+def _drop_unwritten_output() -> None:
+    """Discard what cannot be written, so that the flush at exit does not fail as well."""
     try:
         sys.stdout.flush()
     except OSError:

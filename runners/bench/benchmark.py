@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings.parsing import Parser
@@ -71,10 +72,10 @@ def timing_columns(name: str, timing: Timing) -> Row:
     return dict(zip(timing_keys(name, ""), timing, strict=True))
 
 
-def timing_cell(row: Row, name: str) -> str:
+def timing_cell(row: Row, name: str) -> Text:
     """Format a timing as two lines: the median, and the 20th to the 80th percentile."""
     median, p20, p80 = (_short(row[f"{name}_{suffix}"]) for suffix in ("ms", "ms_p20", "ms_p80"))
-    return f"{median}\n[dim]{p20}–{p80}[/dim]"
+    return Text.assemble(median, "\n", (f"{p20}–{p80}", "dim"))
 
 
 def _short(milliseconds: float) -> str:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from rfwp.agents import host
 from rfwp.agents.phases import WAIT
 from rfwp.runners.bench import suite
 from rfwp.runners.bench.benchmark import check_seconds
 from rfwp.runners.bench.speed import Result, setting_line
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder import files
 from rfwp.runners.settings.config import AgentRunConfig, agent_config
 from rfwp.runners.settings.options import read_command_line
@@ -33,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
     check_seconds(values.seconds)
     if not values.out:
         raise UserError("out: missing; allowed: a folder for the report")
-    out, console = suite.make_folder(values.out), Console()
+    out, console = suite.make_folder(values.out), Terminal()
     words = [*suite.without_own(argv, SERIES.values()), f"--seconds={values.seconds}"]
     results: dict[str, list[Result]] = {}
     for field, points in _points(values, config).items():
@@ -42,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
             with console.status(f"timing {field} {point} ..."):
                 results[field] += _measure(field, point, words, console)
     _write(out, results, shlex.join(["rfwp", "bench", "scaling", *argv]))
-    console.print(f"Written: {out / 'scaling.md'}, .json and .png", highlight=False, soft_wrap=True, markup=False)
+    console.say(f"Written: {out / 'scaling.md'}, .json and .png")
     return 0
 
 
@@ -68,15 +67,15 @@ def _points(values: Namespace, config: AgentRunConfig) -> dict[str, list[int]]:
     }
 
 
-def _measure(field: str, point: int, words: Sequence[str], console: Console) -> list[Result]:
+def _measure(field: str, point: int, words: Sequence[str], console: Terminal) -> list[Result]:
     """Measure one training run; print why and return [] if the settings do not fit together or into memory."""
     try:
         result = suite.measure_apart("train", [*words, f"--{field}={point}"])
     except UserError as error:
-        console.print(f"{field} {point}: {error}", highlight=False, soft_wrap=True, markup=False)
+        console.say(f"{field} {point}: {error}")
         return []
     speed = result["agent_steps_per_second"]["median"]
-    console.print(f"{field} {point}: {speed:,.0f} agent steps/s, {limit(result)}", highlight=False, soft_wrap=True)
+    console.say(f"{field} {point}: {speed:,.0f} agent steps/s, {limit(result)}")
     return [{"field": field, "point": point, **result}]
 
 

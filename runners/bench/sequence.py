@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from rfwp.agents.sequence_batches import SequenceBatch, lay_out
@@ -19,6 +18,7 @@ from rfwp.runners.bench.benchmark import Timing, check_seconds, measure
 from rfwp.runners.build import build_sequence_system
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder import files
 from rfwp.runners.runfolder.folder import commit
 from rfwp.runners.settings import components
@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
     config = replace(sequence_config(settings), total_steps=10**12)  # it must outlast the measurement
     check_seconds(values.seconds)
     files.check_writable(values.json)
-    console = Console(stderr=values.json == "-")
+    console = Terminal(stderr=values.json == "-")
     with console.status("timing ..."):
         system = build_sequence_system(config)
         check_sequence_sizes(config, system)
@@ -75,9 +75,9 @@ def run(argv: Sequence[str]) -> int:
             "machine": resources.versions() | {"commit": commit()},
             "config": to_dict(config),
         }
-    files.write_json(values.json, result)
     if values.json != "-":
         console.print(_table(result))
+    files.write_json(values.json, result)
     return 0
 
 

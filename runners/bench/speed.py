@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from rfwp.agents import host
@@ -16,6 +15,7 @@ from rfwp.runners.bench.benchmark import check_seconds
 from rfwp.runners.bench.throughput import KEYS
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder import files
 from rfwp.runners.runfolder.folder import commit
 from rfwp.runners.settings.config import AgentRunConfig, agent_config, to_dict
@@ -49,7 +49,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     ceiling = values.ceiling if name == "train" else None
     if ceiling is not None and not ceiling > 0:
         raise UserError(f"ceiling: got {ceiling}; allowed: agent steps per second, above 0")
-    console = Console(stderr=values.json == "-")
+    console = Terminal(stderr=values.json == "-")
     with console.status("timing ...") as status:
         if name == "train" and ceiling is None:
             status.update("timing the emulator alone ...")
@@ -62,9 +62,9 @@ def run(name: str, argv: Sequence[str]) -> int:
     if ceiling is not None:
         share = result["agent_steps_per_second"]["median"] / ceiling
         result |= {"env_ceiling": ceiling, "share_of_ceiling": share}
-    files.write_json(values.json, result)
     if values.json != "-":
         console.print(_table(result))
+    files.write_json(values.json, result)
     return 0
 
 

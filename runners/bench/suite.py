@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from rfwp.runners.bench import workloads
 from rfwp.runners.bench.benchmark import check_seconds
 from rfwp.runners.bench.speed import Result, facts, setting_line, summary
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder import files
 from rfwp.runners.settings.options import read_command_line
 from rfwp.runners.settings.parsing import Parser
@@ -30,19 +30,19 @@ def run(argv: Sequence[str]) -> int:
     check_seconds(values.seconds)
     if not values.out:
         raise UserError("out: missing; allowed: a folder for the report")
-    out, console = make_folder(values.out), Console()
+    out, console = make_folder(values.out), Terminal()
     words = [*without_own(argv), f"--seconds={values.seconds}"]
     results: list[Result] = []
     for name in workloads.WORKLOADS:
         ceiling = [f"--ceiling={results[0]['agent_steps_per_second']['median']}"] if name == "train" else []
         with console.status(f"timing {name} ..."):
             results.append(measure_apart(name, [*words, *ceiling]))
-        console.print(f"{name:6} {facts(results[-1])['agent steps/s']} agent steps/s", highlight=False)
+        console.print(f"{name:6} {facts(results[-1])['agent steps/s']} agent steps/s")
     command = shlex.join(["rfwp", "bench", "suite", *argv])
     files.write_whole(out / "throughput.json", json.dumps(results, indent=2) + "\n")
     files.write_whole(out / "throughput.md", report(results, command))
     draw(results, out / "throughput.png")
-    console.print(f"Written: {out / 'throughput.md'}, .json and .png", highlight=False, soft_wrap=True, markup=False)
+    console.say(f"Written: {out / 'throughput.md'}, .json and .png")
     return 0
 
 

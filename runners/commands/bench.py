@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
-from rich.console import Console
 
 from rfwp.agents import host
 from rfwp.agents.device import prepare_cpu
@@ -13,6 +12,7 @@ from rfwp.runners.bench.benchmark import Benchmark, Row, check_seconds
 from rfwp.runners.bench.workloads import WORKLOADS
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder import files
 from rfwp.runners.settings.parsing import Parser, parse
 
@@ -60,16 +60,17 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     files.check_writable(values.json)
     device = resources.pick_device(values.device)
     prepare_cpu(host.operator_threads())
-    circumstances, console = _circumstances(device), Console(stderr=values.json == "-")
+    circumstances, console = _circumstances(device), Terminal(stderr=values.json == "-")
     on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # for its streams and events
     with on_device, console.status("timing ...") as status:
         rows = benchmark.run(values, device, lambda what: status.update(f"timing {what} ..."))
     rows = [row | circumstances for row in rows]
+    if values.json != "-":
+        console.print(benchmark.table(rows), crop=False)
+        console.print(
+            "{device} ({device_name}), threads: {threads}, {precision}, torch {torch}".format(**circumstances)
+        )
     files.write_json(values.json, rows)
-    if values.json == "-":
-        return 0
-    console.print(benchmark.table(rows), crop=False)
-    console.print("{device} ({device_name}), threads: {threads}, {precision}, torch {torch}".format(**circumstances))
     return 0
 
 

@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from rfwp.agents import host
 from rfwp.runners.compare.comparison import KINDS, RECORD, Comparison, find_title, make_comparison, read_record
 from rfwp.runners.compare.display import SCORE_CELL, count_states, open_launcher_display, score_table
 from rfwp.runners.compare.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.signals import StopSignals
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.files import locked
 from rfwp.runners.settings import components
 from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, AgentRunConfig
 from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.parsing import Parser, parse
-from rfwp.runners.training.dashboard import command, say
+from rfwp.runners.training.dashboard import command
 
 OPTIONS = ("-h", "--help", "--envs", "--tasks", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
 DEFAULT_SEEDS = 3
@@ -56,10 +55,10 @@ def run(argv: Sequence[str]) -> int:
         runs = find_runs(comparison, out)
         waiting = sum(run.state == "waiting" for run in runs)
         jobs = max(1, min(waiting, values.jobs or default_jobs(device, run_bytes)))
-        return _launch(comparison, out, Launcher(runs, jobs, gpus_to_share(device)), Console())
+        return _launch(comparison, out, Launcher(runs, jobs, gpus_to_share(device)), Terminal())
 
 
-def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Console) -> int:
+def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Terminal) -> int:
     """Run the cells that are not done; print the results and how to continue."""
     runs = launcher.runs
     _announce(comparison, out, launcher, console)
@@ -67,16 +66,16 @@ def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Cons
         launcher.run(display, stop)
     go_on = f"{command('rfwp')} compare --out {shlex.quote(str(out))}"
     if stop.received is not None:
-        say(console, f"Stopped: {count_states(runs)}. To continue:\n  {go_on}")
+        console.say(f"Stopped: {count_states(runs)}. To continue:\n  {go_on}")
         return stop.exit_code
     _conclude(comparison, out, runs, console)
     failed = [run.cell.name for run in runs if run.state == "failed"]
     if failed:
-        say(console, f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}. To try again:\n  {go_on}")
+        console.say(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}. To try again:\n  {go_on}")
     return 1 if failed else 0
 
 
-def _announce(comparison: Comparison, out: Path, launcher: Launcher, console: Console) -> None:
+def _announce(comparison: Comparison, out: Path, launcher: Launcher, console: Terminal) -> None:
     total, done = len(launcher.runs), sum(run.state == "done" for run in launcher.runs)
     at_once = f"; {launcher.jobs} at once on {host.cores()} CPU cores" if done < total else ""
     what = "environment" if comparison.kind is AGENT else "task"
@@ -84,23 +83,22 @@ def _announce(comparison: Comparison, out: Path, launcher: Launcher, console: Co
     grid = " × ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items())
     chosen = zip(comparison.subjects, comparison.presets, strict=True)
     presets = ", ".join(f"{subject} {preset}" for subject, preset in chosen)
-    say(
-        console,
+    console.say(
         f"{grid}: {total} runs of {comparison.steps:,} {comparison.kind.step}s, {done} of them done{at_once}\n"
         f"Presets: {presets}. Logs: {out / 'logs'}",
     )
 
 
-def _conclude(comparison: Comparison, out: Path, runs: Sequence[Run], console: Console) -> None:
+def _conclude(comparison: Comparison, out: Path, runs: Sequence[Run], console: Terminal) -> None:
     config = comparison.any_config
     if isinstance(config, AgentRunConfig):
         what = f"{config.final_episodes} full episodes, raw scores, {FINAL_POLICY} actions, seed {FINAL_SEED}"
     else:
         what = "the test split, by the checkpoint that validates best, accuracies in percent"
-    say(console, f"Final evaluations: {what}, after {comparison.steps:,} {comparison.kind.step}s")
+    console.say(f"Final evaluations: {what}, after {comparison.steps:,} {comparison.kind.step}s")
     console.print(score_table(comparison, runs))
-    say(console, SCORE_CELL)
-    say(console, f"Curves and statistics:\n  {command('rfwp')} report {shlex.quote(str(out))}")
+    console.say(SCORE_CELL)
+    console.say(f"Curves and statistics:\n  {command('rfwp')} report {shlex.quote(str(out))}")
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from rfwp.runners.build import build_agent
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.settings import components
 from rfwp.runners.settings.config import agent_config
 from rfwp.runners.settings.options import config_from_words
@@ -27,7 +27,7 @@ def run(argv: Sequence[str]) -> int:
     table = Table("core", "parameters", "state floats", "description")
     for row in rows:
         table.add_row(row["name"], f"{row['parameters']:,}", f"{row['state_floats']:,}", row["description"])
-    Console().print(table)
+    Terminal().print(table)
     return 0
 
 

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from rfwp.runners.machine.doctor import examine
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.settings.parsing import Parser, parse
 
 
@@ -22,12 +22,12 @@ def run(argv: Sequence[str]) -> int:
     if values.json:
         print(json.dumps(report.as_dict(), indent=2))
         return report.exit_code
-    console, table = Console(), Table(show_header=False, title="this machine", title_justify="left")
+    console, table = Terminal(), Table(show_header=False, title="this machine", title_justify="left")
     for name, fact in report.facts.items():
         table.add_row(name, "none" if fact is None else str(fact))
     console.print(table)
     for problem in report.problems:
-        console.print(f"{problem.severity}: {problem.what}; {problem.advice}", soft_wrap=True, markup=False)
+        console.say(f"{problem.severity}: {problem.what}; {problem.advice}")
     if not report.problems:
         console.print("no problems found")
     return report.exit_code

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
-from rich.console import Console
-
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.commands import evaluate_sequences
@@ -19,10 +16,11 @@ from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score
 from rfwp.runners.film.picture import picture_of
 from rfwp.runners.film.video import film
 from rfwp.runners.machine import resources
-from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.errors import UserError, reason
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.evaluations import write_evaluation
 from rfwp.runners.runfolder.files import check_writable, write_json
-from rfwp.runners.runfolder.folder import RunFolder, short_names
+from rfwp.runners.runfolder.folder import short_names
 from rfwp.runners.settings.config import AgentRunConfig
 from rfwp.runners.settings.glance import names_a_task
 from rfwp.runners.settings.parsing import Parser, parse
@@ -45,78 +43,70 @@ def run(argv: Sequence[str]) -> int:
         _check(values, dataclasses.replace(saved.config, env=env))
     _check_protocols(saved_agents, envs, values.mixed)
     device = resources.pick_device(values.device)
-    console = Console(stderr=values.json == "-")
+    console = Terminal(stderr=values.json == "-")
     lines: list[Line] = []
     names = short_names([saved.folder.path for saved in saved_agents])
-    for name, saved, env in zip(names, saved_agents, envs, strict=True):
-        try:
-            lines.append(_score_all(name, saved, env, device, values, policies, console))
-        except UserError as error:  # keep the scores of the other agents
-            if len(saved_agents) == 1:
-                raise
-            left_out.append(f"{error} (in {name})")
-            continue
-        if len(saved_agents) > 1:
-            what = f"{name}, {saved.steps:,} agent steps"
-            console.print(f"{len(lines)} of {len(saved_agents)} scored: {what}", markup=False, highlight=False)
+    try:
+        for name, opened, env in zip(names, saved_agents, envs, strict=True):
+            try:
+                saved = opened.as_it_is_now()
+                agent, config = saved.load(device, env), dataclasses.replace(saved.config, env=env)
+                lines.append(_score_all(name, agent, config, saved, values, policies, console))
+                if len(saved_agents) > 1:
+                    console.say(f"{len(lines)} of {len(saved_agents)} scored: {name}, {saved.steps:,} agent steps")
+                _keep(lines[-1], saved, values)
+                _film(agent, config, saved, values, console)
+            except (UserError, OSError) as error:  # keep the scores that there are, and go on
+                left_out.append(f"{reason(error)} (in {name})")
+    finally:  # also after Ctrl-C
+        if lines:
+            _show(lines, values.json, console)
     if not lines:
         raise UserError(left_out[0])
-    _show(lines, values.json, console)
     return say_left_out(left_out)
 
 
 def _score_all(
     name: str,
-    saved: SavedAgent,
-    env: EnvConfig,
-    device: torch.device,
-    values: Namespace,
-    policies: dict[Score, Policy],
-    console: Console,
-) -> Line:
-    """Evaluate and film an agent. Raise UserError if its weights are damaged or it cannot be scored this way."""
-    config = dataclasses.replace(saved.config, env=env)
-    agent = saved.load(device, env)
-    results = {kind: _score(agent, config, saved, values, kind, policy, console) for kind, policy in policies.items()}
-    if values.video or values.gif:
-        _film(agent, config, saved.folder, saved.steps, values, console)
-    return Line(name, saved.config, results.get("episode"), results.get("life"))
-
-
-def _score(
     agent: ActorCritic,
     config: AgentRunConfig,
     saved: SavedAgent,
     values: Namespace,
-    kind: Score,
-    policy: Policy,
-    console: Console,
-) -> Evaluation:
-    """Run one evaluation; write it into the run folder unless --json is given."""
-    steps, seed, drop = saved.steps, values.seed, values.drop_negative and kind == "life"
-    result = run_evaluation(agent, config, values.episodes, steps, console, policy, kind, seed, drop)
-    if saved.protocol != result.protocol:
-        result = dataclasses.replace(result, trained_protocol=saved.protocol)
-    if values.json is None:
-        other = f"-{result.protocol}" if result.trained_protocol else ""
-        dropped = "-not-negative" if drop else ""
-        name = f"step-{steps:012d}-{policy}-{kind}-x{values.episodes}{other}{dropped}-seed{seed}.json"
-        write_evaluation(saved.folder.evaluations / name, result.summary())
-    return result
+    policies: dict[Score, Policy],
+    console: Terminal,
+) -> Line:
+    """Score an agent in the environment of `config`. Raise UserError if it cannot be scored this way."""
+    steps, seed = saved.steps, values.seed
+    results: dict[Score, Evaluation] = {}
+    for kind, policy in policies.items():
+        drop = values.drop_negative and kind == "life"
+        result = run_evaluation(agent, config, values.episodes, steps, console, policy, kind, seed, drop)
+        trained = saved.protocol if saved.protocol != result.protocol else None
+        results[kind] = dataclasses.replace(result, trained_protocol=trained)
+    return Line(name, saved.config, results.get("episode"), results.get("life"))
 
 
-def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> None:
+def _keep(line: Line, saved: SavedAgent, values: Namespace) -> None:
+    """Write the scores of an agent into its run folder unless --json is given. Raise OSError if that fails."""
+    for result in (line.episodes, line.lives) if values.json is None else ():
+        if result:
+            other = f"-{result.protocol}" if result.trained_protocol else ""
+            dropped = "-not-negative" if values.drop_negative and result.score == "life" else ""
+            what = f"{result.policy}-{result.score}-x{values.episodes}{other}{dropped}-seed{values.seed}"
+            name = f"step-{saved.steps:012d}-{what}"
+            write_evaluation(saved.folder, name, result.summary(), saved.checkpoint)
+
+
+def _show(lines: Sequence[Line], json_file: str | None, console: Terminal) -> None:
     """Print one result as its own table, several in one table; write JSON as one object or a list."""
     results = [result for line in lines for result in (line.episodes, line.lives) if result]
-    facts = [result.summary() for result in results]
-    write_json(json_file, facts[0] if len(facts) == 1 else facts)
-    if json_file == "-":
-        return
-    if len(lines) > 1:
+    if len(lines) > 1 and json_file != "-":
         print_scoreboard(lines, console)
-    else:
+    elif json_file != "-":
         for result in results:
             print_evaluation(result, console)
+    facts = [result.summary() for result in results]
+    write_json(json_file, facts[0] if len(facts) == 1 else facts)
 
 
 def _env_to_play(saved: SavedAgent, protocol: str | None) -> EnvConfig:
@@ -174,12 +164,14 @@ def _check_film(values: Namespace, env: EnvConfig) -> None:
         raise UserError(f"film_seconds: got {values.film_seconds:g}; allowed: a number above 0")
 
 
-def _film(
-    agent: ActorCritic, config: AgentRunConfig, folder: RunFolder, steps: int, values: Namespace, console: Console
-) -> None:
+def _film(agent: ActorCritic, config: AgentRunConfig, saved: SavedAgent, values: Namespace, console: Terminal) -> None:
+    """Film an agent as the options ask. Raise UserError or OSError if a film cannot be written."""
+    suffixes = [suffix for suffix, wanted in ((".mp4", values.video), (".gif", values.gif)) if wanted]
+    if not suffixes:
+        return
+    folder, steps = saved.folder, saved.steps
     assert config.env.renderer is not None, "`_check_film` refuses to film it"
     name = f"step-{steps:012d}-{values.policy}-seed{values.seed}{'-memory' if values.overlay else ''}"
-    suffixes = [suffix for suffix, wanted in ((".mp4", values.video), (".gif", values.gif)) if wanted]
     paths = [folder.videos / f"{name}{suffix}" for suffix in suffixes]
     picture = picture_of(values.overlay, agent, config, steps, values.policy)
     with console.status("filming an episode ..."):
@@ -187,7 +179,7 @@ def _film(
     what = f"an episode that scored {episode.score:g}" if episode else f"the first {values.film_seconds:g} s"
     for path in paths:
         size = resources.megabytes(path.stat().st_size)
-        console.print(f"Filmed {what}: {path} ({size})", soft_wrap=True, markup=False)
+        console.say(f"Filmed {what}: {path} ({size})")
 
 
 def _parser() -> Parser:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from rfwp.agents.supervised import Context, Split
 from rfwp.envs.sequence_task import SequenceTask
 from rfwp.runners.evaluation.saved_agents import SavedModel, find_models, say_left_out
 from rfwp.runners.evaluation.sequence_scoring import SequenceEvaluation, print_sequence_evaluation, score_cells
-from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.errors import UserError, reason
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.evaluations import write_evaluation
 from rfwp.runners.runfolder.files import check_writable, write_json
 from rfwp.runners.runfolder.folder import short_names
@@ -44,20 +44,23 @@ def run(argv: Sequence[str]) -> int:
     wanted = [[(saved, task) for task in _tasks(saved, settings)] for saved in models]
     for saved, task in (each for one in wanted for each in one):
         _check(values, saved, task)
-    console = Console(stderr=values.json == "-")
+    console = Terminal(stderr=values.json == "-")
     lines: list[Line] = []
-    for name, one in zip(short_names([saved.folder.path for saved in models]), wanted, strict=True):
-        for saved, task in one:
+    names = short_names([saved.folder.path for saved in models])
+    try:
+        for name, opened, task in ((name, *each) for name, one in zip(names, wanted, strict=True) for each in one):
             try:
+                saved = opened.as_it_is_now()
                 with console.status(f"scoring {name} on {task.title} ..."):
                     lines.append(Line(name, _score(saved, task, values)))
-            except UserError as error:  # keep the scores of the others
-                if sum(map(len, wanted)) == 1:
-                    raise
-                left_out.append(f"{error} (in {name})")
+                _keep(lines[-1].result, saved, values)
+            except (UserError, OSError) as error:  # keep the scores that there are, and go on
+                left_out.append(f"{reason(error)} (in {name})")
+    finally:  # also after Ctrl-C
+        if lines:
+            _show(lines, values.json, console)
     if not lines:
         raise UserError(left_out[0])
-    _show(lines, values.json, console)
     return say_left_out(left_out)
 
 
@@ -100,28 +103,33 @@ def _check(values: Namespace, saved: SavedModel, task: SequenceTask) -> None:
 
 
 def _score(saved: SavedModel, task: SequenceTask, values: Namespace) -> SequenceEvaluation:
-    """Score a model on a split; write the scores into the run folder unless --json is given."""
+    """Score a model on a split."""
     system = saved.load(values.device, task)
     scores = system.score(values.split, values.context, values.stride)
     config = dataclasses.replace(saved.config, task=task)
-    result = SequenceEvaluation(config, values.split, saved.steps, scores, values.context, values.stride)
+    return SequenceEvaluation(config, values.split, saved.steps, scores, values.context, values.stride)
+
+
+def _keep(result: SequenceEvaluation, saved: SavedModel, values: Namespace) -> None:
+    """Write the scores of a model into its run folder unless --json is given. Raise OSError if that fails."""
     if values.json is None:
-        other = f"-{task.title}" if task != saved.config.task else ""
+        other = f"-{result.config.task.title}" if result.config.task != saved.config.task else ""
         reading = "".join(f"-{each}" for each in (values.context, values.stride) if each is not None)
-        name = f"step-{saved.steps:012d}-{values.split}{other}{reading}.json"
-        write_evaluation(saved.folder.evaluations / name, result.summary())
-    return result
+        name = f"step-{saved.steps:012d}-{values.split}{other}{reading}"
+        write_evaluation(saved.folder, name, result.summary(), saved.checkpoint)
 
 
-def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> None:
+def _show(lines: Sequence[Line], json_file: str | None, console: Terminal) -> None:
     """Print one result as its own table, several in one table; write JSON as one object or a list."""
+    if len(lines) > 1 and json_file != "-":
+        _print_all(lines, console)
+    elif json_file != "-":
+        print_sequence_evaluation(lines[0].result, console)
     facts = [line.result.summary() for line in lines]
     write_json(json_file, facts[0] if len(facts) == 1 else facts)
-    if json_file == "-":
-        return
-    if len(lines) == 1:
-        print_sequence_evaluation(lines[0].result, console)
-        return
+
+
+def _print_all(lines: Sequence[Line], console: Terminal) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("run", overflow="fold")
     for heading in ("task", "core"):
@@ -135,7 +143,7 @@ def _show(lines: Sequence[Line], json_file: str | None, console: Console) -> Non
         table.add_row(run_name, config.task.title, name_of(config.core), f"{result.steps:,}", *values)
     console.print(table)
     for note in dict.fromkeys(f"{result.split} split, read as {result.reading}." for _, result in lines):
-        console.print(note[0].upper() + note[1:], soft_wrap=True, markup=False, highlight=False)
+        console.say(note[0].upper() + note[1:])
 
 
 def _parser() -> Parser:

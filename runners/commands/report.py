@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from rfwp.runners.evaluation.rollout import Policy
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.report import tables
 from rfwp.runners.report.writer import Report, write_report
 from rfwp.runners.settings.parsing import Parser, parse
@@ -16,14 +16,14 @@ from rfwp.runners.settings.parsing import Parser, parse
 
 def run(argv: Sequence[str]) -> int:
     """Run `rfwp report` with these words; return the exit code."""
-    values, console = parse(_parser(), argv), Console()
+    values, console = parse(_parser(), argv), Terminal()
     with console.status("reading runs and drawing ..."):
         report = write_report([Path(name) for name in values.folders], Path(values.out), values.baseline, values.policy)
     print_report(report, console)
     return 0
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: Report, console: Terminal) -> None:
     """Print the scores, the warnings and the path of the page."""
     normalised = report.study.has_score_range
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -37,12 +37,10 @@ def print_report(report: Report, console: Console) -> None:
         table.add_row(result.task, result.agent, str(len(result.finals)), score, *([human] if normalised else []))
     console.print(table)
     note = f"Scores are {report.study.words.score}; mean over seeds. †: {report.study.words.in_training}."
-    console.print(note, soft_wrap=True, highlight=False)
+    console.say(note)
     for warning in report.warnings:
-        console.print(f"! {warning}", soft_wrap=True, markup=False, highlight=False)
-    console.print(
-        f"Report on {len(report.study.runs)} runs: {report.page}", soft_wrap=True, markup=False, highlight=False
-    )
+        console.say(f"! {warning}")
+    console.say(f"Report on {len(report.study.runs)} runs: {report.page}")
 
 
 def _parser() -> Parser:

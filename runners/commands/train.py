@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from rich.console import Console
 
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.learner import Diverged, Stuck
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.signals import StopSignals
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
 from rfwp.runners.runfolder.metrics_log import check_metrics, newest_metrics
 from rfwp.runners.settings.config import RunConfig, differences, to_dict
 from rfwp.runners.settings.kinds import kind_of
 from rfwp.runners.settings.options import named_run, read_command_line
-from rfwp.runners.training.dashboard import command, open_display, say
+from rfwp.runners.training.dashboard import command, open_display
 from rfwp.runners.training.kinds import build_training
 from rfwp.runners.training.memory_estimate import sizes_named
 from rfwp.runners.training.trainer import Trainer
@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if folder is not None:
         folder.check_free()
-    console = Console()
+    console = Terminal()
     with console.status("reading the data and building the model ..."), sizes_named(config):
         training = build_training(config)  # refuses what does not fit before anything is written
         expected_bytes = training.check_sizes()
@@ -95,7 +95,7 @@ def _take_up(trainer: Trainer, which: str | None, total_before: int) -> None:
     steps, total = checkpoint.manifest.steps, config.total_steps
     if total < min(steps, total_before):  # a run usually overshoots its total_steps a little
         raise UserError(f"total_steps: got {total:,}, but the run is at {steps:,}; allowed: {steps:,} or more")
-    folder.checkpoints.set_aside_after(steps, folder.metrics_file)
+    folder.set_aside_after(steps)
 
 
 def _check_never_saved(folder: RunFolder, training: AnyTraining) -> None:
@@ -109,7 +109,7 @@ def _check_never_saved(folder: RunFolder, training: AnyTraining) -> None:
         )
 
 
-def _train(trainer: Trainer, console: Console) -> int:
+def _train(trainer: Trainer, console: Terminal) -> int:
     """Train until the end or a signal; return the exit code."""
     try:
         with StopSignals(trainer.system.stop) as signals, trainer.display:
@@ -128,28 +128,29 @@ def _train(trainer: Trainer, console: Console) -> int:
         steps, path = trainer.system.learner.steps, shlex.quote(str(trainer.folder.path))
         saved = "saved" if trainer.saved else "not saved"
         unit = f"{trainer.training.kind.step}s"
-        say(console, f"Stopped at {steps:,} {unit}; {saved}. To resume:\n  {command('rfwp')} train --run {path}")
+        where = f"at {steps:,} {unit}; {saved}. To resume" if steps else "before the first update. To start again"
+        console.say(f"Stopped {where}:\n  {command('rfwp')} train --run {path}")
     return signals.exit_code
 
 
-def _conclude(trainer: Trainer, console: Console) -> None:
+def _conclude(trainer: Trainer, console: Terminal) -> None:
     """Evaluate a complete run unless it was evaluated before, and print what to do next."""
     training, path = trainer.training, shlex.quote(str(trainer.folder.path))
     try:
         training.evaluate(trainer.folder, console)
     except (KeyboardInterrupt, SystemExit):
-        say(console, f"Stopped. The run is complete and saved; to score it:\n  {command('rfwp')} evaluate {path}")
+        console.say(f"Stopped. The run is complete and saved; to score it:\n  {command('rfwp')} evaluate {path}")
         raise
     hints = {what: f"{command('rfwp')} {words.format(run=path)}" for what, words in training.hints.items()}
     hints["see its curves"] = f"{command('tensorboard')} --logdir {path}"
     lines = [f"  {what + ':':16} {words}" for what, words in hints.items()]
-    say(console, "\n".join([f"Run folder: {path}", *lines]))
+    console.say("\n".join([f"Run folder: {path}", *lines]))
 
 
-def _announce(training: AnyTraining, expected_bytes: int, console: Console) -> None:
-    say(console, training.opening(expected_bytes))
+def _announce(training: AnyTraining, expected_bytes: int, console: Terminal) -> None:
+    console.say(training.opening(expected_bytes))
     steps, total, unit = training.system.learner.steps, training.config.total_steps, f"{training.kind.step}s"
     if training.system.done:
-        say(console, f"The run is complete: {steps:,} {unit}. To train further, give a larger --total_steps.")
+        console.say(f"The run is complete: {steps:,} {unit}. To train further, give a larger --total_steps.")
     elif steps:
-        say(console, f"Resuming at {steps:,} of {total:,} {unit}.")
+        console.say(f"Resuming at {steps:,} of {total:,} {unit}.")

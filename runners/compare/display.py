@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.runners.compare.comparison import Comparison
 from rfwp.runners.compare.launcher import Run, Watcher
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES
-from rfwp.runners.training.dashboard import number, remaining, say
+from rfwp.runners.training.dashboard import number, remaining
 
 # The metric that shows how a run is doing, and its heading, by kind of run.
 NEWEST = {
@@ -34,7 +35,9 @@ class LauncherDisplay(Watcher, Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
-def open_launcher_display(title: str, comparison: Comparison, runs: Sequence[Run], console: Console) -> LauncherDisplay:
+def open_launcher_display(
+    title: str, comparison: Comparison, runs: Sequence[Run], console: Terminal
+) -> LauncherDisplay:
     """Return a dashboard on a terminal, else plain lines."""
     pace = Pace(comparison, runs)
     return GridDashboard(title, comparison, pace, console) if console.is_terminal else GridLines(pace, console)
@@ -70,7 +73,7 @@ class GridLines:
 
     SECONDS = 60.0  # between two lines of progress
 
-    def __init__(self, pace: Pace, console: Console) -> None:
+    def __init__(self, pace: Pace, console: Terminal) -> None:
         self._pace = pace
         self._console = console
         self._last = time.monotonic()
@@ -80,10 +83,10 @@ class GridLines:
             return
         self._last = time.monotonic()
         going = ", ".join(f"{run.cell.name} {self._pace.share(run):.0%}" for run in runs if run.state == "running")
-        say(self._console, f"{count_states(runs)}; to go {self._pace.to_go(runs)}; running: {going or '–'}")
+        self._console.say(f"{count_states(runs)}; to go {self._pace.to_go(runs)}; running: {going or '–'}")
 
     def note(self, message: str) -> None:
-        say(self._console, message)
+        self._console.say(message)
 
     def __enter__(self) -> Self:
         return self
@@ -94,13 +97,14 @@ class GridLines:
 class GridDashboard:
     """The state of all runs, redrawn in place at every update and removed at the end."""
 
-    def __init__(self, title: str, comparison: Comparison, pace: Pace, console: Console) -> None:
+    def __init__(self, title: str, comparison: Comparison, pace: Pace, console: Terminal) -> None:
         self._title = title
+        self._console = console
         self._comparison = comparison
         self._pace = pace
         self._runs: Sequence[Run] = ()
         count = f"{{task.completed:,.0f}} of {{task.total:,.0f}} {pace.unit}"
-        self._progress = Progress(TextColumn(count), BarColumn(None), TaskProgressColumn())
+        self._progress = Progress(TextColumn(count, markup=False), BarColumn(None), TaskProgressColumn())
         self._task = self._progress.add_task("", total=pace.total)
         # No refresh thread: it would draw between a note and the dashboard below it.
         self._live = Live(console=console, auto_refresh=False, transient=True, get_renderable=self._render)
@@ -111,15 +115,15 @@ class GridDashboard:
         self._live.refresh()
 
     def note(self, message: str) -> None:
-        say(self._live.console, message)
+        self._console.say(message)
 
     def _render(self) -> Panel:
         if not self._runs:
-            return Panel("starting the runs ...", title=escape(self._title))
+            return Panel("starting the runs ...", title=Text(self._title))
         state = f"{count_states(self._runs)}; to go {self._pace.to_go(self._runs)}"
         scores = score_table(self._comparison, self._runs)
         shown = Group(self._progress, state, "", self._running(), "", scores)
-        return Panel(shown, title=escape(self._title), subtitle="Ctrl-C saves all runs and stops")
+        return Panel(shown, title=Text(self._title), subtitle="Ctrl-C saves all runs and stops")
 
     def _running(self) -> Table:
         table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
@@ -162,9 +166,10 @@ def score_table(comparison: Comparison, runs: Sequence[Run]) -> Table:
     return table
 
 
-def _score_cell(runs: Sequence[Run], names: set[str]) -> str:
+def _score_cell(runs: Sequence[Run], names: set[str]) -> str | Text:
     """Format the scores of a subject and a core."""
     scores = [run.score for run in runs if {run.cell.subject, run.cell.core} == names and run.score is not None]
     if not scores:
         return "–"
-    return f"[bold]{fmean(scores):,.2f}[/bold]\n[dim]{min(scores):,.2f} to {max(scores):,.2f} ({len(scores)})[/dim]"
+    spread = f"{min(scores):,.2f} to {max(scores):,.2f} ({len(scores)})"
+    return Text.assemble((f"{fmean(scores):,.2f}", "bold"), "\n", (spread, "dim"))

@@ -1,10 +1,10 @@
 """Saved agents and sequence models: found by the paths of runs, checkpoints or folders of them, and loaded."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 
@@ -27,6 +27,13 @@ class Saved:
     folder: RunFolder
     config: RunConfig  # of their training
     checkpoint: Checkpoint
+    which: Path | str  # what was asked for: the folder of a checkpoint, or a word for one
+
+    def as_it_is_now(self) -> Self:
+        """Return it with its checkpoint, or with the one to take instead if training has pruned that since."""
+        if self.checkpoint.folder.exists():
+            return self
+        return replace(self, checkpoint=_find_checkpoint(self.folder, self.which))
 
     @property
     def steps(self) -> int:
@@ -76,15 +83,15 @@ class SavedModel(Saved):
 
 
 AnySaved = TypeVar("AnySaved", bound=Saved)
-Make = Callable[[RunFolder, RunConfig, Checkpoint], AnySaved]
+Make = Callable[[RunFolder, RunConfig, Checkpoint, Path | str], AnySaved]
 
 
-def _as_agent(folder: RunFolder, config: RunConfig, checkpoint: Checkpoint) -> SavedAgent:
-    return SavedAgent(folder, agent_config(config), checkpoint)
+def _as_agent(folder: RunFolder, config: RunConfig, checkpoint: Checkpoint, which: Path | str) -> SavedAgent:
+    return SavedAgent(folder, agent_config(config), checkpoint, which)
 
 
-def _as_model(folder: RunFolder, config: RunConfig, checkpoint: Checkpoint) -> SavedModel:
-    return SavedModel(folder, sequence_config(config), checkpoint)
+def _as_model(folder: RunFolder, config: RunConfig, checkpoint: Checkpoint, which: Path | str) -> SavedModel:
+    return SavedModel(folder, sequence_config(config), checkpoint, which)
 
 
 def open_agent(run: Path, which: str = "last") -> SavedAgent:
@@ -115,31 +122,37 @@ def say_left_out(left_out: Sequence[str]) -> int:
 
 def _find(places: Sequence[Path], which: str, make: Make[AnySaved]) -> tuple[list[AnySaved], list[str]]:
     found: list[AnySaved] = []
-    left_out: list[UserError] = []
-    for folder, checkpoint in [each for place in places for each in _candidates(place, which)]:
+    left_out: list[str] = []
+    candidates: list[tuple[RunFolder, Path | str]] = []
+    for place in places:
+        try:
+            candidates += _candidates(place, which)
+        except UserError as error:
+            left_out.append(str(error))
+    for folder, checkpoint in candidates:
         try:
             found.append(_open(folder, checkpoint, make))
         except UserError as error:
-            left_out.append(error)
+            left_out.append(str(error))
     if not found:
-        raise left_out[0]
-    return found, [str(error) for error in left_out]
+        raise UserError(left_out[0])
+    return found, left_out
 
 
-def _open(folder: RunFolder, checkpoint: Path | str, make: Make[AnySaved]) -> AnySaved:
+def _open(folder: RunFolder, which: Path | str, make: Make[AnySaved]) -> AnySaved:
     config = folder.read_config()
+    return make(folder, config, _find_checkpoint(folder, which), which)
+
+
+def _find_checkpoint(folder: RunFolder, which: Path | str) -> Checkpoint:
     with folder.checkpoints.suggesting_an_intact_one("--checkpoint"):
-        opened = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else folder.checkpoints.find(checkpoint)
-    return make(folder, config, opened)
+        return Checkpoint(which) if isinstance(which, Path) else folder.checkpoints.find(which)
 
 
-def _candidates(place: Path, which: str) -> Iterator[tuple[RunFolder, Path | str]]:
-    """Yield run folders, each with the folder of a checkpoint or the word for one."""
+def _candidates(place: Path, which: str) -> list[tuple[RunFolder, Path | str]]:
+    """Return runs, each with the folder of a checkpoint or the word for one. Raise UserError if there is none."""
     if (place / MANIFEST).exists():
-        yield RunFolder(place.absolute().parent.parent), place
-    elif steps := CheckpointStore(place).steps():
-        for step in steps:
-            yield RunFolder(place.absolute().parent), CheckpointStore(place).path(step)
-    else:
-        for folder in find_run_folders([place], "run"):
-            yield folder, which
+        return [(RunFolder(place.absolute().parent.parent), place)]
+    if steps := CheckpointStore(place).steps():
+        return [(RunFolder(place.absolute().parent), CheckpointStore(place).path(step)) for step in steps]
+    return [(folder, which) for folder in find_run_folders([place], "run")[0]]

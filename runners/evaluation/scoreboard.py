@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from rfwp.agents import host
@@ -16,6 +15,7 @@ from rfwp.runners.evaluation import statistics
 from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score, evaluate
 from rfwp.runners.machine.signals import cleaning_up
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.settings.components import name_of, title_option
 from rfwp.runners.settings.config import CIRCUMSTANCES, AgentRunConfig, differences
 
@@ -25,7 +25,7 @@ def run_evaluation(
     config: AgentRunConfig,
     episodes: int,
     steps: int,
-    console: Console,
+    console: Terminal,
     policy: Policy = "sampled",
     score: Score = "episode",
     seed: int = 0,
@@ -49,7 +49,7 @@ def run_evaluation(
         )
 
 
-def print_evaluation(result: Evaluation, console: Console) -> None:
+def print_evaluation(result: Evaluation, console: Terminal) -> None:
     """Print the scores and their protocol as a table."""
     facts = result.summary()
     unit = "full episodes" if result.score == "episode" else "single lives: not comparable with full episodes"
@@ -103,7 +103,7 @@ class Line(NamedTuple):
         return found
 
 
-def print_scoreboard(lines: Sequence[Line], console: Console) -> None:
+def print_scoreboard(lines: Sequence[Line], console: Terminal) -> None:
     """Print the scores of several agents in one table; with mixed protocols, each row names its own."""
     marked = len({line.either.protocol for line in lines}) > 1 or any(line.either.trained_protocol for line in lines)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -142,7 +142,7 @@ def _life_cells(line: Line) -> list[str]:
     return [f"{facts['mean']:,.2f} ± {facts['deviation_of_means']:,.2f}{dropped}"]
 
 
-def _print_notes(lines: Sequence[Line], console: Console) -> None:
+def _print_notes(lines: Sequence[Line], console: Terminal) -> None:
     """Print how the scores were made, reference scores, and aggregates over environments."""
     notes = [_circumstances(line.episodes) for line in lines if line.episodes]
     notes += [_circumstances(line.lives) for line in lines if line.lives]
@@ -151,7 +151,7 @@ def _print_notes(lines: Sequence[Line], console: Console) -> None:
     notes += [f"{place}: {reference_line(scores)}." for place, scores in sorted(references.items()) if scores]
     notes += aggregate_lines(lines)
     for note in dict.fromkeys(notes):
-        console.print(note, soft_wrap=True, markup=False, highlight=False)
+        console.say(note)
 
 
 def _circumstances(result: Evaluation) -> str:

@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from rfwp.agents.sequence_scores import Scores
 from rfwp.agents.supervised import Context, Split
 from rfwp.runners.evaluation.scoreboard import reference_line
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.settings.config import SequenceRunConfig
 
 
@@ -70,7 +70,7 @@ def score_cells(scores: Scores) -> dict[str, str]:
     return {**cells, "loss, nats": f"{scores.loss:.4f}"}
 
 
-def print_sequence_evaluation(result: SequenceEvaluation, console: Console) -> None:
+def print_sequence_evaluation(result: SequenceEvaluation, console: Terminal) -> None:
     """Print the scores as a table."""
     table = Table(title=f"{result.config.task.title}: {result.split} split", title_justify="left", show_header=False)
     for name, text in score_cells(result.scores).items():

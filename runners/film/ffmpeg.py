@@ -47,7 +47,7 @@ class Mp4:
 
     def __enter__(self) -> Self:
         width, height = self._size
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(exist_ok=True)
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             _ffmpeg(

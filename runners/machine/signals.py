@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first requests a clean stop, a later one ends the process at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first requests a clean stop, a later one ends the process at once."""
 
 import contextlib
 import os
@@ -14,8 +14,14 @@ from typing import Self
 ECHO = 1.0
 
 
+def _ending() -> list[signal.Signals]:
+    """Return the signals that end this process. `nohup` has SIGHUP, of a closed terminal, ignored."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
+
+
 class StopSignals:
-    """While entered, records SIGINT and SIGTERM in `received` instead of interrupting an update."""
+    """While entered, records SIGINT, SIGTERM and SIGHUP in `received` instead of interrupting an update."""
 
     def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
         """Call `on_stop` once, at the first signal; it must be quick."""
@@ -40,7 +46,7 @@ class StopSignals:
         self._on_stop()
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ending():
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -51,9 +57,11 @@ class StopSignals:
 
 @contextlib.contextmanager
 def cleaning_up() -> Iterator[None]:
-    """Make SIGTERM raise an exception while entered, as Ctrl-C does, so that cleanup code runs."""
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    """Make SIGTERM and SIGHUP raise an exception while entered, as Ctrl-C does, so that cleanup code runs."""
+    numbers = [number for number in _ending() if number != signal.SIGINT]
+    previous = {number: signal.signal(number, lambda number, frame: sys.exit(128 + number)) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -16,7 +16,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from rfwp.runners.machine.errors import UserError
-from rfwp.runners.runfolder.files import flush_to_disk
+from rfwp.runners.runfolder.files import flush_to_disk, free_name
 from rfwp.runners.runfolder.manifest import MANIFEST, Manifest, manifest_bytes, read_manifest
 
 WEIGHTS, TRAINER = "weights.safetensors", "trainer.pt"
@@ -28,6 +28,11 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder / MANIFEST)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Checksum of the weights, by which evaluations name them."""
+        return (self.manifest.sha256 or {}).get(WEIGHTS, "")
 
     def load_weights(self, model: nn.Module) -> None:
         """Load the model's weights. Raise UserError, leaving the model unchanged, if they do not fit or are damaged."""
@@ -87,16 +92,24 @@ class CheckpointStore:
     def find(self, which: str) -> Checkpoint:
         """Return the checkpoint `last`, `best` (by the score in its manifest), or one by its steps."""
         steps = self.steps()
+        try:
+            return self._find(which, steps)
+        except UserError:
+            if self.steps() == steps:
+                raise
+            return self.find(which)  # training has saved and pruned meanwhile
+
+    def _find(self, which: str, steps: list[int]) -> Checkpoint:
         if not steps:
             raise Absent(f"checkpoint: there is none in {str(self.folder)!r} yet")
         if which == "last":
-            return self._open(steps[-1])
+            return self.at(steps[-1])
         if which == "best":
-            return max((self._open(step) for step in steps), key=_merit)
+            return max((self.at(step) for step in steps), key=_merit)
         digits = which.replace("_", "")
         if not digits.isdecimal() or int(digits) not in steps:
             raise Absent(f"checkpoint: got {which!r}; allowed: best, last, {', '.join(map(str, steps))}")
-        return self._open(int(digits))
+        return self.at(int(digits))
 
     def save(self, model: nn.Module, trainer: dict[str, Any], manifest: Manifest) -> Path:
         """Write a checkpoint under a temporary name, flush it to disk, then rename it."""
@@ -106,7 +119,8 @@ class CheckpointStore:
         temporary = self._temporary(target)
         for leftover in self.folder.glob(".step-*.tmp-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        self.folder.mkdir(exist_ok=True)  # without parents: a run folder that is gone must not be made anew
+        temporary.mkdir()
         try:
             files = {WEIGHTS: _as_safetensors(model.state_dict()), TRAINER: _as_torch(trainer)}
             files[MANIFEST] = manifest_bytes(manifest, files)
@@ -129,10 +143,7 @@ class CheckpointStore:
         if newer and metrics_file.exists():
             shutil.copy(metrics_file, newer[-1])
         for path in newer:
-            aside = path.with_name(f"set-aside-{path.name}")
-            while aside.exists():
-                aside = aside.with_name(f"{aside.name}x")
-            path.rename(aside)
+            path.rename(free_name(path.with_name(f"set-aside-{path.name}")))
 
     @contextlib.contextmanager
     def suggesting_an_intact_one(self, option: str) -> Iterator[None]:
@@ -152,7 +163,7 @@ class CheckpointStore:
 
     def _is_whole(self, steps: int) -> bool:
         try:
-            self._open(steps).verify()
+            self.at(steps).verify()
         except UserError:
             return False
         return True
@@ -165,7 +176,7 @@ class CheckpointStore:
         readable, problems = [], []
         for step in self.steps():
             try:
-                readable.append(self._open(step))
+                readable.append(self.at(step))
             except UserError as error:
                 problems.append(str(error))
         best = max(readable, key=_merit, default=None)
@@ -186,7 +197,8 @@ class CheckpointStore:
         """Return the path of the checkpoint at `steps`, whether or not it exists."""
         return self.folder / f"step-{steps:012d}"
 
-    def _open(self, steps: int) -> Checkpoint:
+    def at(self, steps: int) -> Checkpoint:
+        """Return the checkpoint at `steps`. Raise UserError if it is missing or damaged."""
         return Checkpoint(self.path(steps))
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.checkpoint import Checkpoint
 from rfwp.runners.runfolder.files import is_number, write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 
@@ -15,10 +17,12 @@ _REQUIRED = {
 }
 
 
-def write_evaluation(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write an evaluation atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(facts, indent=2) + "\n")
+def write_evaluation(folder: RunFolder, name: str, facts: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Write an evaluation of a checkpoint atomically. Raise OSError if the folder is gone or full."""
+    folder.follow()
+    folder.evaluations.mkdir(exist_ok=True)
+    whole = {**facts, "weights": checkpoint.weights_sha256}
+    write_whole(folder.evaluations / f"{name}.json", json.dumps(whole, indent=2) + "\n")
 
 
 def read_evaluation(path: Path) -> dict[str, Any] | None:
@@ -41,12 +45,22 @@ def headline(facts: Mapping[str, Any]) -> float | None:
     return 100 * value if value is not None and facts.get("measure") in ("sequences", "answers") else value
 
 
-def final_path(folder: RunFolder, steps: int) -> Path:
-    """Return the path of the final evaluation of a run that ended at `steps`."""
-    return folder.evaluations / f"step-{steps:012d}-final.json"
+def final_name(steps: int) -> str:
+    """Return the name of the final evaluation of a run that ended at `steps`."""
+    return f"step-{steps:012d}-final"
 
 
 def final_evaluation(folder: RunFolder) -> dict[str, Any] | None:
-    """Read the newest final evaluation of a run; None if none can be read."""
+    """Read the newest final evaluation of a run; None if none can be read or is of the weights that are there."""
     paths = sorted(folder.evaluations.glob("step-*-final.json"), reverse=True)
-    return next((facts for path in paths if (facts := read_evaluation(path))), None)
+    found = (facts for path in paths if (facts := read_evaluation(path)))
+    return next((facts for facts in found if not is_of_other_weights(folder, facts)), None)
+
+
+def is_of_other_weights(folder: RunFolder, facts: Mapping[str, Any]) -> bool:
+    """Return True if the run has a checkpoint at the steps of an evaluation, with other weights than it scored."""
+    try:
+        found = folder.checkpoints.at(int(facts["steps"]))
+    except UserError:  # deleted since, or damaged
+        return False
+    return bool(facts.get("weights", found.weights_sha256) != found.weights_sha256)

@@ -29,6 +29,13 @@ def write_whole(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def free_name(path: Path) -> Path:
+    """Return the path, with a longer name if it is taken."""
+    while path.exists():
+        path = path.with_name(f"{path.name}x")
+    return path
+
+
 def check_writable(json_file: str | None) -> None:
     """Raise UserError before hours of work if --json cannot be written to; `-` is standard output."""
     if json_file is None or json_file == "-":

@@ -1,12 +1,12 @@
 """The run folder: its paths, its config.yaml, and a lock so that only one process writes to it."""
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from torch import Tensor
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.resources import versions
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
-from rfwp.runners.runfolder.files import locked, write_whole
+from rfwp.runners.runfolder.files import free_name, locked, write_whole
 from rfwp.runners.settings.config import RunConfig, to_dict
 from rfwp.runners.settings.config_file import read_config_file
 from rfwp.runners.settings.layers import config_from_values
@@ -33,6 +33,10 @@ class RunFolder:
     """Paths inside a run folder. Creates nothing before `create`."""
 
     def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = None  # of the folder, while it is locked
+        self._name(path)
+
+    def _name(self, path: Path) -> None:
         self.path = path
         self.config_file = path / "config.yaml"
         self.vocabulary_file = path / "vocabulary.json"
@@ -143,22 +147,70 @@ class RunFolder:
             raise
         return path
 
-    def locked(self) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
         """Lock the folder while entered. Raise UserError if another process holds it."""
-        return locked(self.path, "run")
+        with locked(self.path, "run"):
+            self._descriptor = os.open(self.path, os.O_RDONLY)
+            try:
+                yield
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+    def follow(self) -> None:
+        """Change the paths if the folder was moved since it was locked. Raise UserError if it was deleted."""
+        if self._descriptor is None:
+            return
+        locked_folder = os.fstat(self._descriptor)
+        if self.path.exists() and os.path.samestat(locked_folder, self.path.stat()):
+            return
+        if locked_folder.st_nlink == 0:
+            raise UserError(f"run: {str(self.path)!r} was deleted while it was in use, so nothing more can be saved")
+        self._name(Path(f"/proc/self/fd/{self._descriptor}").readlink())
+
+    def set_aside_after(self, steps: int) -> None:
+        """Rename what belongs to later weights, so that a run resumed from older ones neither meets nor reports it."""
+        for folder in (self.evaluations, self.videos):
+            for path in folder.glob("step-*"):
+                digits = path.name.removeprefix("step-")[:12]
+                if digits.isdecimal() and int(digits) > steps and path.suffix in (".json", ".mp4", ".gif"):
+                    path.rename(free_name(path.with_name(f"{path.name}.set-aside")))
+        self.checkpoints.set_aside_after(steps, self.metrics_file)
 
 
-def find_run_folders(places: Iterable[Path], option: str) -> list[RunFolder]:
-    """Return the run folders among or below these folders, each once. Raise UserError for a folder without runs."""
+def find_run_folders(places: Iterable[Path], option: str) -> tuple[list[RunFolder], list[str]]:
+    """Return the run folders among or below these folders, each once, and messages about those without runs.
+
+    Raise UserError if there are no runs at all.
+    """
     found: dict[Path, RunFolder] = {}
+    left_out = []
     for place in places:
-        if not place.is_dir():
-            raise UserError(f"{option}: got {str(place)!r}; there is no such folder")
-        folders = [place] if RunFolder(place).exists else sorted(path.parent for path in place.rglob("config.yaml"))
-        if not folders:
-            raise UserError(f"{option}: got {str(place)!r}; it contains no runs (a run folder has a config.yaml)")
+        folders = [place] if RunFolder(place).exists else list(_runs_below(place))
         found |= {folder.resolve(): RunFolder(folder) for folder in folders}
-    return list(found.values())
+        if not folders:
+            why = (
+                "it contains no runs (a run folder has a config.yaml)" if place.is_dir() else "there is no such folder"
+            )
+            left_out.append(f"{option}: got {str(place)!r}; {why}")
+    if not found:
+        raise UserError(left_out[0])
+    return list(found.values()), left_out
+
+
+def _runs_below(place: Path) -> Iterator[Path]:
+    """Yield the run folders below a folder, also those behind symbolic links, which may lead back to where they are."""
+    seen = set()
+    for folder, below, files in os.walk(place, followlinks=True):
+        identity = os.stat(folder)
+        if (key := (identity.st_dev, identity.st_ino)) in seen:
+            below.clear()
+            continue
+        seen.add(key)
+        below.sort()
+        if "config.yaml" in files:
+            yield Path(folder)
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

@@ -18,6 +18,7 @@ from rfwp.agents.metrics import EpisodeStatistics, Metric
 from rfwp.agents.objectives import cross_entropy, vtrace
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.files import is_number, keep_lines, tail
+from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind
 from rfwp.runners.training.meter import ActorMeter, TokenMeter
 
@@ -76,13 +77,14 @@ def check_metrics(metrics_file: Path, size: int, sha256: str) -> None:
 class MetricsLog:
     """Appends to metrics.jsonl and TensorBoard. A context manager."""
 
-    def __init__(self, metrics_file: Path, tensorboard: Path, kind: Kind, steps: int) -> None:
+    def __init__(self, folder: RunFolder, kind: Kind, steps: int) -> None:
         """Continue after `steps`; drop later lines of an earlier process, so that no step is recorded twice."""
+        metrics_file = folder.metrics_file
         keep_lines(metrics_file, lambda line: (row := read_line(line)) is not None and row["steps"] <= steps)
         self._file = metrics_file.open("ab", buffering=0)
         self._written = hashlib.sha256(metrics_file.read_bytes())
         self._waiting = b""  # lines not written yet
-        self._tensorboard = tensorboard
+        self._folder = folder
         self._metrics = METRICS[kind]
         self._excepthook, threading.excepthook = threading.excepthook, self._in_thread
         self._writer: SummaryWriter | None = None
@@ -121,7 +123,8 @@ class MetricsLog:
         return self._file.seek(0, os.SEEK_END), self._written.hexdigest()
 
     def _open_tensorboard(self, steps: int) -> None:
-        self._writer = SummaryWriter(str(self._tensorboard), purge_step=steps + 1)
+        self._folder.follow()
+        self._writer = SummaryWriter(str(self._folder.tensorboard), purge_step=steps + 1)
 
     def _write_tensorboard(self, metrics: Mapping[str, float | None], steps: int) -> None:
         """Write to TensorBoard. A writer that failed once keeps failing, so the next line opens a new file."""

@@ -15,7 +15,7 @@ from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.envs.sequence_task import Measure, SequenceTask
 from rfwp.envs.subject import Subject
 from rfwp.runners.machine.errors import UserError
-from rfwp.runners.runfolder.evaluations import headline, read_evaluation
+from rfwp.runners.runfolder.evaluations import headline, is_of_other_weights, read_evaluation
 from rfwp.runners.runfolder.files import in_use, is_number
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
 from rfwp.runners.runfolder.metrics_log import METRICS, read_line
@@ -187,8 +187,9 @@ class SequenceRun(Run):
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Read all runs in some folders, each once; also return what was left out. Raise UserError if none can be read."""
-    runs, left_out = [], []
-    for folder in find_run_folders(folders, "report"):
+    found, left_out = find_run_folders(folders, "report")
+    runs = []
+    for folder in found:
         try:
             runs.append(read_run(folder))
         except UserError as error:
@@ -229,7 +230,7 @@ def read_run(folder: RunFolder) -> Run:
         raise UserError(f"{folder.config_file} is not the config of a run: {error}") from None
     notes: list[str] = []
     metrics = _read_metrics(folder.metrics_file, owner.kind, notes)
-    evaluations = _read_evaluations(folder.evaluations, notes)
+    evaluations = _read_evaluations(folder, notes)
     videos = [path for kind in ("*.mp4", "*.gif") for path in sorted(folder.videos.glob(kind))]
     under_way = in_use(folder.path)
     return owner(folder.path, subject, settings, folder.read_origin(), metrics, evaluations, videos, under_way, notes)
@@ -252,11 +253,14 @@ def _read_metrics(path: Path, kind: Kind, notes: list[str]) -> dict[str, Array]:
     return {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in METRICS[kind]}
 
 
-def _read_evaluations(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+def _read_evaluations(folder: RunFolder, notes: list[str]) -> list[dict[str, Any]]:
     found = []
-    for path in sorted(folder.glob("*.json")):
-        if (facts := read_evaluation(path)) is not None:
-            found.append(facts)
-        else:
+    for path in sorted(folder.evaluations.glob("*.json")):
+        facts = read_evaluation(path)
+        if facts is None:
             notes.append(f"{path.name} in eval/ is not a readable evaluation and was skipped")
+        elif is_of_other_weights(folder, facts):
+            notes.append(f"{path.name} in eval/ is of other weights than its checkpoint and was skipped")
+        else:
+            found.append(facts)
     return found

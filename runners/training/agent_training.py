@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from rfwp.agents import host
 from rfwp.agents.actor_learner import ActorLearner, Update
@@ -13,7 +12,8 @@ from rfwp.agents.metrics import RECENT_EPISODES, EpisodeStatistics
 from rfwp.agents.trajectory import Trajectory
 from rfwp.runners.evaluation.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.machine import resources
-from rfwp.runners.runfolder.evaluations import final_evaluation, final_path, write_evaluation
+from rfwp.runners.machine.terminal import Terminal
+from rfwp.runners.runfolder.evaluations import final_evaluation, final_name, write_evaluation
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings.components import name_of
 from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, AgentRunConfig
@@ -115,15 +115,15 @@ class AgentTraining(Training[AgentRunConfig, ActorLearner]):
             ("value explained", number(get("value_explained_variance"), 2)),
         ]
 
-    def evaluate(self, folder: RunFolder, console: Console) -> None:
+    def evaluate(self, folder: RunFolder, console: Terminal) -> None:
         config, steps = self.config, self.system.learner.steps
         if config.final_episodes == 0 or self._evaluated(folder):
             return
         result = run_evaluation(
             self.system.agent, config, config.final_episodes, steps, console, FINAL_POLICY, seed=FINAL_SEED
         )
-        write_evaluation(final_path(folder, steps), result.summary())
         print_evaluation(result, console)
+        write_evaluation(folder, final_name(steps), result.summary(), folder.checkpoints.at(steps))
 
     def _evaluated(self, folder: RunFolder) -> bool:
         """Return True if the final evaluation exists, with the configured number of episodes."""

@@ -9,13 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.training.training import AnyTraining, Line
 
 
@@ -36,7 +37,7 @@ class Display(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
-def open_display(title: str, training: AnyTraining, console: Console) -> Display:
+def open_display(title: str, training: AnyTraining, console: Terminal) -> Display:
     """Return a dashboard on a terminal, else plain lines."""
     return Dashboard(title, training, console) if console.is_terminal else PlainLines(training, console)
 
@@ -46,7 +47,7 @@ class PlainLines:
 
     SECONDS = 30.0  # between two lines
 
-    def __init__(self, training: AnyTraining, console: Console) -> None:
+    def __init__(self, training: AnyTraining, console: Terminal) -> None:
         self._training = training
         self._console = console
         self._last = float("-inf")
@@ -61,18 +62,16 @@ class PlainLines:
     def advance(self, steps: int) -> None: ...
 
     def note(self, message: str) -> None:
-        say(self._console, f"note: {message}")
+        self._console.say(f"note: {message}")
 
     def _print(self) -> None:
         if self._printed:
             return
         self._last, self._printed, line = time.monotonic(), True, self._line
         steps, total = int(line["steps"] or 0), self._training.config.total_steps
-        self._console.print(
+        self._console.say(
             f"{steps:,} {self._training.kind.step}s ({min(1.0, steps / total):.0%})  {self._training.plain(line)}"
-            f"  to go {remaining(line, total)}",
-            soft_wrap=True,
-            highlight=False,
+            f"  to go {remaining(line, total)}"
         )
 
     def __enter__(self) -> Self:
@@ -85,13 +84,14 @@ class PlainLines:
 class Dashboard:
     """The state of the run, redrawn in place at most four times a second."""
 
-    def __init__(self, title: str, training: AnyTraining, console: Console) -> None:
+    def __init__(self, title: str, training: AnyTraining, console: Terminal) -> None:
         self._title = title
+        self._console = console
         self._training = training
         self._line: Line = {}
         self._total_steps = training.config.total_steps
         count = f"{{task.completed:,.0f}} of {{task.total:,.0f}} {training.kind.step}s"
-        self._progress = Progress(TextColumn(count), BarColumn(None), TaskProgressColumn())
+        self._progress = Progress(TextColumn(count, markup=False), BarColumn(None), TaskProgressColumn())
         self._task = self._progress.add_task("", total=self._total_steps)
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
 
@@ -102,7 +102,7 @@ class Dashboard:
         self._progress.update(self._task, completed=min(steps, self._total_steps))
 
     def note(self, message: str) -> None:
-        self._live.console.print(f"note: {message}", markup=False, highlight=False)
+        self._console.say(f"note: {message}")
 
     def _render(self) -> Panel:
         table = Table.grid(padding=(0, 3), expand=True)
@@ -117,9 +117,11 @@ class Dashboard:
             ("memory", memory(self._line)),
         ]
         for start in range(0, len(cells), 4):
-            table.add_row(*(f"[dim]{name}[/dim]\n[bold]{value}[/bold]" for name, value in cells[start : start + 4]))
+            table.add_row(
+                *(Text.assemble((name, "dim"), "\n", (value, "bold")) for name, value in cells[start : start + 4])
+            )
         shown = Group(self._progress, "", table) if self._line else "starting ..."
-        return Panel(shown, title=escape(self._title), subtitle="Ctrl-C saves and stops")
+        return Panel(shown, title=Text(self._title), subtitle="Ctrl-C saves and stops")
 
     def __enter__(self) -> Self:
         self._live.start(refresh=True)
@@ -157,11 +159,6 @@ def remaining(line: Line, total_steps: int) -> str:
         return "–"
     seconds = max(0.0, total_steps - steps) / speed
     return str(timedelta(seconds=round(seconds))) if seconds < 1e9 else "decades"
-
-
-def say(console: Console, text: str) -> None:
-    """Print text literally, because rich would take parts of some paths for markup."""
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def command(name: str) -> str:

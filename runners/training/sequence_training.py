@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from rfwp.agents.learner import Diverged
 from rfwp.agents.phases import VALIDATE
@@ -13,7 +12,8 @@ from rfwp.agents.sequence_scores import Scores
 from rfwp.agents.supervised import SequenceUpdate, Supervised
 from rfwp.runners.evaluation.sequence_scoring import SequenceEvaluation, print_sequence_evaluation
 from rfwp.runners.machine import resources
-from rfwp.runners.runfolder.evaluations import final_evaluation, final_path, write_evaluation
+from rfwp.runners.machine.terminal import Terminal
+from rfwp.runners.runfolder.evaluations import final_evaluation, final_name, write_evaluation
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings.components import name_of
 from rfwp.runners.settings.config import SequenceRunConfig
@@ -130,7 +130,7 @@ class SequenceTraining(Training[SequenceRunConfig, Supervised]):
             ("gradient norm", number(get("gradient_norm"), 2)),
         ]
 
-    def evaluate(self, folder: RunFolder, console: Console) -> None:
+    def evaluate(self, folder: RunFolder, console: Terminal) -> None:
         steps = self.system.learner.steps
         if (found := final_evaluation(folder)) is not None and found.get("trained") == steps:
             return
@@ -139,8 +139,9 @@ class SequenceTraining(Training[SequenceRunConfig, Supervised]):
         with console.status("scoring the test split ..."):
             scores = self.system.score("test")
         result = SequenceEvaluation(self.config, "test", best.manifest.steps, scores)
-        write_evaluation(final_path(folder, steps), {**result.summary(), "checkpoint": "best", "trained": steps})
         print_sequence_evaluation(result, console)
+        facts = {**result.summary(), "checkpoint": "best", "trained": steps}
+        write_evaluation(folder, final_name(steps), facts, best)
 
     @property
     def hints(self) -> Mapping[str, str]:

@@ -58,8 +58,7 @@ class Trainer:
             Stuck: gradients are no longer finite. The weights and the batch are saved.
         """
         self._logged_steps = self.system.learner.steps
-        files, kind = (self.folder.metrics_file, self.folder.tensorboard), self.training.kind
-        with MetricsLog(*files, kind, self._logged_steps) as log, self.system:
+        with MetricsLog(self.folder, self.training.kind, self._logged_steps) as log, self.system:
             saver = Saver(partial(self._save, log), 60 * self.config.checkpoint.minutes, self.display.note)
             try:
                 self._train(log, saver)
@@ -106,6 +105,7 @@ class Trainer:
         self.display.update(line)
 
     def _save(self, log: MetricsLog) -> None:
+        self.folder.follow()
         try:
             self.training.check_model()
         except (RuntimeError, MemoryError) as error:
@@ -125,6 +125,8 @@ class Trainer:
                 self.display.note(f"{problem}; it was left in place")
 
     def _save_at_the_end(self, saver: Saver) -> None:
+        if self.system.learner.steps == 0:  # the weights are those of any new start
+            return
         self.saved = saver.save_at_the_end(self.system)
         if not self.saved:
             since, now = max(self.folder.checkpoints.steps(), default=0), self.system.learner.steps

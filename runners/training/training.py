@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
-from rich.console import Console
 from torch import nn
 
 from rfwp.agents.system import System
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings.config import RunConfig
 from rfwp.runners.settings.kinds import Kind
@@ -99,7 +99,7 @@ class Training(ABC, Generic[AnyConfig, AnySystem]):
     # After training:
 
     @abstractmethod
-    def evaluate(self, folder: RunFolder, console: Console) -> None:
+    def evaluate(self, folder: RunFolder, console: Terminal) -> None:
         """Write and print the final evaluation of a complete run, unless it was done before."""
 
     @property

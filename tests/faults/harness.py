@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 from waiting import HANGS
@@ -30,12 +31,12 @@ class Run:
         self._words = words
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *words: str) -> None:
-        """Begins the run, or resumes it where it has a config."""
+    def start(self, *words: str, **options: Any) -> None:
+        """Begins the run, or resumes it where it has a config; `options` are those of Popen."""
         settings = [] if (self.folder / "config.yaml").exists() else self._words
         command = own_command("train", *settings, "--run", str(self.folder), *words)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **options)
 
     def refused(self, *words: str) -> str:
         """The one line with which another process that wants the folder is refused."""

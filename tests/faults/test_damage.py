@@ -1,5 +1,6 @@
 """Damaged files are refused in one line that names them, and never executed; the next older checkpoint is offered."""
 
+import json
 import os
 import pickle
 import random
@@ -11,7 +12,10 @@ from harness import permissions_count
 
 from rfwp.runners.cli import main
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.checkpoint import Checkpoint
+from rfwp.runners.runfolder.evaluations import final_evaluation, final_name, write_evaluation
 from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.runfolder.records import read_run
 
 TRAIN = (
     "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_episodes 0"
@@ -192,3 +196,39 @@ def test_resume_from_needs_a_run_that_exists(tmp_path, capsys):
     assert main([*TRAIN, "--resume_from", "last", "--run", str(tmp_path / "new")]) == 2
     assert "resume_from" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_derived_from_weights_that_were_given_up_is_set_aside(tmp_path, capsys):
+    run, small = tmp_path / "run", ["--final_episodes", "2", "--learner.learning_rate", "0.1"]
+    assert main([*TRAIN, "--total_steps", "400", "--run", str(run)]) == 0
+    assert main(resume(run, "800", *small)) == 0
+    older, newest = checkpoints(run)
+    (run / "videos").mkdir()
+    film = run / "videos" / f"{newest.name}-sampled-seed0.mp4"
+    film.write_bytes(b"film")
+    (final,) = run.glob("eval/*-final.json")
+    weights = json.loads(final.read_text())["weights"]
+    assert weights == Checkpoint(newest).weights_sha256
+    capsys.readouterr()
+    assert main(resume(run, "800", "--resume_from", str(int(older.name.removeprefix("step-"))))) == 0
+    assert "delayed_cue: 2 full episodes" in capsys.readouterr().out  # played again
+    (final,) = run.glob("eval/*-final.json")
+    assert json.loads(final.read_text())["weights"] == Checkpoint(checkpoints(run)[-1]).weights_sha256 != weights
+    assert sorted(path.suffix for path in [*run.glob("eval/*"), *run.glob("videos/*")]) == [
+        ".json",
+        ".set-aside",
+        ".set-aside",
+    ]
+
+
+def test_an_evaluation_of_other_weights_than_are_there_does_not_count(run):
+    newest = checkpoints(run)[-1]
+    steps = int(newest.name.removeprefix("step-"))
+    facts = dict.fromkeys(("mean", "seed", "protocol", "score", "policy"), 0) | {"env": "x", "episodes": 1}
+    write_evaluation(RunFolder(run), final_name(steps), {**facts, "steps": steps}, Checkpoint(newest))
+    assert final_evaluation(RunFolder(run)) is not None
+    shutil.copytree(checkpoints(run)[0], run / "other")
+    for name in ("weights.safetensors", "trainer.pt", "manifest.json"):
+        shutil.copy(run / "other" / name, newest / name)
+    assert final_evaluation(RunFolder(run)) is None
+    assert read_run(RunFolder(run)).evaluations == []

@@ -69,10 +69,10 @@ def test_a_film_that_does_not_fit_is_refused_in_one_line_and_leaves_nothing(disk
     assert main(["train", *words.split(), "--total_steps", "40", "--run", str(folder)]) == 0
     capfd.readouterr()
     with full(disk):
-        assert main(["evaluate", str(folder), "--episodes", "1", "--video", "--json", os.devnull]) == 2
+        assert main(["evaluate", str(folder), "--episodes", "1", "--video", "--json", os.devnull]) == 1
     error = capfd.readouterr().err.splitlines()[-1]  # after what ffmpeg itself says
-    assert error.startswith("rfwp evaluate: video: cannot write ")
-    assert error.endswith(": No space left on device")
+    assert error.startswith("rfwp evaluate: left out: video: cannot write ")
+    assert error.endswith(": No space left on device (in run)")
     assert list((folder / "videos").iterdir()) == []
 
 

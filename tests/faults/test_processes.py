@@ -1,7 +1,9 @@
 """Signals to real processes at chosen and at random moments: the run goes on, or ends with everything saved."""
 
 import random
+import shutil
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -139,3 +141,49 @@ def test_actors_that_are_killed_are_replaced_and_counted_and_nothing_grows(run):
     run.wait(lambda: all(now <= then for now, then in zip(held(), before, strict=True)))  # a checkpoint opens files
     run.wait(lambda: len(run.actors()) == 2)
     assert memory() < memory_before + 10e6
+
+
+def test_a_closed_terminal_saves_the_run_and_under_nohup_does_nothing(run):
+    run.start()
+    run.wait(lambda: run.steps() > 0)
+    for actor in run.actors():
+        blocked = int(Path(f"/proc/{actor.pid}/status").read_text().partition("SigBlk:")[2].split()[0], 16)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            assert blocked >> (number - 1) & 1, (actor, number)
+    run.process.send_signal(signal.SIGHUP)
+    assert run.process.wait(timeout=HANGS) == 128 + signal.SIGHUP
+    assert run.saved()[-1] >= run.steps()
+    run.start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    run.wait_for_progress()
+    run.process.send_signal(signal.SIGHUP)
+    run.wait_for_progress()
+    run.wait_for_progress()
+
+
+def test_files_of_the_user_named_like_standard_modules_are_not_imported(run, tmp_path):
+    place = tmp_path / "project"
+    place.mkdir()
+    for name in ("random", "selectors", "signal", "socket", "struct", "tempfile", "threading", "numpy"):
+        (place / f"{name}.py").write_text(f"raise RuntimeError('imported the user's {name}.py')")
+    run.start(cwd=place)
+    run.wait(lambda: run.steps() > 0)
+    assert "imported" not in run.log.read_text()
+
+
+def test_a_run_folder_that_is_moved_is_followed_and_one_that_is_deleted_ends_the_run(run, tmp_path):
+    run.start()
+    run.wait(lambda: bool(run.saved()))
+    old, run.folder = run.folder, run.folder.rename(tmp_path / "moved")
+    newest = run.saved()[-1]
+    run.wait(lambda: run.saved()[-1] > newest)
+    run.wait_for_progress()
+    run.process.terminate()
+    assert run.process.wait(timeout=HANGS) == 128 + signal.SIGTERM
+    assert f"train --run {run.folder}" in run.log.read_text()
+    assert not old.exists()
+    run.start()
+    run.wait_for_progress()
+    shutil.rmtree(run.folder)
+    assert run.process.wait(timeout=HANGS) == 2
+    assert f"{str(run.folder)!r} was deleted while it was in use" in run.log.read_text()
+    assert not run.folder.exists()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from rfwp.agents.actor_learner import ActorLearner
 from rfwp.runners.build import build_system
@@ -16,6 +15,7 @@ from rfwp.runners.cli import main
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.resources import own_command
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder import folder as run_folder
 from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
 from rfwp.runners.runfolder.metrics_log import METRICS
@@ -274,7 +274,7 @@ def training():
     ],
 )
 def test_a_pipe_gets_plain_lines(training, capsys, facts, shown):
-    with open_display("run", training, Console(force_terminal=False, width=200)) as display:
+    with open_display("run", training, Terminal(force_terminal=False, width=200)) as display:
         assert isinstance(display, PlainLines)
         display.update(LINE | facts)
     assert shown in (printed := capsys.readouterr().out)
@@ -282,7 +282,7 @@ def test_a_pipe_gets_plain_lines(training, capsys, facts, shown):
 
 
 def test_a_terminal_gets_a_dashboard(training, capsys):
-    with open_display("runs/x", training, Console(force_terminal=True, width=120)) as display:
+    with open_display("runs/x", training, Terminal(force_terminal=True, width=120)) as display:
         assert isinstance(display, Dashboard)
         display.update(LINE)
         display.advance(500)

@@ -1,6 +1,8 @@
 """Scores: every game that was started is finished, none is counted twice, and the state is carried as in training."""
 
+import errno
 import json
+import os
 import re
 import shutil
 
@@ -17,9 +19,10 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm
 from rfwp.models.encoders import flat, shallow
 from rfwp.runners.cli import main
-from rfwp.runners.evaluation.scoreboard import Line, aggregate_lines
+from rfwp.runners.evaluation.scoreboard import Line, aggregate_lines, run_evaluation
 from rfwp.runners.evaluation.scoring import Evaluation, NotNegative, evaluate, play
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.manifest import digest
 from rfwp.runners.settings.options import config_from_words
 
 
@@ -290,3 +293,66 @@ def test_an_agent_that_cannot_be_scored_as_asked_is_left_out_and_named(runs, tmp
     assert "breakout: 5 single lives" in shown.out
     assert re.search("left out: drop_negative: .* \\(in pong\\)\n", shown.err)
     assert main(["evaluate", str(tmp_path / "pong"), "--episodes", "1", "--score", "life", "--drop_negative"]) == 2
+
+
+def test_what_is_no_run_among_several_is_left_out_and_named(runs, tmp_path, capsys):
+    stray, empty = tmp_path / "comparison.json", tmp_path / "empty"
+    stray.write_text("{}")
+    empty.mkdir()
+    assert main(["evaluate", str(stray), str(runs / "pong"), str(empty), "--episodes", "1"]) == 1
+    shown = capsys.readouterr()
+    assert "pong: 1 full episodes" in shown.out
+    assert [f"got {str(place)!r}" in line for place, line in zip((stray, empty), shown.err.splitlines(), strict=True)]
+
+
+def test_a_checkpoint_that_training_has_pruned_since_is_replaced_by_the_newest(runs, tmp_path, capsys, monkeypatch):
+    shutil.copytree(runs / "pong", tmp_path / "pong")
+    (old,) = (tmp_path / "pong" / "checkpoints").iterdir()
+    newer = old.with_name("step-000000001000")
+
+    def prune(device):
+        shutil.copytree(old, newer)
+        manifest = json.loads((newer / "manifest.json").read_text())
+        manifest["steps"] = 1000
+        manifest["sha256"]["manifest.json"] = digest(manifest)
+        (newer / "manifest.json").write_text(json.dumps(manifest))
+        shutil.rmtree(old)
+        return torch.device("cpu")
+
+    monkeypatch.setattr("rfwp.runners.machine.resources.pick_device", prune)  # after the runs were looked at
+    assert main(["evaluate", str(tmp_path / "pong"), "--episodes", "1"]) == 0
+    assert "1,000 agent steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "failing", ["rfwp.runners.commands.evaluate.film", "rfwp.runners.runfolder.evaluations.write_whole"]
+)
+def test_scores_are_shown_and_written_as_asked_even_if_what_follows_fails(runs, tmp_path, capsys, monkeypatch, failing):
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "place")
+
+    shutil.copytree(runs / "pong", tmp_path / "pong")
+    monkeypatch.setattr(failing, fail)
+    json_file = ["--video", "--json", str(tmp_path / "scores.json")] if failing.endswith("film") else []
+    assert main(["evaluate", str(tmp_path / "pong"), "--episodes", "1", *json_file]) == 1
+    shown = capsys.readouterr()
+    assert "pong: 1 full episodes" in shown.out
+    assert shown.err == "rfwp evaluate: left out: place: No space left on device (in pong)\n"
+    if json_file:
+        assert json.loads((tmp_path / "scores.json").read_text())["episodes"] == 1
+
+
+def test_scores_so_far_are_shown_after_ctrl_c(runs, capsys, monkeypatch):
+    scored = []
+
+    def interrupted(*arguments, **options):
+        if scored:
+            raise KeyboardInterrupt
+        scored.append(run_evaluation(*arguments, **options))
+        return scored[0]
+
+    monkeypatch.setattr("rfwp.runners.commands.evaluate.run_evaluation", interrupted)
+    assert (
+        main(["evaluate", str(runs / "pong"), str(runs / "breakout"), "--episodes", "1", "--json", os.devnull]) == 130
+    )
+    assert "pong: 1 full episodes" in capsys.readouterr().out

@@ -2,11 +2,11 @@
 
 import pytest
 from grids import asked
-from rich.console import Console
 
 from rfwp.runners.compare.comparison import Cell
 from rfwp.runners.compare.display import GridDashboard, GridLines, open_launcher_display, score_table
 from rfwp.runners.compare.launcher import Launcher, find_runs
+from rfwp.runners.machine.terminal import Terminal
 
 
 def grid_of_scores(tmp_path, envs, cores):
@@ -20,7 +20,7 @@ def grid_of_scores(tmp_path, envs, cores):
 
 @pytest.mark.parametrize(("envs", "cores"), [(["recall"], ["gru", "rdn"]), (["recall", "n_back"], ["rdn"])])
 def test_the_table_says_mean_range_and_number_of_seeds(tmp_path, capsys, envs, cores):
-    Console(width=100).print(score_table(*grid_of_scores(tmp_path, envs, cores)))
+    Terminal(width=100).print(score_table(*grid_of_scores(tmp_path, envs, cores)))
     shown = capsys.readouterr().out
     assert "15.00" in shown
     assert "10.00 to 20.00 (2)" in shown
@@ -30,7 +30,7 @@ def test_the_table_says_mean_range_and_number_of_seeds(tmp_path, capsys, envs, c
 def test_a_terminal_gets_one_dashboard_for_all_runs(tmp_path, capsys):
     comparison, runs = grid_of_scores(tmp_path, ["recall"], ["gru", "rdn"])
     runs[-1].state, runs[-1].metrics = "running", {"steps": 3, "return_mean": 1.25, "steps_per_second": 7.0}
-    with open_launcher_display("out", comparison, runs, Console(force_terminal=True, width=120, height=60)) as display:
+    with open_launcher_display("out", comparison, runs, Terminal(force_terminal=True, width=120, height=60)) as display:
         assert isinstance(display, GridDashboard)
         display.update(runs)
     shown = capsys.readouterr().out
@@ -42,7 +42,7 @@ def test_a_terminal_gets_one_dashboard_for_all_runs(tmp_path, capsys):
 def test_a_pipe_gets_plain_lines(tmp_path, capsys, monkeypatch):
     comparison, runs = grid_of_scores(tmp_path, ["recall"], ["gru", "rdn"])
     monkeypatch.setattr(GridLines, "SECONDS", 0.0)
-    with open_launcher_display("out", comparison, runs, Console(force_terminal=False, width=60)) as display:
+    with open_launcher_display("out", comparison, runs, Terminal(force_terminal=False, width=60)) as display:
         display.update(runs)
         display.note("[a] note")
     shown = capsys.readouterr().out

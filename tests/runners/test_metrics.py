@@ -7,6 +7,7 @@ import torch
 
 from rfwp.agents.metrics import Averages, EpisodeStatistics
 from rfwp.agents.trajectory import Episode
+from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.metrics_log import MetricsLog
 from rfwp.runners.settings.kinds import AGENT
 
@@ -17,18 +18,18 @@ def written(path):
 
 def test_resuming_drops_what_lies_beyond_the_checkpoint_and_lines_cut_short(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    with MetricsLog(path, tmp_path / "tensorboard", AGENT, 0) as log:
+    with MetricsLog(RunFolder(tmp_path), AGENT, 0) as log:
         for steps in (10, 20, 30):
             log.write({"steps": steps})
     path.write_text(path.read_text() + '{"agent_st')
-    with MetricsLog(path, tmp_path / "tensorboard", AGENT, 20) as log:
+    with MetricsLog(RunFolder(tmp_path), AGENT, 20) as log:
         log.write({"steps": 40})
     assert [line["steps"] for line in written(path)] == [10, 20, 40]
 
 
 def test_what_is_not_finite_becomes_null(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    with MetricsLog(path, tmp_path / "tensorboard", AGENT, 0) as log:
+    with MetricsLog(RunFolder(tmp_path), AGENT, 0) as log:
         log.write({"steps": 1, "entropy": math.nan, "value_mean": math.inf, "return_mean": None})
     assert written(path) == [{"steps": 1, "entropy": None, "value_mean": None, "return_mean": None}]
 

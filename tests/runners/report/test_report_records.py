@@ -5,6 +5,8 @@ import json
 import pytest
 from reports import report, said, scores, study
 
+from rfwp.runners.runfolder.records import read_runs
+
 
 def test_scores_are_means_over_seeds_of_evaluations(make_run, tmp_path):
     for seed, score in ((1, 10.0), (2, 30.0)):
@@ -116,3 +118,15 @@ def test_a_run_whose_environment_cannot_be_made_is_left_out_with_its_file_and_se
     (row,), warned = report(tmp_path, tmp_path / "report")
     assert row["task"] == "pong"
     assert f"{wrong} is not the config of a run: {message}" in warned
+
+
+def test_runs_behind_symbolic_links_are_found_once_even_if_a_link_leads_back(make_run, tmp_path):
+    make_run(tmp_path / "elsewhere", "pong", "gru", 1, score=5)
+    place = tmp_path / "runs"
+    make_run(place, "pong", "gru", 2, score=7)
+    (place / "linked").symlink_to(tmp_path / "elsewhere" / "pong-gru-1")
+    (place / "again").symlink_to(tmp_path / "elsewhere")
+    (place / "loop").symlink_to(place)
+    runs, left_out = read_runs([place, tmp_path / "nothing"])
+    assert sorted(run.settings["seed"] for run in runs) == [1, 2]
+    assert left_out == [f"report: got {str(tmp_path / 'nothing')!r}; there is no such folder"]
