@@ -57,9 +57,10 @@ class ActorLearner(System[Update]):
     def __init__(self, config: ActorLearnerConfig) -> None:
         """Build the agent and the learner; start nothing. Raises ValueError for an unusable device or encoder."""
         end_if_this_is_an_actor()
-        super().__init__(config, host.operator_threads())
+        cores = 1 if config.sync else host.cores()  # with `sync`, the same on every machine
+        super().__init__(config, host.operator_threads(cores))
         self.config = config
-        self.num_processes = config.actors.num_processes(host.cores())
+        self.num_processes = config.actors.num_processes(cores)
         self.agent = config.build_agent(self.device)
         initialise(self.agent, config.initialisation)
         self.learner = Learner(self.agent, config.objective, config.learner, config.total_steps)

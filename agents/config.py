@@ -37,7 +37,8 @@ class ActorLearnerConfig(SystemConfig):
     """Precision of the encoder; everything else is float32. auto: bfloat16 where the hardware is faster with it. On a
     GPU, float32 convolutions round their inputs to TF32 if PyTorch allows it, as it does by default."""
     sync: bool = False
-    """Act and learn in turn, in one thread: on the CPU the same seed gives the same run, bit for bit."""
+    """Act and learn in turn, in one thread: on the CPU the same seed gives the same run, bit for bit, however many
+    cores there are. `actors.processes` is then by default the number of groups."""
     graphs: bool = True
     """Replay acting as CUDA graphs on a GPU; false: operator by operator."""
 

@@ -25,9 +25,11 @@ def cpu_limit(cgroup: Path = CGROUP) -> float | None:
     """Return the CPU cores that the container may use, as set by `docker run --cpus`; None without a limit."""
     try:
         if (cgroup / "cpu.max").exists():  # version 2
-            quota, period = (cgroup / "cpu.max").read_text().split()
+            quota, period = (cgroup / "cpu.max").read_text(encoding="utf-8").split()
         else:
-            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = (
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
+            )
         return int(quota) / int(period) if int(quota) > 0 else None
     except (OSError, ValueError, ZeroDivisionError):  # no such file, or the word "max"
         return None
@@ -36,14 +38,14 @@ def cpu_limit(cgroup: Path = CGROUP) -> float | None:
 def computes_bfloat16() -> bool:
     """Return whether the processor has instructions for bfloat16; False where the kernel does not list its flags."""
     try:
-        return " avx512_bf16" in Path("/proc/cpuinfo").read_text()
+        return " avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
 
 
-def operator_threads() -> int:
+def operator_threads(cores: int) -> int:
     """Return the number of threads for PyTorch's operators: half the cores. The environments need the others."""
-    return max(1, cores() // 2)
+    return max(1, cores // 2)
 
 
 def keep_freed_memory() -> None:

@@ -18,7 +18,7 @@ class Slab(NamedTuple):
     reward: NDArray[np.float32]  # [E]
     first: NDArray[np.bool_]  # [E]
     episode_over: NDArray[np.bool_]  # [E]
-    episode_return: NDArray[np.float32]  # [E]
+    episode_return: NDArray[np.float64]  # [E]
     episode_length: NDArray[np.int32]  # [E]   agent steps
     busy_seconds: NDArray[np.float64]  # [E]   spent stepping the environment; those of an actor share its time evenly
 
@@ -50,7 +50,7 @@ def _layout(
     num_envs: int, observation_shape: tuple[int, int, int]
 ) -> tuple[int, list[tuple[tuple[int, ...], np.dtype[Any], int]]]:
     """Return the total bytes, and (shape, dtype, offset) of each field of Slab."""
-    kinds = (np.int64, np.uint8, np.float32, np.bool_, np.bool_, np.float32, np.int32, np.float64)
+    kinds = (np.int64, np.uint8, np.float32, np.bool_, np.bool_, np.float64, np.int32, np.float64)
     shapes: list[tuple[int, ...]] = [(num_envs,)] * len(Slab._fields)
     shapes[Slab._fields.index("observation")] = (num_envs, *observation_shape)
     fields, offset = [], 0

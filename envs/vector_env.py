@@ -1,5 +1,6 @@
 """The vector environment interface: E environments stepped together, arrays in and arrays out."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ class Step(NamedTuple):
     """One agent step of E environments. A *learner episode* may be part of a full episode, such as one life."""
 
     observation: NDArray[np.uint8]  # [E, C, H, W]
-    reward: NDArray[np.float32]  # [E] raw, arrives with observation
+    reward: NDArray[np.float32]  # [E] raw, arrives with observation; returns are added up before it is rounded
     first: NDArray[np.bool_]  # [E] observation is the first of a learner episode; all True after reset()
     episode_over: NDArray[np.bool_]  # [E] a full episode ended at this step; all False after reset()
-    episode_return: NDArray[np.float32]  # [E] raw return of the full episode that ended, else 0
+    episode_return: NDArray[np.float64]  # [E] raw return of the full episode that ended, else 0
     episode_length: NDArray[np.int32]  # [E] its length in agent steps, else 0
 
 
@@ -102,6 +103,11 @@ class EnvConfig(Subject):
         return False
 
     @property
+    def lowest_reward(self) -> float:
+        """A lower reward in one step means that the score has wrapped round, so that returns are wrong."""
+        return -math.inf
+
+    @property
     def renderer(self) -> Callable[[], Renderer] | None:
         """Function that opens a renderer of this environment; None if there is nothing to show. Cheap to read."""
         return None
@@ -111,30 +117,29 @@ class EpisodeTracker:
     """Adds up raw returns and lengths of full episodes in E environments, across learner episodes."""
 
     def __init__(self, num_envs: int) -> None:
-        self._return = np.zeros(num_envs, np.float64)  # float32 would drop points above 16.7 million
+        self._return = np.zeros(num_envs, np.float64)
         self._length = np.zeros(num_envs, np.int32)
 
     def open(self, observation: NDArray[np.uint8]) -> Step:
         """Return the step after reset(): observation [E, C, H, W] starts an episode in every environment."""
         self._return[:], self._length[:] = 0, 0
-        zeros = np.zeros(len(observation), np.float32)
-        over = np.zeros(len(observation), np.bool_)
-        return Step(observation, zeros, ~over, over, zeros.copy(), np.zeros(len(observation), np.int32))
+        over, nothing = np.zeros(len(observation), np.bool_), np.zeros(len(observation))
+        return Step(observation, nothing.astype(np.float32), ~over, over, nothing, nothing.astype(np.int32))
 
     def advance(
         self,
         observation: NDArray[np.uint8],
-        reward: NDArray[np.float32],
+        reward: NDArray[np.integer | np.floating],
         first: NDArray[np.bool_],
         episode_over: NDArray[np.bool_],
     ) -> Step:
         """Return the step with these fields. A full episode lasts until `episode_over`, whatever `first` says."""
         self._return += reward
         self._length += 1
-        episode_return = np.where(episode_over, self._return, 0).astype(np.float32)
+        episode_return = np.where(episode_over, self._return, 0)
         episode_length = np.where(episode_over, self._length, 0).astype(np.int32)
         self._return[episode_over], self._length[episode_over] = 0, 0
-        return Step(observation, reward, first, episode_over, episode_return, episode_length)
+        return Step(observation, reward.astype(np.float32), first, episode_over, episode_return, episode_length)
 
 
 def check_actions(action: NDArray[np.int64], num_envs: int, num_actions: int) -> None:

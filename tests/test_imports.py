@@ -1,6 +1,7 @@
 """Which folder may import which, by what name, and that importing does nothing."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,3 +145,31 @@ def test_commands_start_without_what_takes_seconds_to_load() -> None:
     )
     result = subprocess.run([sys.executable, "-c", check], timeout=300, capture_output=True, text=True)
     assert (result.stdout, result.returncode) == ("[]\n", 0), result.stderr
+
+
+def opened_in_the_locales_encoding(source: str) -> list[str]:
+    """Calls that read or write text without saying how it is encoded, as `line: name`."""
+    found = []
+    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        function, words = ast.unparse(call.func), {keyword.arg for keyword in call.keywords}
+        owner, _, name = function.rpartition(".")
+        arguments = [ast.unparse(argument) for argument in [*call.args, *(word.value for word in call.keywords)]]
+        binary = any(re.fullmatch("'[rwax+]*b[rwax+]*'", argument) for argument in arguments)
+        opens = name in ("open", "fdopen", "TemporaryFile") and owner != "os" and not owner.endswith("_tracker")
+        text = (opens and not binary) or name in ("read_text", "write_text")
+        runs = any(word.arg == "text" and ast.unparse(word.value) == "True" for word in call.keywords)
+        if (text or runs) and "encoding" not in words:
+            found.append(f"{call.lineno}: {name}")
+    return found
+
+
+def test_text_files_are_utf_8_in_every_locale():
+    assert opened_in_the_locales_encoding('p.read_text()\nopen(p)\nq.open("w")\nrun(c, text=True)') == [
+        "1: read_text",
+        "2: open",
+        "3: open",
+        "4: run",
+    ]
+    assert not opened_in_the_locales_encoding('q.open("rb")\nopen(p, encoding="utf-8")\nos.open(p, 0)')
+    for path in SOURCES:
+        assert not opened_in_the_locales_encoding(path.read_text()), path

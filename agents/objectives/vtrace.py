@@ -71,13 +71,14 @@ class Config(Objective[ActorCritic, Trajectory]):
         loss = policy + self.baseline_cost * baseline + self.entropy_cost * negative_entropy
 
         steps, rhos, errors = batch.action.numel(), log_rhos.exp(), targets.vs - values.detach()
+        unexplained = errors.var(correction=0) / targets.vs.var(correction=0)  # not finite if all targets are equal
         metrics = {
             "total_loss": loss.detach() / steps,
             "policy_loss": policy.detach() / steps,
             "baseline_loss": baseline.detach() / steps,
             "entropy": -negative_entropy.detach() / steps,
             "value_mean": values.detach().mean(),
-            "value_explained_variance": 1 - errors.var(correction=0) / targets.vs.var(correction=0).clamp(min=1e-8),
+            "value_explained_variance": 1 - unexplained,
             "importance_weight_mean": rhos.mean(),
             "importance_weight_clipped": (rhos > 1 + 1e-3).float().mean(),  # beyond rounding
             "policy_lag": version - batch.version.float().mean(),

@@ -105,6 +105,11 @@ class Config(EnvConfig):
             f" steps under the same protocol: {sources}"
         )
 
+    @property
+    def lowest_reward(self) -> float:
+        # Counters wrap at 100,000 or 1,000,000; the largest penalty of a game is that of Skiing, about 10,000.
+        return -50_000
+
     def spec(self) -> EnvSpec:
         return game_spec(self.game, self.rules)
 
@@ -138,7 +143,7 @@ class Atari(VectorEnv):
         episode_over = self._first_frame != before
         self._black = np.where(episode_over, FRAME_SHAPE[0] - 1, np.maximum(self._black - 1, 0))
         observation = _filled(observation, self._black)
-        return self._tracker.advance(observation, reward.astype(np.float32), terminated | truncated, episode_over)
+        return self._tracker.advance(observation, reward, terminated | truncated, episode_over)
 
     def close(self) -> None:
         # AtariVectorEnv.close() leaks its threads and emulators; deleting the object ends them.

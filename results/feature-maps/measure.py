@@ -87,7 +87,7 @@ def main() -> None:
             lines.append((f"`{name}`", feature_map, *numbers))
             print(*lines[-1])
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    (Path(__file__).parent / "measured.md").write_text(table)
+    (Path(__file__).parent / "measured.md").write_text(table, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ USUAL_RATE = 3e-4
 
 def main(folders: list[Path]) -> None:
     """One row a game; returns against agent steps and against wall-clock minutes."""
-    runs = [(yaml.safe_load((folder / "config.yaml").read_text()), read(folder)) for folder in folders]
+    runs = [(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), read(folder)) for folder in folders]
     games = sorted({config["env"]["game"] for config, _ in runs})
     figure, axes = plt.subplots(len(games), 2, figsize=(10, 3.4 * len(games)), squeeze=False, constrained_layout=True)
     for row, game in zip(axes, games, strict=True):
@@ -43,7 +43,7 @@ def main(folders: list[Path]) -> None:
 
 def read(folder: Path) -> list[dict]:
     """The lines of metrics.jsonl in which games have ended."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line["return_mean"] is not None]
 
 

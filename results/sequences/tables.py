@@ -18,7 +18,7 @@ SCORES = {"sequences": "sequences right, %", "answers": "answers right, %", "per
 
 def main(folder: Path) -> None:
     runs = [row for config in sorted(folder.rglob("config.yaml")) for row in read(config.parent)]
-    with (Path(__file__).parent / "scores.csv").open("w", newline="") as file:
+    with (Path(__file__).parent / "scores.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, runs[0])
         writer.writeheader()
         writer.writerows(runs)
@@ -42,11 +42,14 @@ def each(runs: list[dict], name: str) -> str:
 
 def read(run: Path) -> list[dict]:
     """Return the final test scores of a run, or nothing if it has not ended."""
-    config, found = yaml.safe_load((run / "config.yaml").read_text()), sorted((run / "eval").glob("*-final.json"))
+    config, found = (
+        yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")),
+        sorted((run / "eval").glob("*-final.json")),
+    )
     if not found:
         return []
-    scores = json.loads(found[-1].read_text())
-    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    scores = json.loads(found[-1].read_text(encoding="utf-8"))
+    last = json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     accuracy = scores["measure"] == "sequences"
     return [
         {

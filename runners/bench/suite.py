@@ -79,7 +79,7 @@ def make_folder(name: str) -> Path:
 def measure_apart(name: str, words: Sequence[str]) -> Result:
     """Run a benchmark in a separate process, so that memory and caches are as in training."""
     command = resources.own_command("bench", name, *words, "--json", "-")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode == 0:
         result: Result = json.loads(done.stdout)
         return result

@@ -59,7 +59,7 @@ def _time_parts(name: str, benchmark: Benchmark, argv: Sequence[str]) -> int:
     benchmark.check(values)
     files.check_writable(values.json)
     device = resources.pick_device(values.device)
-    prepare_cpu(host.operator_threads())
+    prepare_cpu(host.operator_threads(host.cores()))
     circumstances, console = _circumstances(device), Terminal(stderr=values.json == "-")
     on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # for its streams and events
     with on_device, console.status("timing ...") as status:

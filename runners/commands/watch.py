@@ -28,7 +28,7 @@ def run(argv: Sequence[str]) -> int:
     open_renderer = _check(values, saved.config)
     instead = f"rfwp evaluate {shlex.quote(values.run)} --video"
     check_display(instead)
-    prepare_cpu(host.operator_threads())
+    prepare_cpu(host.operator_threads(host.cores()))
     agent = saved.load(resources.pick_device(values.device))
     picture_for = picture_of(values.overlay, agent, saved.config, saved.steps, values.policy)
     with open_renderer() as screen:

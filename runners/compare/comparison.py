@@ -111,7 +111,7 @@ def read_record(out: Path) -> Comparison | None:
     if not path.exists():
         return None
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return make_comparison(**values)
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"out: {str(path)!r} is damaged: {error}; delete it and give all options again") from None

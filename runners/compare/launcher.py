@@ -157,7 +157,7 @@ class Launcher:
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[share % len(self._gpus)]
         run.log.parent.mkdir(exist_ok=True)
-        with run.log.open("a") as log:
+        with run.log.open("a", encoding="utf-8", errors="replace") as log:
             log.write(f"==== {datetime.now():%Y-%m-%d %H:%M:%S} rfwp train {' '.join(words)}\n")
             log.flush()
             return subprocess.Popen(

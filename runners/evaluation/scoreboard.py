@@ -32,7 +32,7 @@ def run_evaluation(
     drop_negative: bool = False,
 ) -> Evaluation:
     """Evaluate with all CPU cores and show progress; arguments as in `evaluate`."""
-    prepare_cpu(host.operator_threads())  # the emulator's own threads take the rest
+    prepare_cpu(host.operator_threads(host.cores()))  # the emulator's own threads take the rest
     total = f"{episodes} episodes" if score == "episode" else f"{BATCHES * episodes} lives"
     with cleaning_up(), console.status(f"playing {total} ...") as status:
         return evaluate(
@@ -61,6 +61,8 @@ def print_evaluation(result: Evaluation, console: Terminal) -> None:
         table.add_row(f"means of {BATCHES} batches", f"{means}: ± {facts['deviation_of_means']:,.2f}")
     if result.dropped:
         table.add_row("negative, dropped", f"{result.dropped:,} more lives")
+    if result.wraps:
+        table.add_row("wrong", wrapping(result.wraps))
     if facts["human_normalised"] is not None:
         table.add_row("human-normalised", f"{facts['human_normalised']:,.1f} %")
     table.add_row("mean length", f"{facts['length_mean']:,.0f} agent steps")
@@ -75,6 +77,11 @@ def print_evaluation(result: Evaluation, console: Terminal) -> None:
     if result.score == "episode" and result.env.reference_scores:
         table.add_row("for comparison", reference_line(result.env.reference_scores))
     console.print(table)
+
+
+def wrapping(wraps: int) -> str:
+    """Return a warning that a score has wrapped round this often."""
+    return f"the game's score wrapped round, {wraps:,} time{'s' if wraps > 1 else ''}: returns are too low"
 
 
 def reference_line(scores: Mapping[str, float]) -> str:
@@ -146,6 +153,7 @@ def _print_notes(lines: Sequence[Line], console: Terminal) -> None:
     """Print how the scores were made, reference scores, and aggregates over environments."""
     notes = [_circumstances(line.episodes) for line in lines if line.episodes]
     notes += [_circumstances(line.lives) for line in lines if line.lives]
+    notes += [f"{line.run}: {wrapping(line.either.wraps)}." for line in lines if line.either.wraps]
     scored = [line.episodes for line in lines if line.episodes]
     references = {", ".join(filter(None, (each.title, each.protocol))): each.env.reference_scores for each in scored}
     notes += [f"{place}: {reference_line(scores)}." for place, scores in sorted(references.items()) if scores]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.agents.trajectory import Episode
-from rfwp.envs.vector_env import EnvConfig, VectorEnv
+from rfwp.envs.vector_env import EnvConfig, Step, VectorEnv
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.evaluation.rollout import Policy, rollout
 from rfwp.runners.machine.errors import UserError
@@ -34,6 +34,7 @@ class Evaluation:
     episodes: list[Episode]  # or lives, in the order of the environments that played them
     trained_protocol: str | None = None  # if it differs from `protocol`
     dropped: int = 0  # negative lives that were not counted
+    wraps: int = 0  # steps at which the score has wrapped round
 
     @property
     def title(self) -> str:
@@ -110,9 +111,15 @@ def evaluate(
         quota = np.full(min(MAX_ENVS, episodes), episodes // min(MAX_ENVS, episodes))
         quota[: episodes % len(quota)] += 1
     counts = NotNegative(PATIENCE * episodes) if drop_negative else _Every()
+    wraps = 0
+
+    def look_for_wraps(step: Step) -> None:
+        nonlocal wraps
+        wraps += int((step.reward < config.lowest_reward).sum())
+
     agent.eval()
     with config.build(len(quota), num_threads) as env:
-        played = play(agent, env, quota, policy, score, seed, on_progress, counts=counts)
+        played = play(agent, env, quota, policy, score, seed, on_progress, counts, look_for_wraps)
     return Evaluation(
         env=config,
         policy=policy,
@@ -122,6 +129,7 @@ def evaluate(
         frames=steps * config.spec().frames_per_step,
         episodes=[episode for episodes in played for episode in episodes],
         dropped=counts.dropped,
+        wraps=wraps,
     )
 
 
@@ -156,6 +164,7 @@ def play(
     seed: int,
     on_progress: Callable[[int], None] = lambda finished: None,
     counts: Callable[[float], bool] = lambda score: True,
+    on_step: Callable[[Step], None] = lambda step: None,
 ) -> list[list[Episode]]:
     """Play until each environment e has quota[e] episodes (or lives) that count; return them by environment."""
     played: list[list[Episode]] = [[] for _ in quota]
@@ -163,6 +172,7 @@ def play(
     steps = (transition.step for transition in rollout(agent, env, policy, seed))
     while any(len(ended) < wanted for ended, wanted in zip(played, quota, strict=True)):
         step = next(steps)
+        on_step(step)
         life_return += step.reward
         life_length += 1
         for index in (step.episode_over if score == "episode" else step.first).nonzero()[0]:

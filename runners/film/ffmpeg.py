@@ -48,7 +48,7 @@ class Mp4:
     def __enter__(self) -> Self:
         width, height = self._size
         self.path.parent.mkdir(exist_ok=True)
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
             _ffmpeg(
                 *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", self._rate, "-i", "-"),
@@ -94,7 +94,9 @@ class Mp4:
 
     def _run(self, *words: str) -> None:
         """Run ffmpeg once more."""
-        done = subprocess.run(_ffmpeg(*words), capture_output=True, text=True, start_new_session=True)
+        done = subprocess.run(
+            _ffmpeg(*words), capture_output=True, encoding="utf-8", errors="replace", start_new_session=True
+        )
         if done.returncode != 0:
             raise self._error(done.stderr, done.returncode)
 

@@ -27,7 +27,7 @@ def memory_limit(cgroup: Path = host.CGROUP) -> int | None:
     """Return the bytes that the container may use; None without a limit."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
-            limit = int((cgroup / name).read_text())
+            limit = int((cgroup / name).read_text(encoding="utf-8"))
             return limit if limit < psutil.virtual_memory().total else None
     return None
 
@@ -39,8 +39,8 @@ def _memory_used(cgroup: Path) -> int:
         ("memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
     ):
         with contextlib.suppress(OSError, ValueError, KeyError):
-            lines = dict(line.split() for line in (cgroup / statistics).read_text().splitlines())
-            return int((cgroup / used).read_text()) - int(lines[given_up])
+            lines = dict(line.split() for line in (cgroup / statistics).read_text(encoding="utf-8").splitlines())
+            return int((cgroup / used).read_text(encoding="utf-8")) - int(lines[given_up])
     return 0
 
 
@@ -121,7 +121,9 @@ def ask_gpu_busy(device: torch.device) -> subprocess.Popen[str] | None:
     name = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     command = ["nvidia-smi", f"--id={name}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
     with contextlib.suppress(OSError):
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", errors="replace"
+        )
     return None
 
 
@@ -158,7 +160,7 @@ def versions() -> dict[str, str]:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or "unknown processor"

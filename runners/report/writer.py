@@ -82,5 +82,5 @@ def _check(out: Path) -> None:
     index = out / INDEX
     if out.exists() and not out.is_dir():
         raise UserError(f"out: got {str(out)!r}, which is a file; allowed: a folder, new or of an earlier report")
-    if index.exists() and SIGN not in index.read_text(errors="replace")[:2000]:
+    if index.exists() and SIGN not in index.read_text(encoding="utf-8", errors="replace")[:2000]:
         raise UserError(f"out: {str(index)!r} is not a report of rfwp and would be overwritten; choose another folder")

@@ -28,7 +28,7 @@ def write_evaluation(folder: RunFolder, name: str, facts: Mapping[str, Any], che
 def read_evaluation(path: Path) -> dict[str, Any] | None:
     """Read an evaluation; None if the file is damaged or holds no scores."""
     try:
-        facts = json.loads(path.read_text())
+        facts = json.loads(path.read_text(encoding="utf-8"))
         numbers, others = next(required for name, required in _REQUIRED.items() if name in facts)
         whole = all(is_number(facts[name]) for name in numbers) and facts.keys() >= set(others)
         return dict(facts) if whole and facts.get("episodes", 1) > 0 else None

@@ -20,7 +20,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file atomically: it is either the old one or the new one."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with temporary.open("w") as file:
+        with temporary.open("w", encoding="utf-8", errors="replace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -60,7 +60,7 @@ def locked(folder: Path, option: str) -> Iterator[None]:
 
     The lock ends with its process.
     """
-    with (folder / ".lock").open("a+") as file:
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:
             _lock(file.fileno())
         except BlockingIOError:
@@ -84,7 +84,7 @@ def _lock(descriptor: int) -> None:
 def in_use(folder: Path) -> bool:
     """Return True if a process holds the folder with `locked`."""
     try:
-        with (folder / ".lock").open() as file:
+        with (folder / ".lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -118,7 +118,7 @@ def keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
     """Drop the lines of a text file that are not wanted; do not rewrite a file without any."""
     if not path.exists():
         return
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if wanted(line)]
     if kept != lines:
         write_whole(path, "".join(kept))

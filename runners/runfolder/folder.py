@@ -24,6 +24,7 @@ from rfwp.runners.settings.config_file import read_config_file
 from rfwp.runners.settings.layers import config_from_values
 from rfwp.runners.settings.presets import Values
 
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _END = "...\n"  # YAML's end of a document; a file without it is truncated
 _CHECKSUM = "# sha256 of the lines above: "
 _LIKE_A_CHECKSUM = re.compile(r"^#.*sha256|[0-9a-f]{64}$", re.MULTILINE)  # even if damaged; old files have none
@@ -78,7 +79,7 @@ class RunFolder:
         if not self.exists:
             raise UserError(f"run: {str(self.path)!r} is not a run folder: it has no config.yaml")
         values = read_config_file(self.config_file)
-        text = self.config_file.read_text()
+        text = self.config_file.read_text(encoding="utf-8")
         if not text.endswith(f"\n{_END}"):
             raise UserError(f"run: {str(self.config_file)!r} is truncated: it must end with the line `...`")
         body, _, _ = text.rpartition(_CHECKSUM)
@@ -114,7 +115,7 @@ class RunFolder:
         return {name: value for name, _, value in comments}
 
     def _comments(self) -> list[str]:
-        lines = self.config_file.read_text().splitlines()
+        lines = self.config_file.read_text(encoding="utf-8").splitlines()
         return list(takewhile(lambda line: line.startswith("# "), lines))
 
     def write_vocabulary(self, tokens: Sequence[str], classes: Sequence[str]) -> None:
@@ -124,7 +125,7 @@ class RunFolder:
     def check_vocabulary(self, tokens: Sequence[str], classes: Sequence[str]) -> None:
         """Raise UserError unless the run was trained with this vocabulary."""
         try:
-            before = json.loads(self.vocabulary_file.read_text())
+            before = json.loads(self.vocabulary_file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"run: {str(self.vocabulary_file)!r} cannot be read: {error}") from None
         if before != _vocabulary(tokens, classes):
@@ -250,13 +251,13 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def commit() -> str:
+def commit(checkout: Path = _CHECKOUT) -> str:
     """Return the commit of the code if it runs from its git checkout; `+` marks uncommitted changes."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / "pyproject.toml").exists():
-        return "installed package"
+    if not (checkout / ".git").exists():  # of an installed package or an archive; git would look in folders above
+        return "not a git checkout"
+    command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
-        command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+    return done.stdout.strip()

@@ -44,7 +44,7 @@ def manifest_bytes(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest. Raise UserError if it is missing, damaged or of an unsupported format."""
     try:
-        facts = json.loads(path.read_text())
+        facts = json.loads(path.read_text(encoding="utf-8"))
         if facts["format"] != FORMAT:
             release = facts.get("written_by") or "the release that wrote it"
             raise UserError(

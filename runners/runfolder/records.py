@@ -239,7 +239,7 @@ def read_run(folder: RunFolder) -> Run:
 def _read_metrics(path: Path, kind: Kind, notes: list[str]) -> dict[str, Array]:
     """Return the columns of metrics.jsonl, sorted by steps."""
     try:
-        lines = path.read_text(errors="replace").splitlines(keepends=True)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     except OSError:
         notes.append("has no readable metrics.jsonl")
         lines = []
@@ -263,4 +263,6 @@ def _read_evaluations(folder: RunFolder, notes: list[str]) -> list[dict[str, Any
             notes.append(f"{path.name} in eval/ is of other weights than its checkpoint and was skipped")
         else:
             found.append(facts)
+            if is_number(wraps := facts.get("wraps", 0)) and wraps > 0:
+                notes.append(f"{path.name} in eval/ has wrong returns: the game's score wrapped round")
     return found

@@ -1,5 +1,7 @@
 """Reads YAML config files as plain values; a mistake in one becomes a UserError that names the file."""
 
+import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,42 @@ from rfwp.runners.settings.kinds import Kind, kind_of
 from rfwp.runners.settings.presets import Values
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads values as the command line does. Refuses what would count silently: a key twice, aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse an alias: it can refer to itself, or make a small file huge."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, f"*{event.anchor}: aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Refuse a key that is given twice, or is no scalar."""
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not a name", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 010 as 8, 1:30 as 90, and 2026-01-01 as a date. Here all but plain decimal numbers are text, which
+# `convert` turns into numbers like the words of a command line.
+_PLAIN = re.compile(r"[-+]?(0|[1-9][0-9_]*)$")
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0].rpartition(":")[2] not in ("int", "timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _PLAIN, list("-+0123456789"))
+
+
 def read_config_file(path: Path, kind: Kind | None = None) -> Values:
     """Return the plain values of a YAML config file, by default of the kind that it names; execute nothing in it."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise UserError(f"config: got {str(path)!r}; there is no such file") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

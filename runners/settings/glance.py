@@ -11,7 +11,7 @@ def names_a_task(words: Sequence[str]) -> bool:
     if any(word.partition("=")[0] in ("--task", "--task.name", "--tasks") for word in words):
         return True
     with suppress(OSError, ValueError):  # the command that needs the file will say what is wrong
-        return any("\ntask:" in f"\n{path.read_text()}" for path in _config_files(words))
+        return any("\ntask:" in "\n" + path.read_text(encoding="utf-8") for path in _config_files(words))
     return False
 
 

@@ -76,6 +76,13 @@ def test_the_value_of_the_last_observation_counts_unless_it_is_of_another_episod
     assert torch.equal(*losses) == ended
 
 
+def test_of_a_single_target_no_variance_is_explained():
+    agent = make_agent()
+    whole, one = random_batch(agent), random_batch(agent, length=1).columns(0, 1)
+    shares = [OBJECTIVE.loss(agent, batch, version=0)[1]["value_explained_variance"] for batch in (whole, one)]
+    assert [bool(share.isfinite()) for share in shares] == [True, False]
+
+
 def test_rewards_are_clipped_in_the_learner():
     agent = make_agent()
     batch = random_batch(agent)

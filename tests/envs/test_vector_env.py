@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from rfwp.agents.slab import allocate, view
 from rfwp.envs import worlds
 from rfwp.envs.vector_env import EnvConfig, EpisodeTracker, Step, check_actions
 
@@ -133,6 +134,16 @@ def test_a_game_lasts_across_learner_episodes():
     assert (step.episode_return.tolist(), step.episode_length.tolist()) == ([0, -4], [0, 2])
     step = tracker.advance(observation, reward, both, both)
     assert (step.episode_return.tolist(), step.episode_length.tolist()) == ([4.5, -2], [3, 1])
+
+
+def test_a_return_is_exact_where_float32_is_not():
+    tracker, over = EpisodeTracker(1), np.array([True])
+    tracker.open(np.zeros((1, 1, 1, 1), np.uint8))
+    step = tracker.advance(np.zeros((1, 1, 1, 1), np.uint8), np.array([30_000_001]), over, over)
+    assert step.episode_return.tolist() == [30_000_001]
+    field = view(allocate(1, (1, 1, 1)), 1, (1, 1, 1)).episode_return  # as an actor passes it on
+    field[...] = step.episode_return
+    assert field.tolist() == [30_000_001]
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,10 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm
 from rfwp.models.encoders import flat, shallow
 from rfwp.runners.cli import main
-from rfwp.runners.evaluation.scoreboard import Line, aggregate_lines, run_evaluation
+from rfwp.runners.evaluation.scoreboard import Line, aggregate_lines, print_evaluation, run_evaluation
 from rfwp.runners.evaluation.scoring import Evaluation, NotNegative, evaluate, play
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.manifest import digest
 from rfwp.runners.settings.options import config_from_words
 
@@ -356,3 +357,12 @@ def test_scores_so_far_are_shown_after_ctrl_c(runs, capsys, monkeypatch):
         main(["evaluate", str(runs / "pong"), str(runs / "breakout"), "--episodes", "1", "--json", os.devnull]) == 130
     )
     assert "pong: 1 full episodes" in capsys.readouterr().out
+
+
+def test_a_score_that_wraps_round_is_warned_of(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(LadderConfig, "lowest_reward", 1.5)  # its rewards are 1
+    result = evaluate(toy_agent(LadderConfig()), LadderConfig(), episodes=2)
+    assert result.summary()["wraps"] == result.wraps >= 3
+    print_evaluation(result, Terminal(width=200))
+    assert f"the game's score wrapped round, {result.wraps} times" in capsys.readouterr().out
+    assert atari.Config("breakout").lowest_reward == -50_000

@@ -1,14 +1,18 @@
 """How the machine is shared, and how signals stop a run."""
 
 import os
+import re
 import signal
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from rfwp.agents import host
 from rfwp.runners.machine import resources, signals
+from rfwp.runners.runfolder.folder import commit
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 7, 64])
@@ -41,3 +45,16 @@ def test_the_echo_of_a_signal_does_not_end_the_process(monkeypatch):
         now[0] += 0.2 * signals.ECHO
         with pytest.raises(SystemExit, match="143"):
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_the_commit_is_that_of_the_checkout_and_of_no_repository_around_it(tmp_path):
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, encoding="utf-8").stdout.strip()
+    assert commit(tmp_path) == head
+    (tmp_path / "unpacked").mkdir()
+    assert commit(tmp_path / "unpacked") == "not a git checkout"
+    root = Path(__file__).resolve().parent.parent.parent
+    if (root / ".git").exists():
+        assert re.fullmatch("[0-9a-f]{40}[+]?", commit())

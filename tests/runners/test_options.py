@@ -201,13 +201,36 @@ def test_on_a_machine_with_a_gpu_the_preset_follows_the_device(monkeypatch):
     assert [AGENT.default_preset({}, device) for device in (None, "auto", "cuda:1", "cpu")] == ["gpu"] * 3 + ["cpu"]
 
 
-NO_CONFIG = ["", "- a\n- b\n", "a: [", "!!python/object/apply:os.system ['true']", "\0", "[" * 1000, "seed: 2020-13-45"]
+NO_CONFIG = [
+    *("", "- a\n- b\n", "a: [", "\0", "[" * 1000),
+    *("seed: 1\nseed: 1", "core:\n  name: rdn\n  name: rdn", "core: &a\n  name: *a", "? [seed]\n: 1", "[seed, 1]: 1"),
+]
 
 
 @pytest.mark.parametrize("text", NO_CONFIG)
 def test_a_file_that_is_no_config_is_refused(config_file, text):
     with pytest.raises(UserError, match="config"):
         read_config_file(config_file(text))
+
+
+def test_a_config_file_runs_no_code(config_file, tmp_path):
+    mark = tmp_path / "made"
+    with pytest.raises(UserError, match="could not determine a constructor"):
+        read_config_file(config_file(f"seed: !!python/object/apply:os.mkdir ['{mark}']"))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(("text", "seed"), [("010", 10), ("+7", 7), ("1_000", 1000), ("0", 0)])
+def test_numbers_in_a_config_file_are_decimal(config_file, text, seed):
+    words = ["--env", "recall"]
+    assert config_from_words([*words, "--config", str(config_file(f"seed: {text}"))]).seed == seed
+    assert config_from_words([*words, "--seed", text]).seed == seed
+
+
+@pytest.mark.parametrize("text", ["0x10", "0b11", "1:30", "2026-01-01", "2020-13-45", "1e3", "!!binary aGVsbG8="])
+def test_a_number_in_a_config_file_that_is_none_on_the_command_line_is_refused(config_file, text):
+    with pytest.raises(UserError, match="seed: got .*; allowed: a whole number"):
+        config_from_words(["--env", "recall", "--config", str(config_file(f"seed: {text}"))])
 
 
 @pytest.mark.parametrize("key", ["run", "preset", "config"])
