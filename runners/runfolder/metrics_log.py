@@ -7,7 +7,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -162,13 +162,14 @@ class MetricsLog:
         threading.excepthook = self._excepthook
 
 
-def read_line(line: str) -> dict[str, float] | None:
-    """Read the numbers of one line of metrics.jsonl; None if it is damaged or truncated."""
+def read_line(line: str, names: Iterable[str] | None = None) -> dict[str, float] | None:
+    """Read the numbers of one line of metrics.jsonl, or of some `names`; None if it is damaged or truncated."""
     if not line.endswith("\n"):
         return None
     try:
         values = json.loads(line)
-        row = {name: float(value) for name, value in values.items() if is_number(value)}
+        wanted = values if names is None else values.keys() & names
+        row = {name: float(value) for name in wanted if is_number(value := values[name])}
     except (ValueError, AttributeError, OverflowError, RecursionError):
         return None
     return row if row.get("steps", -1) >= 0 else None

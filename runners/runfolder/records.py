@@ -1,7 +1,9 @@
 """Reads the records of runs from their folders. Skips, counts and reports what cannot be read."""
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,13 +20,24 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import headline, is_of_other_weights, read_evaluation
 from rfwp.runners.runfolder.files import in_use, is_number
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
-from rfwp.runners.runfolder.metrics_log import METRICS, read_line
+from rfwp.runners.runfolder.metrics_log import read_line
 from rfwp.runners.settings.config import flatten
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind, kind_of
 from rfwp.runners.settings.layers import build_component
 
 Array = NDArray[np.float64]
 
+# The metrics that reports show: a run of weeks has a million lines, and all metrics of them would fill the memory.
+READ = {
+    AGENT: (
+        *("steps", "wall_seconds", "episodes", "return_mean", "steps_per_second", "policy_lag"),
+        *("importance_weight_clipped", "emulator_share", "learning_share", "actor_restarts", "memory_megabytes"),
+    ),
+    SEQUENCES: (
+        *("steps", "wall_seconds", "epoch", "loss", "gradient_norm", "valid_loss", "valid_answers", "valid_sequences"),
+        *("steps_per_second", "tokens_per_second", "learning_share", "memory_megabytes"),
+    ),
+}
 NEEDED = {"core.name": str, "total_steps": int, "seed": int}  # required in a config
 
 
@@ -49,7 +62,7 @@ class Run(ABC):
     subject: Subject  # built from the settings
     settings: dict[str, Any]  # as on the command line: "core.name", "learner.learning_rate", ...
     origin: dict[str, str]  # versions of code, packages and machine
-    metrics: dict[str, Array]  # [lines] each, by the names of METRICS; NaN where nothing was recorded
+    metrics: dict[str, Array]  # [lines] each, by the names of READ; NaN where nothing was recorded
     evaluations: list[dict[str, Any]]
     videos: list[Path]
     under_way: bool  # a process is training it
@@ -210,8 +223,10 @@ def _copies(runs: Iterable[Run]) -> dict[Path, Path]:
     originals: dict[tuple[str, bytes], Path] = {}
     copies = {}
     for run in sorted(runs, key=lambda run: -len(run.evaluations)):
-        record = b"".join(column.tobytes() for column in run.metrics.values())
-        original = originals.setdefault((repr(run.settings), record), run.folder) if record else run.folder
+        record = hashlib.sha256()
+        for column in run.metrics.values():
+            record.update(column.data)
+        original = originals.setdefault((repr(run.settings), record.digest()), run.folder) if run.steps else run.folder
         if original != run.folder:
             copies[run.folder] = original
     return copies
@@ -238,19 +253,29 @@ def read_run(folder: RunFolder) -> Run:
 
 def _read_metrics(path: Path, kind: Kind, notes: list[str]) -> dict[str, Array]:
     """Return the columns of metrics.jsonl, sorted by steps."""
+    columns = {name: array("d") for name in READ[kind]}
+    unreadable = 0
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                row = read_line(line, columns.keys())
+                if row is not None:
+                    for name, column in columns.items():
+                        column.append(row.get(name, math.nan))
+                elif line.endswith("\n"):  # else it is still being written, or was cut off by a kill
+                    unreadable += bool(line.strip())
     except OSError:
         notes.append("has no readable metrics.jsonl")
-        lines = []
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()  # a line still being written, or cut off by a kill
-    rows = [row for line in lines if line.strip() and (row := read_line(line)) is not None]
-    unreadable = sum(1 for line in lines if line.strip()) - len(rows)
+    found = {name: np.frombuffer(column) for name, column in columns.items()}
+    steps = found["steps"]
     if unreadable:
-        notes.append(f"{unreadable} of {len(lines)} lines of metrics.jsonl cannot be read and were skipped")
-    rows.sort(key=lambda row: row["steps"])
-    return {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in METRICS[kind]}
+        notes.append(
+            f"{unreadable} of {unreadable + steps.size} lines of metrics.jsonl cannot be read and were skipped"
+        )
+    if (np.diff(steps) < 0).any():
+        order = np.argsort(steps, kind="stable")
+        found = {name: column[order] for name, column in found.items()}
+    return found
 
 
 def _read_evaluations(folder: RunFolder, notes: list[str]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from rfwp.envs import worlds
 from rfwp.envs.vector_env import EnvConfig, EpisodeTracker, Step, check_actions
 
 NAMES = [module.name for module in pkgutil.iter_modules(worlds.__path__)]
-DTYPES = (np.uint8, np.float32, np.bool_, np.bool_, np.float32, np.int32)
+DTYPES = (np.uint8, np.float32, np.bool_, np.bool_, np.float64, np.int32)
 
 
 def config_of(name: str) -> EnvConfig:

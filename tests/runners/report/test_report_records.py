@@ -1,6 +1,7 @@
 """What is read of a run: its numbers as they are, and a line for whatever is missing or damaged."""
 
 import json
+import tracemalloc
 
 import pytest
 from reports import report, said, scores, study
@@ -130,3 +131,17 @@ def test_runs_behind_symbolic_links_are_found_once_even_if_a_link_leads_back(mak
     runs, left_out = read_runs([place, tmp_path / "nothing"])
     assert sorted(run.settings["seed"] for run in runs) == [1, 2]
     assert left_out == [f"report: got {str(tmp_path / 'nothing')!r}; there is no such folder"]
+
+
+def test_a_line_of_metrics_takes_a_hundred_bytes_of_memory_or_so(make_run, tmp_path):
+    run = make_run(tmp_path, "pong", "gru", 1, score=5)
+    (line, *_) = run.metrics_file.read_text().splitlines(keepends=True)
+    run.metrics_file.write_text(20_000 * line)
+    tracemalloc.start()
+    try:
+        runs, _ = read_runs([tmp_path])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(runs[0].metrics["steps"]) == 20_000
+    assert peak < 20_000 * 250  # 11 numbers of 8 bytes, twice on the way; a million lines are 250 MB at most
