@@ -13,7 +13,7 @@ from rfwp.runners.compare.launcher import Launcher, Run, default_jobs, find_runs
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.machine.terminal import Terminal
-from rfwp.runners.runfolder.files import locked
+from rfwp.runners.runfolder.files import check_own, locked
 from rfwp.runners.settings import components
 from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, AgentRunConfig
 from rfwp.runners.settings.kinds import AGENT
@@ -46,6 +46,7 @@ def run(argv: Sequence[str]) -> int:
         raise UserError(f"jobs: got {values.jobs}; allowed: a whole number of at least 1")
     out = Path(values.out)
     _check_folder(out)
+    check_own(out, [RECORD, "logs"], "out")
     comparison = _read_request(values, settings, read_record(out))
     comparison.check(out)
     device, run_bytes = comparison.any_config.device, largest_run(comparison)

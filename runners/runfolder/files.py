@@ -5,8 +5,9 @@ import fcntl
 import json
 import math
 import os
+import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,37 @@ _GLANCE_SECONDS = 0.1
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file atomically: it is either the old one or the new one."""
+    write_bytes_whole(path, text.encode(errors="replace"))
+
+
+def write_bytes_whole(path: Path, data: bytes) -> None:
+    """Write a file atomically. A symbolic link at its place or at that of its temporary file is not followed."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # of a process that had the same number
     try:
-        with temporary.open("w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_own(folder: Path, names: Iterable[str], option: str) -> None:
+    """Raise UserError if one of these names in the folder of an option is, or holds, what leads elsewhere.
+
+    Symbolic links could have rfwp read, publish, overwrite or delete files outside the folder; pipes could stop it.
+    """
+    for path in (folder / name for name in names):
+        with contextlib.suppress(FileNotFoundError):  # not there yet, or deleted meanwhile
+            kind = path.lstat().st_mode
+            if stat.S_ISDIR(kind):
+                check_own(path, os.listdir(path), option)
+            elif stat.S_ISLNK(kind):
+                raise UserError(f"{option}: {str(path)!r} is a symbolic link: put what it links to in its place")
+            elif not stat.S_ISREG(kind):
+                raise UserError(f"{option}: {str(path)!r} is not a file: remove it")
 
 
 def free_name(path: Path) -> Path:
@@ -60,6 +83,7 @@ def locked(folder: Path, option: str) -> Iterator[None]:
 
     The lock ends with its process.
     """
+    check_own(folder, [".lock"], option)
     with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:
             _lock(file.fileno())

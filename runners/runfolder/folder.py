@@ -18,7 +18,7 @@ from torch import Tensor
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.resources import versions
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
-from rfwp.runners.runfolder.files import free_name, locked, write_whole
+from rfwp.runners.runfolder.files import check_own, free_name, locked, write_bytes_whole, write_whole
 from rfwp.runners.settings.config import RunConfig, to_dict
 from rfwp.runners.settings.config_file import read_config_file
 from rfwp.runners.settings.layers import config_from_values
@@ -72,12 +72,19 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"run: cannot create {str(self.path)!r}: {error.strerror}") from None
 
+    def check_own(self) -> None:
+        """Raise UserError if something in the folder that rfwp reads or writes leads out of it."""
+        files = [self.config_file, self.vocabulary_file, self.metrics_file, self.profile]
+        folders = [self.tensorboard, self.evaluations, self.videos, self.checkpoints.folder]
+        check_own(self.path, [".lock", *(path.name for path in (*files, *folders))], "run")
+
     def read_values(self) -> Values:
         """Return the plain values of config.yaml. Raise UserError if there is no such file or it is damaged."""
         if not self.path.is_dir():
             raise UserError(f"run: got {str(self.path)!r}; there is no such run folder")
         if not self.exists:
             raise UserError(f"run: {str(self.path)!r} is not a run folder: it has no config.yaml")
+        self.check_own()
         values = read_config_file(self.config_file)
         text = self.config_file.read_text(encoding="utf-8")
         if not text.endswith(f"\n{_END}"):
@@ -141,16 +148,13 @@ class RunFolder:
             leaves = {f"{name}.{index}": leaf for index, leaf in enumerate(value)} if isinstance(value, tuple) else {}
             tensors |= {name: value} if isinstance(value, Tensor) else leaves
         path = self.path / f"bad-batch-{steps:012d}.safetensors"
-        try:
-            path.write_bytes(safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
+        write_bytes_whole(path, safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
         return path
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the folder while entered. Raise UserError if another process holds it."""
+        self.check_own()
         with locked(self.path, "run"):
             self._descriptor = os.open(self.path, os.O_RDONLY)
             try:

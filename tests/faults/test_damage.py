@@ -14,6 +14,7 @@ from rfwp.runners.cli import main
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.checkpoint import Checkpoint
 from rfwp.runners.runfolder.evaluations import final_evaluation, final_name, write_evaluation
+from rfwp.runners.runfolder.files import write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.records import read_run
 
@@ -127,7 +128,7 @@ def test_a_config_without_a_checksum_is_read(run):
 
 def test_a_config_that_goes_on_after_its_checksum_is_refused(run):
     path = FILES["config"](run)
-    path.write_text(path.read_text().removesuffix("...\n") + "seed: 3\n...\n")
+    path.write_text(path.read_text().removesuffix("...\n") + "# one more\n...\n")
     with pytest.raises(UserError, match="does not match its checksum"):
         RunFolder(run).read_values()
 
@@ -232,3 +233,56 @@ def test_an_evaluation_of_other_weights_than_are_there_does_not_count(run):
         shutil.copy(run / "other" / name, newest / name)
     assert final_evaluation(RunFolder(run)) is None
     assert read_run(RunFolder(run)).evaluations == []
+
+
+OWN = [
+    "config.yaml",
+    "metrics.jsonl",
+    ".lock",
+    "eval",
+    "videos",
+    "tensorboard",
+    "checkpoints",
+    "eval/a.json",
+    "videos/a.mp4",
+]
+OWN += ["checkpoints/step-000000009999", "checkpoints/.step-000000009999.tmp-1", "profile.json.gz", "vocabulary.json"]
+ELSEWHERE = {
+    "link": lambda path, outside: path.symlink_to(outside),
+    "dangling link": lambda path, outside: path.symlink_to(outside.with_name("new")),
+    "pipe": lambda path, outside: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_what_leads_out_of_a_run_folder_is_neither_read_nor_written(run, tmp_path, capsys, name, kind):
+    outside, path = tmp_path / "outside", run / name
+    path.parent.mkdir(exist_ok=True)
+    if path.exists():
+        path.rename(outside)
+    else:
+        outside.write_text("of somebody else")
+    ELSEWHERE[kind](path, outside)
+    before = all_below(tmp_path)
+    for words in (resume(run), ["evaluate", str(run)], ["report", str(run), "--out", str(tmp_path / "report")]):
+        assert main(words) == 2, words
+        error = capsys.readouterr().err
+        if (name, kind) != ("config.yaml", "dangling link"):  # then this is no run
+            assert f"{str(path)!r} is {'not a file' if kind == 'pipe' else 'a symbolic link'}" in error
+        assert error.count("\n") == 1
+    assert all_below(tmp_path) == before
+
+
+def all_below(folder):
+    """What is below a folder, without following links."""
+    return {path: path.read_bytes() if path.is_file() and not path.is_symlink() else None for path in folder.rglob("*")}
+
+
+def test_a_link_at_the_place_of_a_temporary_file_is_not_followed(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("of somebody else")
+    for name in (f".config.yaml.tmp-{os.getpid()}", "config.yaml"):
+        (tmp_path / name).symlink_to(outside)
+    write_whole(tmp_path / "config.yaml", "new")
+    assert (outside.read_text(), (tmp_path / "config.yaml").read_text()) == ("of somebody else", "new")
