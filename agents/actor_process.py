@@ -10,7 +10,7 @@ from typing import Any
 
 from rfwp.agents import slab
 from rfwp.agents.host import signal_at_end_of_parent
-from rfwp.envs.vector_env import EnvConfig, Step, VectorEnv
+from rfwp.envs.vector_env import EnvConfig, Step, VectorEnv, check_rewards
 
 STEP = b"step"  # main process -> actor: the actions are in the slab
 READY = b"ready"  # actor -> main process: the slab holds the next step
@@ -57,11 +57,17 @@ def _die_with_parent() -> None:
 
 def _serve(connection: Connection, shared: slab.Slab, env: VectorEnv, seed: int) -> None:
     _write(shared, env.reset(seed))
+    steps = 0
     while True:
         connection.send_bytes(READY)
         connection.recv_bytes()
         started = time.perf_counter()
         step = env.step(shared.action)
+        steps += 1
+        try:
+            check_rewards(step)
+        except ValueError as error:
+            raise ValueError(f"{error} (of this process, at its step {steps:,})") from None
         _write(shared, step)
         shared.busy_seconds[:] += (time.perf_counter() - started) / len(shared.busy_seconds)
 

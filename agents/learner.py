@@ -181,12 +181,18 @@ class Learner(Generic[AnyModel, AnyBatch]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state written by `state_dict`; the model's weights are loaded separately.
 
-        Raises ValueError if another optimiser wrote it.
+        Raises ValueError if another optimiser, or one of another model, wrote it, or if a count is impossible.
         """
         name = state["optimiser_name"]
         check(self.config.optimiser == name, "learner.optimiser", self.config.optimiser, f"{name}, as before")
-        self.optimiser.load_state_dict(state["optimiser"])
-        for group in self.optimiser.param_groups:  # use the current settings, not the saved ones
-            group |= self.config.group_settings
-        self.steps = int(state["steps"])
-        self.version = int(state["version"])
+        self.steps, self.version = int(state["steps"]), int(state["version"])
+        check(0 <= self.version <= self.steps, "version", self.version, f"0 to the number of steps, {self.steps}")
+        parameters, means = list(self.model.parameters()), state["optimiser"]["state"]
+        for index, leaves in means.items():
+            for leaf, value in leaves.items():
+                shapes = ((), parameters[index].shape)  # Adam counts its steps
+                check(
+                    value.shape in shapes, leaf, tuple(value.shape), " or ".join(str(tuple(shape)) for shape in shapes)
+                )
+        settings = self.optimiser.state_dict()["param_groups"]  # the current ones, not the saved ones
+        self.optimiser.load_state_dict({"state": means, "param_groups": settings})

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from statistics import fmean
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -44,7 +43,7 @@ class EpisodeStatistics:
     @property
     def return_mean(self) -> float | None:
         """Mean raw return of the recent episodes; None before the first has ended."""
-        return fmean(episode.score for episode in self.recent) if self.recent else None
+        return sum(episode.score for episode in self.recent) / len(self.recent) if self.recent else None
 
     def metrics(self) -> dict[str, float | None]:
         """Return the values of METRICS."""
@@ -52,7 +51,7 @@ class EpisodeStatistics:
             "episodes": self.count,
             "return_mean": self.return_mean,
             "return_max": max((episode.score for episode in self.recent), default=None),
-            "length_mean": fmean(episode.length for episode in self.recent) if self.recent else None,
+            "length_mean": sum(episode.length for episode in self.recent) / len(self.recent) if self.recent else None,
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -62,7 +61,8 @@ class EpisodeStatistics:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state written by `state_dict`."""
         self.count = int(state["count"])
-        self.recent = deque((Episode(*episode) for episode in state["recent"]), maxlen=RECENT_EPISODES)
+        recent = (Episode(float(score), int(length)) for score, length in state["recent"])
+        self.recent = deque(recent, maxlen=RECENT_EPISODES)
 
 
 class Averages:

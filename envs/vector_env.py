@@ -142,6 +142,13 @@ class EpisodeTracker:
         return Step(observation, reward.astype(np.float32), first, episode_over, episode_return, episode_length)
 
 
+def check_rewards(step: Step) -> None:
+    """Raise ValueError if a reward is not finite: it would poison the weights."""
+    wrong = np.flatnonzero(~np.isfinite(step.reward))
+    if wrong.size:
+        raise ValueError(f"environment {wrong[0]} returned the reward {step.reward[wrong[0]]}; allowed: finite numbers")
+
+
 def check_actions(action: NDArray[np.int64], num_envs: int, num_actions: int) -> None:
     """Raise ValueError unless `action` is a signed integer array [num_envs] of action indices."""
     allowed = f"int64 [{num_envs}] of 0 to {num_actions - 1}"

@@ -31,11 +31,11 @@ def build_system(config: AgentRunConfig) -> ActorLearner:
 def build_sequence_system(config: SequenceRunConfig) -> Supervised:
     """Load the data of a config and build its system. Raise UserError if they, the device or the sizes do not fit."""
     device = resources.pick_device(config.device)
-    with _named("core"), torch.device("meta"):
+    with _named("core"), _sizes_only():
         config.core.build(config.model.embedding_size)
     with _named("task"):
         data = config.task.load()
-    with _named("model"), torch.device("meta"):
+    with _named("model"), _sizes_only():
         sizes = config.model.build(config.core, len(data.tokens), len(data.classes))
     _check_weights("model", sizes, device)
     with _named("learner"):
@@ -51,9 +51,23 @@ def _named(section: str) -> Iterator[None]:
         raise UserError(f"{section}.{error}") from None
 
 
+@contextlib.contextmanager
+def _sizes_only() -> Iterator[None]:
+    """Build modules without allocating anything. Raise UserError if PyTorch cannot even count their weights."""
+    try:
+        with torch.device("meta"):
+            yield
+    except (RuntimeError, TypeError, OverflowError) as error:
+        if "overflow" not in str(error).lower():
+            raise
+        raise UserError(
+            "core.hidden_size and other sizes: the weights are too many to count; use smaller ones"
+        ) from None
+
+
 def _check_agent(config: AgentRunConfig, device: torch.device) -> None:
     try:
-        with torch.device("meta"):  # sizes only; allocates nothing
+        with _sizes_only():
             sizes = config.build_agent("meta")
     except ValueError as error:
         name = components.name_of(config.encoder)

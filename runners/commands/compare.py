@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from rfwp.agents import host
-from rfwp.runners.compare.comparison import KINDS, RECORD, Comparison, find_title, make_comparison, read_record
+from rfwp.runners.compare.comparison import (
+    KINDS,
+    RECORD,
+    Comparison,
+    check_settings,
+    find_title,
+    make_comparison,
+    read_record,
+)
 from rfwp.runners.compare.display import SCORE_CELL, count_states, open_launcher_display, score_table
 from rfwp.runners.compare.launcher import Launcher, Run, default_jobs, find_runs, gpus_to_share, largest_run
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.files import check_own, locked
-from rfwp.runners.settings import components
 from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, AgentRunConfig
 from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.parsing import Parser, parse
@@ -22,18 +29,6 @@ from rfwp.runners.training.dashboard import command
 
 OPTIONS = ("-h", "--help", "--envs", "--tasks", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
 DEFAULT_SEEDS = 3
-# Options of `rfwp train` that a comparison sets itself, and their replacements.
-INSTEAD = {
-    **dict.fromkeys(("env", "env.name", "game"), "--envs"),
-    **dict.fromkeys(("core", "core.name"), "--cores"),
-    **dict.fromkeys(("task", "task.name"), "--tasks"),
-    "seed": "--seeds",
-    "total_steps": "--steps",
-    "run": "--out",
-    "resume_from": "rfwp train --run RUN --resume_from",
-    "config": "the settings as options",
-    "print_config": "rfwp train --print_config",
-}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -111,11 +106,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         if word.startswith("--") or word in OPTIONS:
             side = ours if word.partition("=")[0] in OPTIONS else theirs
         side.append(word)
-    envs = (components.config_class("env", name) for name in components.names("env"))
-    instead = INSTEAD | {components.title_option(env): "--envs" for env in envs}
-    for name in (word.removeprefix("--").partition("=")[0] for word in theirs if word.startswith("--")):
-        if name in instead:
-            raise UserError(f"{name}: there is no such option in a comparison; use {instead[name]}")
+    check_settings(theirs)
     return ours, theirs
 
 

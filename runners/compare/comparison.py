@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from rfwp.envs.subject import Subject
 from rfwp.runners.machine.errors import UserError
@@ -15,9 +15,22 @@ from rfwp.runners.settings import components
 from rfwp.runners.settings.config import AgentRunConfig, RunConfig, differences
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind
 from rfwp.runners.settings.options import config_from_words, named_device
+from rfwp.runners.settings.values import convert
 
 RECORD = "comparison.json"
 SETTING_OF = {"env.name": "envs", "task.name": "tasks", "core.name": "cores", "total_steps": "steps"}
+# Options of `rfwp train` that a comparison sets itself, and their replacements.
+INSTEAD = {
+    **dict.fromkeys(("env", "env.name", "game"), "--envs"),
+    **dict.fromkeys(("core", "core.name"), "--cores"),
+    **dict.fromkeys(("task", "task.name"), "--tasks"),
+    "seed": "--seeds",
+    "total_steps": "--steps",
+    "run": "--out",
+    "resume_from": "rfwp train --run RUN --resume_from",
+    "config": "the settings as options",
+    "print_config": "rfwp train --print_config",
+}
 KINDS = {"envs": AGENT, "tasks": SEQUENCES}  # by the option that names the subjects
 
 
@@ -112,9 +125,21 @@ def read_record(out: Path) -> Comparison | None:
         return None
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for name, kind in get_type_hints(Comparison).items():
+            values[name] = convert(kind, values[name])
+        check_settings(values["settings"])
         return make_comparison(**values)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, UserError) as error:
         raise UserError(f"out: {str(path)!r} is damaged: {error}; delete it and give all options again") from None
+
+
+def check_settings(words: Iterable[str]) -> None:
+    """Raise UserError if these words for `rfwp train` contain an option that a comparison sets itself."""
+    envs = (components.config_class("env", name) for name in components.names("env"))
+    instead = INSTEAD | {components.title_option(env): "--envs" for env in envs}
+    for name in (word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")):
+        if name in instead:
+            raise UserError(f"{name}: there is no such option in a comparison; use {instead[name]}")
 
 
 def make_comparison(

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rfwp.agents.policy import sample
-from rfwp.envs.vector_env import Step, VectorEnv
+from rfwp.envs.vector_env import Step, VectorEnv, check_rewards
 from rfwp.models.actor_critic import ActorCritic, AgentOutput
+from rfwp.runners.machine.errors import UserError
 
 Policy = Literal["sampled", "greedy"]
 
@@ -25,7 +26,10 @@ class Transition(NamedTuple):
 
 @torch.no_grad()
 def rollout(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> Iterator[Transition]:
-    """Yield transitions without end; carry and reset the core's state as in training."""
+    """Yield transitions without end; carry and reset the core's state as in training.
+
+    Raise UserError if a reward is not finite.
+    """
     device = next(agent.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     state = agent.initial_state(env.num_envs, device)
@@ -35,6 +39,10 @@ def rollout(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> It
         output, state = agent(observation, reward, first, state)
         action = _choose(output.logits[0], policy, generator).cpu().numpy()
         step = env.step(action)
+        try:
+            check_rewards(step)
+        except ValueError as error:
+            raise UserError(f"env: {error}") from None
         yield Transition(output, action, step)
 
 

@@ -12,6 +12,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
+def one_line(text: str) -> str:
+    """Replace all control characters by their codes, also tabs and newlines: for names."""
+    return printable(text).replace("\t", "\\t").replace("\n", "\\n")
+
+
 class Dispensable:
     """A text stream that drops what cannot be written: its reader is gone, the terminal closed, the disk full."""
 

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 Cell = str | int | float | None  # None: empty
@@ -24,11 +26,15 @@ def text(cell: Cell) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """Return a table as CSV, with plain numbers and empty cells for None."""
+    """Return a table as CSV, with plain numbers and empty cells for None.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe, which makes it text there.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows(table.rows)
+    rows: list[Sequence[Cell]] = [table.columns, *table.rows]
+    for row in rows:
+        writer.writerow([f"'{cell}" if isinstance(cell, str) and cell[:1] in set("=+-@") else cell for cell in row])
     return out.getvalue()
 
 
@@ -36,7 +42,12 @@ def as_markdown(table: Table) -> str:
     """Return a table as GitHub Markdown, with all columns but the first aligned right."""
     lines = [table.columns, [":--" if place == 0 else "--:" for place in range(len(table.columns))]]
     lines += [[text(cell) for cell in row] for row in table.rows]
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(map(_plain, line))} |\n" for line in lines)
+
+
+def _plain(words: str) -> str:
+    """Escape what Markdown would take for a cell, code, HTML or a link."""
+    return re.sub(r"[\\|`<]|(?<=\])\(", r"\\\g<0>", words)
 
 
 def as_latex(table: Table) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from rfwp.envs.subject import Subject
 from rfwp.runners.evaluation.statistics import Estimate, Strata, estimate, mean, repeated
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.output import one_line
 from rfwp.runners.report.words import WORDS, Words
 from rfwp.runners.runfolder.folder import short_names
 from rfwp.runners.runfolder.records import Array, Final, Run
@@ -76,7 +77,7 @@ class Study:
     def names(self) -> dict[Path, str]:
         """The name of the run in each folder."""
         folders = [run.folder for run in self.runs]
-        return dict(zip(folders, short_names(folders), strict=True))
+        return dict(zip(folders, map(one_line, short_names(folders)), strict=True))
 
     def name_of(self, run: Run) -> str:
         """Return the name of a run."""
@@ -253,7 +254,9 @@ def show(value: Any) -> str:
     """Format the value of a setting."""
     if isinstance(value, bool) or value is None:
         return {None: "none", True: "on", False: "off"}[value]
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else one_line(str(value))
+    )
 
 
 def common_grid(curves: Sequence[tuple[Array, Array]], points: int = 100) -> tuple[Array, Array] | None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.output import one_line
 from rfwp.runners.report import evidence, figures, page, tables
 from rfwp.runners.report.formats import Table
 from rfwp.runners.report.study import Study
@@ -34,7 +35,7 @@ def write_report(folders: Sequence[Path], out: Path, baseline: str | None = None
     runs, left_out = read_runs(folders)
     study = Study(runs, policy)
     chosen = study.baseline(baseline)
-    warnings = [*(f"{line}." for line in left_out), *evidence.warnings(study)]
+    warnings = [one_line(line) for line in (*(f"{line}." for line in left_out), *evidence.warnings(study))]
     shared = study.shared_tasks(study.agents, normalised=False) if study.comparable else []
     tasks = study.aggregated_tasks
     drawn, numbers = _figures(study, chosen, shared, tasks), _tables(study, shared, tasks)

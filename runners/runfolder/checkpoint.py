@@ -28,6 +28,9 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder / MANIFEST)
+        named = folder.name.removeprefix("step-")
+        if named.isdecimal() and int(named) != self.manifest.steps:
+            raise UserError(f"checkpoint: {folder} is damaged: its manifest is that of step {self.manifest.steps}")
 
     @property
     def weights_sha256(self) -> str:

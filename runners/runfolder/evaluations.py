@@ -7,13 +7,13 @@ from typing import Any
 
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.checkpoint import Checkpoint
-from rfwp.runners.runfolder.files import is_number, write_whole
+from rfwp.runners.runfolder.files import is_count, is_number, write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 
-# Required in every evaluation, by what it names: numbers, and other values.
+# Required in every evaluation, by what it names: counts, numbers or null, and other values.
 _REQUIRED = {
-    "env": (("mean", "steps", "episodes", "seed"), ("protocol", "score", "policy")),
-    "task": (("steps", "targets"), ("split", "measure", "value", "reading")),
+    "env": (("steps", "episodes", "seed"), ("mean",), ("protocol", "score", "policy")),
+    "task": (("steps", "targets"), ("value",), ("split", "measure", "reading")),
 }
 
 
@@ -29,9 +29,11 @@ def read_evaluation(path: Path) -> dict[str, Any] | None:
     """Read an evaluation; None if the file is damaged or holds no scores."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        numbers, others = next(required for name, required in _REQUIRED.items() if name in facts)
-        whole = all(is_number(facts[name]) for name in numbers) and facts.keys() >= set(others)
-        return dict(facts) if whole and facts.get("episodes", 1) > 0 else None
+        counts, numbers, others = next(required for name, required in _REQUIRED.items() if name in facts)
+        whole = all(is_count(facts[name]) for name in counts) and facts.keys() >= set(others)
+        whole = whole and all(is_number(facts[name]) or facts[name] is None for name in numbers)
+        scored = "task" in facts or (facts["episodes"] > 0 and facts["mean"] is not None)
+        return dict(facts) if whole and scored else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, StopIteration):
         return None
 

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import math
 import os
 import stat
 import time
@@ -149,5 +148,10 @@ def keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Return True if a value read from JSON is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Return True if a value from a file is a number that can be averaged and drawn: neither infinite nor absurd."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e100
+
+
+def is_count(value: Any) -> bool:
+    """Return True if a value from a file can be a number of steps, episodes or bytes."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

@@ -10,6 +10,7 @@ from typing import Any
 
 from rfwp import __version__
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.files import is_count, is_number
 
 MANIFEST = "manifest.json"
 FORMAT = 4  # lower ones were those of earlier checkouts
@@ -66,7 +67,15 @@ def digest(facts: dict[str, Any]) -> str:
 
 
 def _checked(manifest: Manifest) -> Manifest:
-    whole = isinstance(manifest.steps, int) and isinstance(manifest.score, int | float | None)
-    if not whole or not isinstance(manifest.sha256, dict):
-        raise ValueError("a field has a value of the wrong type")
+    sums, words = manifest.sha256, (manifest.metrics_sha256, manifest.created, manifest.written_by)
+    allowed = {
+        "steps": is_count(manifest.steps),
+        "score": manifest.score is None or is_number(manifest.score),
+        "metrics_bytes": is_count(manifest.metrics_bytes),
+        "sha256": isinstance(sums, dict) and all(isinstance(each, str) for each in sums.values()),
+        "metrics_sha256, created, written_by": all(isinstance(word, str) for word in words),
+    }
+    wrong = [name for name, fine in allowed.items() if not fine]
+    if wrong:
+        raise ValueError(f"{wrong[0]} has a value that is not allowed")
     return manifest

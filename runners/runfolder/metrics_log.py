@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -167,12 +167,12 @@ def read_line(line: str, names: Iterable[str] | None = None) -> dict[str, float]
     if not line.endswith("\n"):
         return None
     try:
-        values = json.loads(line)
-        wanted = values if names is None else values.keys() & names
+        values: dict[str, Any] = json.loads(line)
+        wanted = values.keys() if names is None else values.keys() & names
         row = {name: float(value) for name in wanted if is_number(value := values[name])}
     except (ValueError, AttributeError, OverflowError, RecursionError):
         return None
-    return row if row.get("steps", -1) >= 0 else None
+    return row if row.get("steps", -1) >= 0 and row.get("wall_seconds", 0) >= 0 else None
 
 
 def newest_metrics(metrics_file: Path) -> dict[str, float]:

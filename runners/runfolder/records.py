@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rfwp.agents.metrics import RECENT_EPISODES
 from rfwp.envs.sequence_task import Measure, SequenceTask
 from rfwp.envs.subject import Subject
-from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.errors import UserError, reason
 from rfwp.runners.runfolder.evaluations import headline, is_of_other_weights, read_evaluation
 from rfwp.runners.runfolder.files import in_use, is_number
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
@@ -205,8 +205,8 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
     for folder in found:
         try:
             runs.append(read_run(folder))
-        except UserError as error:
-            left_out.append(f"{folder.path} was left out: {error}")
+        except (UserError, OSError) as error:
+            left_out.append(f"{folder.path} was left out: {reason(error)}")
     if not runs:
         raise UserError(f"report: no run can be read; {left_out[0]}")
     ((kind, _),) = Counter(run.kind for run in runs).most_common(1)
@@ -246,7 +246,7 @@ def read_run(folder: RunFolder) -> Run:
     notes: list[str] = []
     metrics = _read_metrics(folder.metrics_file, owner.kind, notes)
     evaluations = _read_evaluations(folder, notes)
-    videos = [path for kind in ("*.mp4", "*.gif") for path in sorted(folder.videos.glob(kind))]
+    videos = [path for kind in ("*.mp4", "*.gif") for path in sorted(folder.videos.glob(kind)) if path.is_file()]
     under_way = in_use(folder.path)
     return owner(folder.path, subject, settings, folder.read_origin(), metrics, evaluations, videos, under_way, notes)
 

@@ -1,16 +1,18 @@
 """Trains: runs a system to its end or a stop, and shows, records and saves its progress."""
 
+import math
 import sys
 from functools import partial
 from typing import Any, NamedTuple
 
 from rfwp.agents.learner import Diverged, Stuck
 from rfwp.agents.metrics import Averages
+from rfwp.checks import check
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.checkpoint import Checkpoint
 from rfwp.runners.runfolder.folder import RunFolder
-from rfwp.runners.runfolder.manifest import Manifest
+from rfwp.runners.runfolder.manifest import MANIFEST, Manifest
 from rfwp.runners.runfolder.metrics_log import MetricsLog
 from rfwp.runners.training.best_effort import BestEffort
 from rfwp.runners.training.dashboard import Display
@@ -46,7 +48,10 @@ class Trainer:
         state = checkpoint.load_trainer()
         try:
             self.load_state_dict(state)
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            steps, seconds = self.system.learner.steps, self._wall_seconds
+            check(steps == checkpoint.manifest.steps, "steps", steps, f"{checkpoint.manifest.steps}, as in {MANIFEST}")
+            check(0 <= seconds < math.inf, "wall_seconds", seconds, "seconds")
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise UserError(f"checkpoint: {checkpoint.folder} does not hold the state of this run: {error!r}") from None
 
     def run(self) -> None:

@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import threading
 
+import poisoned
 import pytest
 import torch
 
@@ -14,6 +15,8 @@ from rfwp.agents.learner import Learner, LearnerConfig
 from rfwp.envs.worlds import delayed_cue
 from rfwp.models.cores import gru
 from rfwp.models.encoders import flat, nature
+from rfwp.runners.evaluation.scoring import evaluate
+from rfwp.runners.machine.errors import UserError
 
 CONFIG = ActorLearnerConfig(
     env=delayed_cue.Config(),
@@ -64,6 +67,22 @@ def test_a_stop_in_the_middle_of_an_unroll_cuts_the_wait_short(monkeypatch):
         wait = system._source._collector.pool.wait
         monkeypatch.setattr(system._source._collector.pool, "wait", lambda group: [system.stop(), wait(group)][1])
         assert list(system) == []
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_reward_that_is_not_a_number_replaces_its_process_and_reaches_no_batch(tmp_path, sync):
+    env = poisoned.Config(flag=str(tmp_path / "flag"))
+    with ActorLearner(ActorLearnerConfig(**{**vars(CONFIG), "env": env, "sync": sync})) as system:
+        updates = list(system)
+    (failure,) = [failure for update in updates for failure in update.failures]
+    expected = (
+        "ValueError: environment 1 returned the reward nan; allowed: finite numbers (of this process, at its step 1)"
+    )
+    assert str(failure).splitlines()[0] == expected
+    assert system.done
+    assert all(update.batch.reward.isfinite().all() for update in updates)
+    with pytest.raises(UserError, match="env: environment 1 returned the reward nan"):
+        evaluate(system.agent, poisoned.Config(flag=str(tmp_path / "other")), episodes=4)
 
 
 def test_an_exception_in_the_loop_leaves_no_process_behind():

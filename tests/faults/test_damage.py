@@ -9,6 +9,7 @@ from itertools import product
 
 import pytest
 from harness import permissions_count
+from saved import TRAIN, checkpoints, edit_manifest, resume
 
 from rfwp.runners.cli import main
 from rfwp.runners.machine.errors import UserError
@@ -17,11 +18,6 @@ from rfwp.runners.runfolder.evaluations import final_evaluation, final_name, wri
 from rfwp.runners.runfolder.files import write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.records import read_run
-
-TRAIN = (
-    "train --env delayed_cue --core lstm --core.hidden_size 8 --encoder.size 8 --final_episodes 0"
-    " --learner.batch_size 4 --actors.envs 8 --log_seconds 0.01"
-).split()
 
 
 class Bomb:
@@ -32,30 +28,6 @@ class Bomb:
 
     def __reduce__(self):
         return (os.mkdir, (self.mark,))
-
-
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    """A run with two checkpoints."""
-    path = tmp_path_factory.mktemp("runs") / "whole"
-    for steps in ("400", "800"):
-        assert (
-            main([*TRAIN, "--total_steps", steps, "--run", str(path)] if steps == "400" else resume(path, steps)) == 0
-        )
-    return path
-
-
-def resume(path, steps="1200", *words):
-    return ["train", "--run", str(path), "--total_steps", steps, *words]
-
-
-@pytest.fixture
-def run(whole_run, tmp_path):
-    return shutil.copytree(whole_run, tmp_path / "run")
-
-
-def checkpoints(run):
-    return sorted((run / "checkpoints").glob("step-*"))
 
 
 FILES = {
@@ -231,6 +203,7 @@ def test_an_evaluation_of_other_weights_than_are_there_does_not_count(run):
     shutil.copytree(checkpoints(run)[0], run / "other")
     for name in ("weights.safetensors", "trainer.pt", "manifest.json"):
         shutil.copy(run / "other" / name, newest / name)
+    edit_manifest(run, steps=steps)
     assert final_evaluation(RunFolder(run)) is None
     assert read_run(RunFolder(run)).evaluations == []
 
@@ -254,8 +227,10 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.parametrize("name", OWN)
-@pytest.mark.parametrize("kind", ELSEWHERE)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("link", name) for name in OWN] + [(kind, OWN[place]) for kind in ELSEWHERE for place in (0, 1, 8)],
+)
 def test_what_leads_out_of_a_run_folder_is_neither_read_nor_written(run, tmp_path, capsys, name, kind):
     outside, path = tmp_path / "outside", run / name
     path.parent.mkdir(exist_ok=True)

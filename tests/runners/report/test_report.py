@@ -1,9 +1,14 @@
 """`rfwp report` as a whole: its files, its page, and what it refuses."""
 
+import csv
+import io
+from xml.etree import ElementTree
+
 import pytest
 from reports import report
 
 from rfwp.runners.cli import main
+from rfwp.runners.report import formats
 from rfwp.runners.report.writer import write_report
 
 
@@ -81,6 +86,23 @@ def test_what_users_name_cannot_become_code_in_the_page(make_run, tmp_path):
     made = write_report([tmp_path], tmp_path / "report")
     assert "<script>alert" not in made.page.read_text()
     assert "&lt;script&gt;alert" in made.page.read_text()
+
+
+def test_what_users_name_is_text_wherever_the_report_is_opened(make_run, tmp_path):
+    run = make_run(tmp_path, "breakout", "lstm", 1, score=1.0)
+    run.path.rename(tmp_path / "=1+1 [x](y) `z` |\x1b[2J\n<b>&$x_1$")
+    make_run(tmp_path, "breakout", "lstm", 2, score=1.0)
+    write_report([tmp_path], tmp_path / "report")
+    written = {path.name: path.read_text() for path in (tmp_path / "report").rglob("*") if path.is_file()}
+    assert not any("\x1b" in text for text in written.values())
+    for name, text in written.items():
+        if name.endswith(".svg"):
+            ElementTree.fromstring(text)
+    (row,) = [row for row in csv.reader(io.StringIO(written["runs.csv"])) if "1+1" in row[0]]
+    assert row[0] == "'=1+1 [x](y) `z` |\\x1b[2J\\n<b>&$x_1$"
+    table = formats.Table(["run"], [["=1+1 [x](y) `z` |\\<b>&$x_1$"]])
+    assert formats.as_markdown(table).splitlines()[-1] == r"| =1+1 [x]\(y) \`z\` \|\\\<b>&$x_1$ |"
+    assert r"=1+1 [x](y) `z` |\textbackslash{}<b>\&\$x\_1\$ \\" in formats.as_latex(table)
 
 
 def test_a_second_report_takes_the_place_of_the_first(make_run, tmp_path):

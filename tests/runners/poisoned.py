@@ -1,0 +1,26 @@
+"""A delayed cue whose first process, of all that share a file, returns one reward that is not a number."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rfwp.envs.toy import Toy
+from rfwp.envs.worlds import delayed_cue
+
+
+class Poisoned(Toy):
+    def step(self, action):
+        step = super().step(action)
+        if self._config.flag and not Path(self._config.flag).exists():
+            Path(self._config.flag).touch()
+            step.reward[1] = np.nan
+        return step
+
+
+@dataclass(frozen=True)
+class Config(delayed_cue.Config):
+    flag: str = ""
+
+    def build(self, num_envs, num_threads=1):
+        return Poisoned(self, num_envs)
