@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import selectors
 import signal
+import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -73,6 +75,7 @@ class ActorFailure(Exception):
 class Actor:
     """One actor process."""
 
+    MESSAGE_SECONDS = 5.0  # for the rest of a message whose start has come
     START_SECONDS = 2.0  # per environment, added to the timeout of the first step; 0.25 s is usual
 
     def __init__(self, env: EnvConfig, memory: Any, num_envs: int, rows: slice, seed: int) -> None:
@@ -81,6 +84,7 @@ class Actor:
         self._start_seconds: float = self.START_SECONDS * (rows.stop - rows.start)
         self.connection: Connection
         self.connection, theirs = context.Pipe()
+        _limit_waiting(self.connection, self.MESSAGE_SECONDS)
         self._process = context.Process(
             target=actor_process.run_actor,
             args=(theirs, memory, num_envs, rows, env, seed),
@@ -104,6 +108,8 @@ class Actor:
         """Take the answer once the connection is readable: the slab holds the next step. Raises ActorFailure."""
         try:
             message = self.connection.recv_bytes()
+        except BlockingIOError:
+            raise ActorFailure("stopped in the middle of a message") from None
         except (EOFError, OSError):
             self._process.join(timeout=1)
             code = self._process.exitcode
@@ -270,6 +276,13 @@ class ActorPool:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _limit_waiting(connection: Connection, seconds: float) -> None:
+    """Make `recv_bytes` raise BlockingIOError if it has to wait this long."""
+    whole, part = divmod(seconds, 1)
+    with socket.socket(fileno=os.dup(connection.fileno())) as pipe:  # a duplex pipe is a pair of sockets
+        pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(whole), int(1e6 * part)))
 
 
 @contextlib.contextmanager

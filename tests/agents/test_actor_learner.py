@@ -85,6 +85,22 @@ def test_a_reward_that_is_not_a_number_replaces_its_process_and_reaches_no_batch
         evaluate(system.agent, poisoned.Config(flag=str(tmp_path / "other")), episodes=4)
 
 
+def test_a_resumed_run_plays_other_episodes_than_it_began_with(monkeypatch):
+    seeds = []
+
+    def start(config, env, num_processes, seed):
+        seeds.append(tuple(seed))
+        raise KeyError
+
+    monkeypatch.setattr("rfwp.agents.actor_learner.ActorPool", start)
+    for version in (0, 0, 7):
+        system = ActorLearner(CONFIG)
+        system.learner.version = version  # as a loaded state sets it
+        with pytest.raises(KeyError):
+            system.__enter__()
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
 def test_an_exception_in_the_loop_leaves_no_process_behind():
     def fail():
         with ActorLearner(CONFIG) as system:

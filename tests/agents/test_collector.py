@@ -1,13 +1,18 @@
 """What a trajectory says must be what happened: acting is checked against the learner's own pass over the unroll."""
 
+import contextlib
+import multiprocessing
 import os
 import signal
+import struct
 
+import numpy as np
+import psutil
 import pytest
 import torch
 
 from rfwp.agents import policy
-from rfwp.agents.actor_pool import ActorFailure, ActorPool, ActorsConfig, Cancelled
+from rfwp.agents.actor_pool import Actor, ActorFailure, ActorPool, ActorsConfig, Cancelled, _limit_waiting
 from rfwp.agents.collector import Collector
 from rfwp.agents.policy import GraphedPolicy, sample
 from rfwp.agents.weights import WeightBoard
@@ -156,6 +161,36 @@ def test_waiting_can_be_cut_short():
         pool.cancel()
         with pytest.raises(Cancelled):
             pool.wait(0)
+
+
+def test_a_hanging_actor_that_was_replaced_is_gone():
+    config = ActorsConfig(envs=2, processes=2, timeout=0.2)
+    with ActorPool(config, delayed_cue.Config(), 2, seed=(0,)) as pool:
+        pool.wait(0)
+        pid = pool.groups[0][0].pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            pool.act(0, np.zeros(1, np.int64))
+            (failure,) = pool.wait(0)
+            assert "did not answer within 0.2 s" in str(failure)
+            assert not psutil.pid_exists(pid)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # else the pool would wait for it at the end
+
+
+def test_half_a_message_of_an_actor_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(Actor, "MESSAGE_SECONDS", 0.1)
+    config = ActorsConfig(envs=2, processes=2)
+    with ActorPool(config, delayed_cue.Config(), 2, seed=(0,)) as pool:
+        actor = pool.groups[0][0]
+        pool.wait(0)
+        ours, theirs = multiprocessing.Pipe()
+        _limit_waiting(ours, Actor.MESSAGE_SECONDS)
+        os.write(theirs.fileno(), struct.pack("!i", 100) + b"ready")  # 100 bytes are announced
+        monkeypatch.setattr(actor, "connection", ours)
+        with pytest.raises(ActorFailure, match="stopped in the middle of a message"):
+            actor.receive()
 
 
 def test_a_crash_loop_ends_with_the_traceback():

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +38,25 @@ def test_what_is_loaded_is_what_was_saved(store):
     assert trainer["steps"] == 100
     assert torch.equal(trainer["noise"], torch.randn(4))
     assert checkpoint.manifest.score == 1.5
+
+
+def test_every_byte_is_on_disk_before_a_checkpoint_has_its_name(store, monkeypatch):
+    done, fsync, rename = [], os.fsync, type(store.folder).rename
+
+    def note_fsync(descriptor):
+        done.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def note_rename(path, target):
+        done.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(type(store.folder), "rename", note_rename)
+    save(store, 100)
+    before, after = done[: done.index("rename")], done[done.index("rename") + 1 :]
+    assert {"weights.safetensors", "trainer.pt", "manifest.json"} < set(before)  # and the folder
+    assert after == ["checkpoints"]
 
 
 def test_last_best_and_steps_name_checkpoints(store):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import torch
 
@@ -25,6 +26,15 @@ def test_resuming_drops_what_lies_beyond_the_checkpoint_and_lines_cut_short(tmp_
     with MetricsLog(RunFolder(tmp_path), AGENT, 20) as log:
         log.write({"steps": 40})
     assert [line["steps"] for line in written(path)] == [10, 20, 40]
+
+
+def test_metrics_that_a_checkpoint_counts_on_are_on_disk(tmp_path, monkeypatch):
+    on_disk = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: on_disk.append(os.fstat(descriptor).st_size))
+    with MetricsLog(RunFolder(tmp_path), AGENT, 0) as log:
+        log.write({"steps": 10})
+        size, _ = log.position()
+    assert on_disk == [size] == [(tmp_path / "metrics.jsonl").stat().st_size]
 
 
 def test_what_is_not_finite_becomes_null(tmp_path):
