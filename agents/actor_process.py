@@ -37,6 +37,7 @@ def run_actor(
     the closed connection ends it, and the kernel kills an actor that hangs.
     """
     _die_with_parent()
+    os.environ.pop("PYTHONSAFEPATH", None)  # for the start of this process, not of those that an environment may start
     try:
         with env_config.build(rows.stop - rows.start) as env:
             shared = slab.view(memory, num_envs, env.spec.observation_shape).part(rows)
@@ -67,7 +68,7 @@ def _serve(connection: Connection, shared: slab.Slab, env: VectorEnv, seed: int)
         try:
             check_rewards(step)
         except ValueError as error:
-            raise ValueError(f"{error} (of this process, at its step {steps:,})") from None
+            raise ValueError(f"{error}; it was step {steps:,} of this process") from None
         _write(shared, step)
         shared.busy_seconds[:] += (time.perf_counter() - started) / len(shared.busy_seconds)
 

@@ -189,10 +189,9 @@ class Learner(Generic[AnyModel, AnyBatch]):
         check(0 <= self.version <= self.steps, "version", self.version, f"0 to the number of steps, {self.steps}")
         parameters, means = list(self.model.parameters()), state["optimiser"]["state"]
         for index, leaves in means.items():
+            shape = tuple(parameters[index].shape)
             for leaf, value in leaves.items():
-                shapes = ((), parameters[index].shape)  # Adam counts its steps
-                check(
-                    value.shape in shapes, leaf, tuple(value.shape), " or ".join(str(tuple(shape)) for shape in shapes)
-                )
+                fits = tuple(value.shape) in (shape, ())  # (): Adam's count of steps
+                check(fits, leaf, tuple(value.shape), f"{shape}, the shape of its weights")
         settings = self.optimiser.state_dict()["param_groups"]  # the current ones, not the saved ones
         self.optimiser.load_state_dict({"state": means, "param_groups": settings})

@@ -76,7 +76,7 @@ def test_a_reward_that_is_not_a_number_replaces_its_process_and_reaches_no_batch
         updates = list(system)
     (failure,) = [failure for update in updates for failure in update.failures]
     expected = (
-        "ValueError: environment 1 returned the reward nan; allowed: finite numbers (of this process, at its step 1)"
+        "ValueError: environment 1 returned the reward nan; allowed: finite numbers; it was step 1 of this process"
     )
     assert str(failure).splitlines()[0] == expected
     assert system.done
