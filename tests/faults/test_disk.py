@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from harness import SMALL, Run, full, small_disk
@@ -15,6 +14,7 @@ from waiting import HANGS
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.learner import Learner
 from rfwp.runners.cli import main
+from rfwp.runners.runfolder import folder
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
 from rfwp.runners.training.best_effort import BestEffort
 from rfwp.runners.training.saving import Saver
@@ -110,7 +110,7 @@ def full_disk(monkeypatch):
 
         monkeypatch.setattr(Saver, "LAST_SECONDS", 0.0)
         monkeypatch.setattr(CheckpointStore, "save", fails_first(CheckpointStore.save))
-        monkeypatch.setattr(Path, "write_bytes", fails_first(Path.write_bytes))
+        monkeypatch.setattr(folder, "write_bytes_whole", fails_first(folder.write_bytes_whole))
 
     return install
 
