@@ -1,5 +1,7 @@
 """Fixtures for all tests."""
 
+import multiprocessing
+
 import pytest
 import torch
 
@@ -14,3 +16,9 @@ def own_cache(tmp_path, monkeypatch):
 def denormal_numbers():
     """Undo what training in the same process has set: Hypothesis draws denormal numbers."""
     torch.set_flush_denormal(False)
+
+
+def pytest_sessionfinish() -> None:
+    """Kill actors that a failed test left behind: Python would wait for them at its exit, and they ignore SIGTERM."""
+    for process in multiprocessing.active_children():
+        process.kill()

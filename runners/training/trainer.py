@@ -11,6 +11,7 @@ from rfwp.checks import check
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.checkpoint import Checkpoint
+from rfwp.runners.runfolder.files import is_number
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.manifest import MANIFEST, Manifest
 from rfwp.runners.runfolder.metrics_log import MetricsLog
@@ -117,9 +118,10 @@ class Trainer:
             if not is_out_of_memory(error):  # saving matters more than the check
                 raise
         size, sha256 = log.position()
+        score = self.training.score
         manifest = Manifest(
             steps=self.system.learner.steps,
-            score=self.training.score,
+            score=score if is_number(score) else None,
             metrics_bytes=size,
             metrics_sha256=sha256,
         )

@@ -163,7 +163,14 @@ def test_waiting_can_be_cut_short():
             pool.wait(0)
 
 
-def test_a_hanging_actor_that_was_replaced_is_gone():
+def test_a_hanging_actor_that_was_replaced_is_gone_and_the_new_one_plays_other_episodes(monkeypatch):
+    seeds, start = [], Actor.__init__
+
+    def note_seed(self, *arguments):
+        seeds.append(arguments[-1])
+        start(self, *arguments)
+
+    monkeypatch.setattr(Actor, "__init__", note_seed)
     config = ActorsConfig(envs=2, processes=2, timeout=0.2)
     with ActorPool(config, delayed_cue.Config(), 2, seed=(0,)) as pool:
         pool.wait(0)
@@ -174,6 +181,7 @@ def test_a_hanging_actor_that_was_replaced_is_gone():
             (failure,) = pool.wait(0)
             assert "did not answer within 0.2 s" in str(failure)
             assert not psutil.pid_exists(pid)
+            assert len(set(seeds)) == len(seeds) == 3
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)  # else the pool would wait for it at the end

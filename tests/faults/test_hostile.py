@@ -97,6 +97,7 @@ def test_returns_that_are_too_large_to_add_up_do_not_end_a_run(run):
     state["training"]["episodes"]["recent"] = [(1e308, 1)] * 100
     write_trainer(run, state)
     assert main(resume(run)) == 0
+    assert main(resume(run, "1600")) == 0  # what it has saved can be read
 
 
 CONFIGS = {
