@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from rfwp.runners.settings.config_file import read_config_file
 from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.layers import config_from_values, merge
 from rfwp.runners.settings.options import config_from_words, read_command_line
+from rfwp.runners.settings.values import convert
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -246,3 +248,35 @@ def test_every_setting_has_a_help_text(words, capsys):
     entries = re.split(r"\n  (?=-)", capsys.readouterr().out.partition("\n\n")[2])[1:]
     bare = [entry for entry in entries if len(entry.partition("; default: ")[0].split()) < 4]
     assert bare == []
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        *((int, value) for value in (True, 1.5, "1.5", "", "x", None, [1])),
+        *((float, value) for value in (True, "nan", "inf", "-inf", float("inf"), 10**400, "1e999", "", None)),
+        *((bool, value) for value in (2, "yes", "True", None)),
+        *((str, value) for value in (1, None, ["x"])),
+        *((int | None, value) for value in (True, "none", "")),
+        *((tuple[int, ...], value) for value in ("1", "[1, x]", "[1, true]", "[1", 1, None)),
+        *((Literal["a", "b"], value) for value in ("c", "", None, ["a"])),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_is_no_setting(hint, value):
+    with pytest.raises(ValueError):  # noqa: PT011
+        convert(hint, value)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "converted"),
+    [
+        *((int, "2_000", 2000), (float, "3e-4", 3e-4), (float, 2, 2.0), (bool, "true", True), (bool, False, False)),
+        *((int | None, "null", None), (int | None, None, None), (int | None, "3", 3)),
+        *((tuple[int, ...], "[2, 4]", (2, 4)), (tuple[str, ...], ["x"], ("x",)), (Literal["a", "b"], "b", "b")),
+    ],
+    ids=str,
+)
+def test_text_and_values_of_yaml_become_settings(hint, value, converted):
+    found = convert(hint, value)
+    assert (found, type(found)) == (converted, type(converted))
