@@ -172,7 +172,7 @@ class Learner(Generic[AnyModel, AnyBatch]):
     def state_dict(self) -> dict[str, Any]:
         """Return all state of an update except the model's weights, as tensors and plain values."""
         return {
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimiser.state_dict()["state"],  # its settings are in the config
             "optimiser_name": self.config.optimiser,
             "steps": self.steps,
             "version": self.version,
@@ -187,11 +187,10 @@ class Learner(Generic[AnyModel, AnyBatch]):
         check(self.config.optimiser == name, "learner.optimiser", self.config.optimiser, f"{name}, as before")
         self.steps, self.version = int(state["steps"]), int(state["version"])
         check(0 <= self.version <= self.steps, "version", self.version, f"0 to the number of steps, {self.steps}")
-        parameters, means = list(self.model.parameters()), state["optimiser"]["state"]
+        parameters, means = list(self.model.parameters()), state["optimiser"]
         for index, leaves in means.items():
             shape = tuple(parameters[index].shape)
             for leaf, value in leaves.items():
                 fits = tuple(value.shape) in (shape, ())  # (): Adam's count of steps
                 check(fits, leaf, tuple(value.shape), f"{shape}, the shape of its weights")
-        settings = self.optimiser.state_dict()["param_groups"]  # the current ones, not the saved ones
-        self.optimiser.load_state_dict({"state": means, "param_groups": settings})
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": means})

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from PIL import ImageGrab
+from saved import edit_manifest
 from waiting import HANGS
 
 from rfwp.runners.cli import main
@@ -157,6 +158,7 @@ def test_instead_of_a_damaged_checkpoint_the_newest_whole_one_is_offered(
 ):
     run = shutil.copytree(atari_run, tmp_path / "run")
     damaged = shutil.copytree(run / "checkpoints/step-000000000000", run / "checkpoints/step-000000000010") / name
+    edit_manifest(run, steps=10)
     damaged.write_bytes(damaged.read_bytes()[:-9])
     monkeypatch.setenv("DISPLAY", ":98765")  # which is looked for before weights are loaded
     error = one_line(capsys, run)
