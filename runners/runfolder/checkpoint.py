@@ -122,7 +122,7 @@ class CheckpointStore:
         temporary = self._temporary(target)
         for leftover in self.folder.glob(".step-*.tmp-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        self.folder.mkdir(exist_ok=True)  # without parents: a run folder that is gone must not be made anew
+        self.folder.mkdir(exist_ok=True)  # no parents: never recreate a run folder that is gone
         temporary.mkdir()
         try:
             files = {WEIGHTS: _as_safetensors(model.state_dict()), TRAINER: _as_torch(trainer)}

@@ -23,7 +23,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse a key that is given twice, or is no scalar."""
+        """Refuse a key that is given twice or is not a plain name."""
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):

@@ -243,7 +243,7 @@ def test_what_leads_out_of_a_run_folder_is_neither_read_nor_written(run, tmp_pat
     for words in (resume(run), ["evaluate", str(run)], ["report", str(run), "--out", str(tmp_path / "report")]):
         assert main(words) == 2, words
         error = capsys.readouterr().err
-        if (name, kind) != ("config.yaml", "dangling link"):  # then this is no run
+        if (name, kind) != ("config.yaml", "dangling link"):  # then it is not a run
             assert f"{str(path)!r} is {'not a file' if kind == 'pipe' else 'a symbolic link'}" in error
         assert error.count("\n") == 1
     assert all_below(tmp_path) == before

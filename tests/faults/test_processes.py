@@ -144,9 +144,7 @@ def test_actors_that_are_killed_are_replaced_and_counted_and_nothing_grows(run):
 
 
 def test_a_closed_terminal_saves_the_run_and_under_nohup_does_nothing(run):
-    run.start(
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    )  # the tests may have a nohup of their own
+    run.start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # even if the tests run under nohup
     run.wait(lambda: run.steps() > 0)
     for actor in run.actors():
         blocked = int(Path(f"/proc/{actor.pid}/status").read_text().partition("SigBlk:")[2].split()[0], 16)
