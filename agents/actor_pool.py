@@ -78,16 +78,16 @@ class Actor:
     MESSAGE_SECONDS = 5.0  # for the rest of a message whose start has come
     START_SECONDS = 2.0  # per environment, added to the timeout of the first step; 0.25 s is usual
 
-    def __init__(self, env: EnvConfig, memory: Any, num_envs: int, rows: slice, seed: int) -> None:
-        """Start the process. Its environments are those of `rows` in shared memory for `num_envs`."""
+    def __init__(self, env: EnvConfig, memory: Any, total_envs: int, num_envs: int, seed: int) -> None:
+        """Start the process and its `num_envs` environments, of `total_envs` in the shared memory."""
         context = multiprocessing.get_context("spawn")
-        self._start_seconds: float = self.START_SECONDS * (rows.stop - rows.start)
+        self._start_seconds: float = self.START_SECONDS * num_envs
         self.connection: Connection
         self.connection, theirs = context.Pipe()
         _limit_waiting(self.connection, self.MESSAGE_SECONDS)
         self._process = context.Process(
             target=actor_process.run_actor,
-            args=(theirs, memory, num_envs, rows, env, seed),
+            args=(theirs, memory, total_envs, num_envs, env, seed),
             daemon=True,
             name=actor_process.NAME,
         )
@@ -99,10 +99,17 @@ class Actor:
     def pid(self) -> int | None:
         return self._process.pid
 
+    def take_place(self, row: int) -> None:
+        """Ask for the first step, in the rows of the slab from `row` on."""
+        self._send(row.to_bytes(8))
+
     def request(self) -> None:
-        """Ask for the next step; the slab already holds the actions. If the actor is dead, `receive` raises."""
-        with contextlib.suppress(OSError):
-            self.connection.send_bytes(actor_process.STEP)
+        """Ask for the next step; the slab already holds the actions."""
+        self._send(actor_process.STEP)
+
+    def _send(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):  # if the actor is dead, `receive` raises
+            self.connection.send_bytes(message)
 
     def receive(self) -> None:
         """Take the answer once the connection is readable: the slab holds the next step. Raises ActorFailure."""
@@ -143,11 +150,15 @@ class Actor:
 
 
 class ActorPool:
-    """All actor processes, in groups. Replaces those that fail. A context manager that ends them all on exit."""
+    """All actor processes, in groups. Replaces those that fail. A context manager that ends them all on exit.
+
+    If environments are slow to start, it keeps a spare process, whose environments have started, to replace one.
+    """
 
     CRASH_LOOP = 5  # crashes within CRASH_LOOP_SECONDS, or failed restarts of one actor, that end the run
     CRASH_LOOP_SECONDS = 60.0
     GRACE_SECONDS = 2.0  # for all actors together to end by themselves
+    SPARE_AFTER = 200  # steps of every group since the last start, which a spare would slow down
 
     def __init__(self, config: ActorsConfig, env: EnvConfig, num_processes: int, seed: Sequence[int]) -> None:
         """Start the processes. `seed` is one or more integers; pools with different seeds play unrelated episodes."""
@@ -160,17 +171,19 @@ class ActorPool:
         self._recent: deque[float] = deque(maxlen=self.CRASH_LOOP)
         self._seed = seed
         self._started = 0
+        self._spare: Actor | None = None
+        self._acts_until_spare = self.SPARE_AFTER * config.groups
         self._cancelled = threading.Event()
         self.memory = slab.allocate(config.envs, self.spec.observation_shape)
         everything = slab.view(self.memory, config.envs, self.spec.observation_shape)
         size, groups = self.envs_per_group, range(config.groups)
         self.slabs = [everything.part(slice(group * size, (group + 1) * size)) for group in groups]
         of_a_group = range(num_processes // config.groups)
-        self.groups = [[self._start(group, index) for index in of_a_group] for group in groups]
+        self.groups = [[self._start() for _ in of_a_group] for _ in groups]
         self._selectors = [selectors.DefaultSelector() for _ in groups]
         for group in groups:
             for index in of_a_group:
-                self._listen(group, index)
+                self._place(group, index)
 
     @property
     def envs_per_group(self) -> int:
@@ -201,6 +214,9 @@ class ActorPool:
         self.slabs[group].action[:] = action
         for actor in self.groups[group]:
             actor.request()
+        self._acts_until_spare -= 1
+        if self.env.slow_start and self._spare is None and self._acts_until_spare <= 0:
+            self._spare = self._start()
 
     def cancel(self) -> None:
         """Make a `wait` in another thread raise Cancelled soon."""
@@ -234,8 +250,9 @@ class ActorPool:
             if failure.crashed and self._crashes_in_a_loop():
                 break
             self.groups[group][index].close(grace=0)
-            self.groups[group][index] = self._start(group, index)
-            self._listen(group, index)
+            self.groups[group][index] = self._spare or self._start()
+            self._spare, self._acts_until_spare = None, self.SPARE_AFTER * self.config.groups
+            self._place(group, index)
             self.restarts += 1
             again = self._receive(group, {index})
             if not again:
@@ -248,28 +265,30 @@ class ActorPool:
         self._recent.append(time.monotonic())
         return len(self._recent) == self.CRASH_LOOP and self._recent[-1] - self._recent[0] < self.CRASH_LOOP_SECONDS
 
-    def _start(self, group: int, index: int) -> Actor:
+    def _start(self) -> Actor:
         self._started += 1
         seed = np.random.SeedSequence([*self._seed, self._started]).generate_state(1)[0]
-        start = group * self.envs_per_group + index * self.envs_per_actor
-        rows = slice(start, start + self.envs_per_actor)
-        return Actor(self.env, self.memory, self.config.envs, rows, int(seed))
+        return Actor(self.env, self.memory, self.config.envs, self.envs_per_actor, int(seed))
 
-    def _listen(self, group: int, index: int) -> None:
-        self._selectors[group].register(self.groups[group][index].connection, selectors.EVENT_READ, index)
+    def _place(self, group: int, index: int) -> None:
+        """Give an actor its place in the slab, and listen to it."""
+        actor = self.groups[group][index]
+        actor.take_place(group * self.envs_per_group + index * self.envs_per_actor)
+        self._selectors[group].register(actor.connection, selectors.EVENT_READ, index)
 
     def close(self) -> None:
         """End all processes; kill those that do not end by themselves."""
         for each in self._selectors:
             each.close()
-        for group in self.groups:
-            for one in group:
-                one.hang_up()
+        actors = [actor for group in self.groups for actor in group]
+        if self._spare is not None:
+            actors.append(self._spare)
+        for actor in actors:
+            actor.hang_up()
         deadline = time.monotonic() + self.GRACE_SECONDS
-        for group in self.groups:
-            for one in group:
-                one.close(grace=max(0.0, deadline - time.monotonic()))
-        self.groups = []
+        for actor in actors:
+            actor.close(grace=max(0.0, deadline - time.monotonic()))
+        self.groups, self._spare = [], None
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from rfwp.agents import slab
 from rfwp.agents.host import signal_at_end_of_parent
 from rfwp.envs.vector_env import EnvConfig, Step, VectorEnv, check_rewards
 
-STEP = b"step"  # main process -> actor: the actions are in the slab
+STEP = b"step"  # main process -> actor: the actions are in the slab; before the first one comes the actor's place
 READY = b"ready"  # actor -> main process: the slab holds the next step
 FAILED = b"failed"  # actor -> main process: followed by a traceback
 NAME = "rfwp actor"  # of the process in multiprocessing
@@ -29,19 +29,22 @@ def end_if_this_is_an_actor() -> None:
 
 
 def run_actor(
-    connection: Connection, memory: Any, num_envs: int, rows: slice, env_config: EnvConfig, seed: int
+    connection: Connection, memory: Any, total_envs: int, num_envs: int, env_config: EnvConfig, seed: int
 ) -> None:
-    """Reset some environments, then answer each STEP with READY until the other end closes.
+    """Start `num_envs` environments, wait for a place in the slab, then answer it and each STEP with READY.
 
-    They are those of `rows` in the shared memory, which has room for `num_envs`. No actor outlives the main process:
-    the closed connection ends it, and the kernel kills an actor that hangs.
+    The place is the first of their rows in the shared memory, which has room for `total_envs`. Ends when the other end
+    closes. No actor outlives the main process: the closed connection ends it, and the kernel kills an actor that hangs.
     """
     _die_with_parent()
     os.environ.pop("PYTHONSAFEPATH", None)  # for the start of this process, not of those that an environment may start
     try:
-        with env_config.build(rows.stop - rows.start) as env:
-            shared = slab.view(memory, num_envs, env.spec.observation_shape).part(rows)
-            _serve(connection, shared, env, seed)
+        with env_config.build(num_envs) as env:
+            step = env.reset(seed)
+            place = int.from_bytes(connection.recv_bytes())
+            shared = slab.view(memory, total_envs, env.spec.observation_shape).part(slice(place, place + num_envs))
+            _write(shared, step)
+            _serve(connection, shared, env)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except Exception:
@@ -56,8 +59,7 @@ def _die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _serve(connection: Connection, shared: slab.Slab, env: VectorEnv, seed: int) -> None:
-    _write(shared, env.reset(seed))
+def _serve(connection: Connection, shared: slab.Slab, env: VectorEnv) -> None:
     steps = 0
     while True:
         connection.send_bytes(READY)

@@ -103,6 +103,11 @@ class EnvConfig(Subject):
         return False
 
     @property
+    def slow_start(self) -> bool:
+        """True if environments take so long to start that a spare actor process should have some ready."""
+        return False
+
+    @property
     def lowest_reward(self) -> float:
         """A lower reward in one step means that the score has wrapped round, so that returns are wrong."""
         return -math.inf

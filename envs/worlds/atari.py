@@ -106,6 +106,10 @@ class Config(EnvConfig):
         )
 
     @property
+    def slow_start(self) -> bool:
+        return True  # each emulator computes a table of colours for a tenth of a second, and again when it is seeded
+
+    @property
     def lowest_reward(self) -> float:
         # Counters wrap at 100,000 or 1,000,000; the largest penalty of a game is that of Skiing, about 10,000.
         return -50_000

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -162,20 +162,20 @@ class MetricsLog:
         threading.excepthook = self._excepthook
 
 
-def read_line(line: str, names: Iterable[str] | None = None) -> dict[str, float] | None:
-    """Read the numbers of one line of metrics.jsonl, or of some `names`; None if it is damaged or truncated."""
-    if not line.endswith("\n"):
-        return None
+def read_line(line: str) -> dict[str, Any] | None:
+    """Parse one line of metrics.jsonl; None if it is damaged or truncated."""
     try:
-        values: dict[str, Any] = json.loads(line)
-        wanted = values.keys() if names is None else values.keys() & names
-        row = {name: float(value) for name in wanted if is_number(value := values[name])}
-    except (ValueError, AttributeError, OverflowError, RecursionError):
+        values = json.loads(line) if line.endswith("\n") else None
+    except (ValueError, RecursionError):
         return None
-    return row if row.get("steps", -1) >= 0 and row.get("wall_seconds", 0) >= 0 else None
+    if not isinstance(values, dict):
+        return None
+    steps, seconds = values.get("steps"), values.get("wall_seconds", 0)
+    return values if is_number(steps) and is_number(seconds) and steps >= 0 and seconds >= 0 else None
 
 
 def newest_metrics(metrics_file: Path) -> dict[str, float]:
-    """Read the last whole line of metrics.jsonl; {} if there is none."""
-    rows = (read_line(f"{line}\n") for line in reversed(tail(metrics_file)))
-    return next((row for row in rows if row is not None), {})
+    """Read the numbers of the last whole line of metrics.jsonl; {} if there is none."""
+    lines = (read_line(f"{line}\n") for line in reversed(tail(metrics_file)))
+    newest = next((line for line in lines if line is not None), {})
+    return {name: float(value) for name, value in newest.items() if is_number(value)}

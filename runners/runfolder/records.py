@@ -18,7 +18,7 @@ from rfwp.envs.sequence_task import Measure, SequenceTask
 from rfwp.envs.subject import Subject
 from rfwp.runners.machine.errors import UserError, reason
 from rfwp.runners.runfolder.evaluations import headline, is_of_other_weights, read_evaluation
-from rfwp.runners.runfolder.files import in_use, is_number
+from rfwp.runners.runfolder.files import ABSURD, in_use, is_number
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
 from rfwp.runners.runfolder.metrics_log import read_line
 from rfwp.runners.settings.config import flatten
@@ -225,7 +225,7 @@ def _copies(runs: Iterable[Run]) -> dict[Path, Path]:
     for run in sorted(runs, key=lambda run: -len(run.evaluations)):
         record = hashlib.sha256()
         for column in run.metrics.values():
-            record.update(column.data)
+            record.update(np.ascontiguousarray(column).data)
         original = originals.setdefault((repr(run.settings), record.digest()), run.folder) if run.steps else run.folder
         if original != run.folder:
             copies[run.folder] = original
@@ -253,25 +253,27 @@ def read_run(folder: RunFolder) -> Run:
 
 def _read_metrics(path: Path, kind: Kind, notes: list[str]) -> dict[str, Array]:
     """Return the columns of metrics.jsonl, sorted by steps."""
-    columns = {name: array("d") for name in READ[kind]}
-    unreadable = 0
+    names, numbers, unreadable = READ[kind], array("d"), 0
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
-                row = read_line(line, columns.keys())
-                if row is not None:
-                    for name, column in columns.items():
-                        column.append(row.get(name, math.nan))
+                values = read_line(line)
+                if values is not None:
+                    row = [values.get(name) for name in names]
+                    # As is_number, which would take a fifth of the time; floats are compared below.
+                    numbers.extend(
+                        [x if type(x) is float or (type(x) is int and abs(x) < ABSURD) else math.nan for x in row]
+                    )
                 elif line.endswith("\n"):  # else it is still being written, or was cut off by a kill
                     unreadable += bool(line.strip())
     except OSError:
         notes.append("has no readable metrics.jsonl")
-    found = {name: np.frombuffer(column) for name, column in columns.items()}
-    steps = found["steps"]
+    rows = np.frombuffer(numbers).reshape(-1, len(names))
+    rows[~(np.abs(rows) < ABSURD)] = math.nan
     if unreadable:
-        notes.append(
-            f"{unreadable} of {unreadable + steps.size} lines of metrics.jsonl cannot be read and were skipped"
-        )
+        notes.append(f"{unreadable} of {unreadable + len(rows)} lines of metrics.jsonl cannot be read and were skipped")
+    found = dict(zip(names, rows.T, strict=True))
+    steps = found["steps"]
     if (np.diff(steps) < 0).any():
         order = np.argsort(steps, kind="stable")
         found = {name: column[order] for name, column in found.items()}

@@ -155,6 +155,46 @@ def test_a_stuck_actor_is_replaced_after_the_timeout():
         assert pool.restarts >= 1  # a busy machine may be slow enough for another
 
 
+def play(pool: ActorPool, steps: int) -> None:
+    for _ in range(steps):
+        for group in range(pool.config.groups):
+            pool.wait(group)
+            pool.act(group, np.zeros(pool.envs_per_group, np.int64))
+
+
+@pytest.mark.parametrize("spare_is_alive", [True, False])
+def test_where_environments_start_slowly_a_spare_replaces_an_actor(monkeypatch, spare_is_alive):
+    monkeypatch.setattr(delayed_cue.Config, "slow_start", True)
+    monkeypatch.setattr(ActorPool, "SPARE_AFTER", 3)
+    with ActorPool(ActorsConfig(envs=8, processes=4), ENV, 4, seed=(0,)) as pool:
+        play(pool, 2)
+        assert pool._spare is None
+        play(pool, 1)
+        dead, spare = pool.groups[1][1].pid, pool._spare.pid
+        if not spare_is_alive:
+            os.kill(spare, signal.SIGKILL)
+        pool.wait(1)  # idle, it cannot answer once more
+        os.kill(dead, signal.SIGKILL)
+        pool.act(1, np.zeros(4, np.int64))
+        assert len(pool.wait(1)) == 1
+        assert pool.restarts == (1 if spare_is_alive else 2)
+        assert (pool.groups[1][1].pid == spare) == spare_is_alive
+        assert pool.slabs[1].first[2:].all()  # its environments have just started, in the place of the dead one's
+        assert not pool.slabs[1].first[:2].any()
+        pids = [actor.pid for group in pool.groups for actor in group]
+        pool.act(1, np.zeros(4, np.int64))
+        play(pool, 3)
+        assert pool._spare.pid not in (*pids, dead, spare)
+        pids.append(pool._spare.pid)
+    assert not any(map(psutil.pid_exists, pids))
+
+
+def test_no_spare_is_kept_where_environments_start_quickly(pool, monkeypatch):
+    monkeypatch.setattr(ActorPool, "SPARE_AFTER", 1)
+    play(pool, 3)
+    assert pool._spare is None
+
+
 def test_waiting_can_be_cut_short():
     with ActorPool(ActorsConfig(envs=2, processes=2), ENV, 2, seed=(0,)) as pool:
         pool.wait(0)  # nothing was asked for since, so another wait would last until the time-out

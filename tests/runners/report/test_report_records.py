@@ -67,6 +67,16 @@ def test_unreadable_lines_are_skipped_and_counted(make_run, tmp_path):
     assert "3 of 6 lines of metrics.jsonl cannot be read and were skipped" in said(tmp_path)
 
 
+def test_values_that_are_no_numbers_leave_gaps(make_run, tmp_path):
+    run = make_run(tmp_path, "breakout", "lstm", 1, returns=(1.0, 2.0))
+    odd = ("1e308", "-1e308", str(10**400), "NaN", "Infinity", "true", '"3"', "[3]", "null")
+    lines = "".join(f'{{"steps": {9000 + k}, "return_mean": {value}}}\n' for k, value in enumerate(odd))
+    run.metrics_file.write_text(run.metrics_file.read_text() + lines)
+    (read,) = study(tmp_path).runs
+    assert read.curve("steps")[1].tolist() == [1.0, 2.0]
+    assert read.steps == 9000 + len(odd) - 1
+
+
 @pytest.mark.parametrize("odd", ["[" * 100_000, f'{{"steps": {10**400}}}'], ids=["deep", "large"])
 def test_what_python_cannot_hold_is_unreadable_like_any_other_line(make_run, tmp_path, odd):
     run = make_run(tmp_path, "breakout", "lstm", 1, score=5.0)
