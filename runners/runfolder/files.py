@@ -8,7 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rfwp.runners.machine.errors import UserError
 
@@ -149,7 +149,7 @@ def keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
         write_whole(path, "".join(kept))
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Return True if a value from a file is a number that can be averaged and drawn: neither infinite nor absurd."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < ABSURD
 
