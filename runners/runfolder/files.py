@@ -15,8 +15,6 @@ from rfwp.runners.machine.errors import UserError
 _TAIL_BYTES = 8192  # read from the end of a long file
 _GLANCE_SECONDS = 0.1
 
-ABSURD = 1e100  # no number that can be averaged and drawn is as large
-
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file atomically: it is either the old one or the new one."""
@@ -151,7 +149,7 @@ def keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Return True if a value from a file is a number that can be averaged and drawn: neither infinite nor absurd."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < ABSURD
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e100
 
 
 def is_count(value: Any) -> bool:

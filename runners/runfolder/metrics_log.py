@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import orjson
 from torch.utils.tensorboard import SummaryWriter
 
 from rfwp.agents.learner import Learner
@@ -165,8 +166,8 @@ class MetricsLog:
 def read_line(line: str) -> dict[str, Any] | None:
     """Parse one line of metrics.jsonl; None if it is damaged or truncated."""
     try:
-        values = json.loads(line) if line.endswith("\n") else None
-    except (ValueError, RecursionError):
+        values = orjson.loads(line) if line.endswith("\n") else None  # a run of weeks has a million lines
+    except ValueError:
         return None
     if not isinstance(values, dict):
         return None

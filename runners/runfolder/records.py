@@ -18,7 +18,7 @@ from rfwp.envs.sequence_task import Measure, SequenceTask
 from rfwp.envs.subject import Subject
 from rfwp.runners.machine.errors import UserError, reason
 from rfwp.runners.runfolder.evaluations import headline, is_of_other_weights, read_evaluation
-from rfwp.runners.runfolder.files import ABSURD, in_use, is_number
+from rfwp.runners.runfolder.files import in_use, is_number
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
 from rfwp.runners.runfolder.metrics_log import read_line
 from rfwp.runners.settings.config import flatten
@@ -259,17 +259,12 @@ def _read_metrics(path: Path, kind: Kind, notes: list[str]) -> dict[str, Array]:
             for line in file:
                 values = read_line(line)
                 if values is not None:
-                    row = [values.get(name) for name in names]
-                    # As is_number, which would take a fifth of the time; floats are compared below.
-                    numbers.extend(
-                        [x if type(x) is float or (type(x) is int and abs(x) < ABSURD) else math.nan for x in row]
-                    )
+                    numbers.extend(value if is_number(value := values.get(name)) else math.nan for name in names)
                 elif line.endswith("\n"):  # else it is still being written, or was cut off by a kill
                     unreadable += bool(line.strip())
     except OSError:
         notes.append("has no readable metrics.jsonl")
     rows = np.frombuffer(numbers).reshape(-1, len(names))
-    rows[~(np.abs(rows) < ABSURD)] = math.nan
     if unreadable:
         notes.append(f"{unreadable} of {unreadable + len(rows)} lines of metrics.jsonl cannot be read and were skipped")
     found = dict(zip(names, rows.T, strict=True))

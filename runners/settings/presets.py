@@ -22,7 +22,7 @@ _CPU: Values = {
     "env": {"name": DEFAULT_ENV},
     "encoder": {"name": "shallow"},
     "learner": {"unroll_length": 20, "batch_size": 16, "learning_rate": 3e-4},
-    "actors": {"envs": 48},
+    "actors": {"envs": 40},
     "total_steps": 5_000_000,
     "initialisation": "orthogonal",
 }
