@@ -46,12 +46,12 @@ def run(argv: Sequence[str]) -> int:
     comparison.check(out)
     device, run_bytes = comparison.any_config.device, largest_run(comparison)
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out, "out"):
+    with locked(out, "out") as folder:
         comparison.write(out)
         runs = find_runs(comparison, out)
         waiting = sum(run.state == "waiting" for run in runs)
         jobs = max(1, min(waiting, values.jobs or default_jobs(device, run_bytes)))
-        return _launch(comparison, out, Launcher(runs, jobs, gpus_to_share(device)), Terminal())
+        return _launch(comparison, out, Launcher(runs, folder, jobs, gpus_to_share(device)), Terminal())
 
 
 def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Terminal) -> int:
@@ -60,6 +60,7 @@ def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Term
     _announce(comparison, out, launcher, console)
     with StopSignals() as stop, open_launcher_display(str(out), comparison, runs, console) as display:
         launcher.run(display, stop)
+    out = launcher.folder.find()
     go_on = f"{command('rfwp')} compare --out {shlex.quote(str(out))}"
     if stop.received is not None:
         console.say(f"Stopped: {count_states(runs)}. To continue:\n  {go_on}")

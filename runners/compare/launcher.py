@@ -18,7 +18,7 @@ from rfwp.runners.compare.comparison import Cell, Comparison
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.runfolder.evaluations import final_evaluation, headline
-from rfwp.runners.runfolder.files import tail
+from rfwp.runners.runfolder.files import LockedFolder, tail
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.metrics_log import newest_metrics
 from rfwp.runners.settings.config import AgentRunConfig, RunConfig, SequenceRunConfig
@@ -34,12 +34,19 @@ class Run:
     """A cell and its state."""
 
     cell: Cell
-    folder: RunFolder
-    log: Path
+    out: Path  # folder of the comparison
     words: list[str]  # after `rfwp train`, to start it
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
     metrics: dict[str, Any] = field(default_factory=dict)  # the newest
     score: float | None = None  # of its final evaluation
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.out / self.cell.name)
+
+    @property
+    def log(self) -> Path:
+        return self.out / "logs" / f"{self.cell.name}.log"
 
     def look(self) -> None:
         """Read its progress from its folder."""
@@ -67,8 +74,7 @@ def find_runs(comparison: Comparison, out: Path) -> list[Run]:
     """Return the runs of a comparison in a folder; those with a final evaluation are done."""
     runs = []
     for cell in comparison.cells:
-        log = out / "logs" / f"{cell.name}.log"
-        runs.append(Run(cell, RunFolder(out / cell.name), log, comparison.words(cell)))
+        runs.append(Run(cell, out, comparison.words(cell)))
         runs[-1].look()
         runs[-1].state = "waiting" if runs[-1].score is None else "done"
     return runs
@@ -122,8 +128,10 @@ class Launcher:
 
     POLL_SECONDS = 0.25
 
-    def __init__(self, runs: Sequence[Run], jobs: int, gpus: Sequence[str] = ()) -> None:
+    def __init__(self, runs: Sequence[Run], folder: LockedFolder, jobs: int, gpus: Sequence[str] = ()) -> None:
+        """Start nothing yet. `folder` is that of the comparison."""
         self.runs = runs
+        self.folder = folder
         self.jobs = jobs
         self._cores = resources.share_cores(jobs)
         self._gpus = gpus
@@ -171,7 +179,10 @@ class Launcher:
             )
 
     def _collect(self, watcher: Watcher) -> None:
-        """Update the progress of the runs, and report those that ended."""
+        """Update the progress of the runs, and report those that ended. Raise UserError if the folder was deleted."""
+        out = self.folder.find()
+        for run in self.runs:
+            run.out = out
         for share, (run, process) in list(self._going.items()):
             code = process.poll()
             run.look()

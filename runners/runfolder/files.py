@@ -76,8 +76,28 @@ def write_json(json_file: str | None, facts: Any) -> None:
         write_whole(Path(json_file), text)
 
 
+class LockedFolder:
+    """A folder of an option that this process holds."""
+
+    def __init__(self, path: Path, option: str, descriptor: int) -> None:
+        self._path = path
+        self._option = option
+        self._descriptor = descriptor
+
+    def find(self) -> Path:
+        """Return its path, which changes if it is moved. Raise UserError if it was deleted."""
+        held = os.fstat(self._descriptor)
+        if self._path.exists() and os.path.samestat(held, self._path.stat()):
+            return self._path
+        if held.st_nlink == 0:
+            raise UserError(
+                f"{self._option}: {str(self._path)!r} was deleted while it was in use, so nothing more can be saved"
+            )
+        return Path(f"/proc/self/fd/{self._descriptor}").readlink()
+
+
 @contextlib.contextmanager
-def locked(folder: Path, option: str) -> Iterator[None]:
+def locked(folder: Path, option: str) -> Iterator[LockedFolder]:
     """Lock the folder of an option while entered. Raise UserError if another process holds it.
 
     The lock ends with its process.
@@ -93,7 +113,11 @@ def locked(folder: Path, option: str) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            yield LockedFolder(folder, option, descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _lock(descriptor: int) -> None:

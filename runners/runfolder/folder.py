@@ -18,7 +18,7 @@ from torch import Tensor
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.resources import versions
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
-from rfwp.runners.runfolder.files import check_own, free_name, locked, write_bytes_whole, write_whole
+from rfwp.runners.runfolder.files import LockedFolder, check_own, free_name, locked, write_bytes_whole, write_whole
 from rfwp.runners.settings.config import RunConfig, to_dict
 from rfwp.runners.settings.config_file import read_config_file
 from rfwp.runners.settings.layers import config_from_values
@@ -34,7 +34,7 @@ class RunFolder:
     """Paths inside a run folder. Creates nothing before `create`."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor: int | None = None  # of the folder, while it is locked
+        self._locked: LockedFolder | None = None
         self._name(path)
 
     def _name(self, path: Path) -> None:
@@ -155,24 +155,16 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Lock the folder while entered. Raise UserError if another process holds it."""
         self.check_own()
-        with locked(self.path, "run"):
-            self._descriptor = os.open(self.path, os.O_RDONLY)
+        with locked(self.path, "run") as self._locked:
             try:
                 yield
             finally:
-                os.close(self._descriptor)
-                self._descriptor = None
+                self._locked = None
 
     def follow(self) -> None:
         """Change the paths if the folder was moved since it was locked. Raise UserError if it was deleted."""
-        if self._descriptor is None:
-            return
-        locked_folder = os.fstat(self._descriptor)
-        if self.path.exists() and os.path.samestat(locked_folder, self.path.stat()):
-            return
-        if locked_folder.st_nlink == 0:
-            raise UserError(f"run: {str(self.path)!r} was deleted while it was in use, so nothing more can be saved")
-        self._name(Path(f"/proc/self/fd/{self._descriptor}").readlink())
+        if self._locked is not None and (path := self._locked.find()) != self.path:
+            self._name(path)
 
     def set_aside_after(self, steps: int) -> None:
         """Rename what belongs to later weights, so that a run resumed from older ones neither meets nor reports it."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -39,6 +40,35 @@ def evaluations(out: Path) -> dict[str, dict]:
 
 def children(process: subprocess.Popen) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_moved_is_followed_and_one_that_is_deleted_ends_the_comparison(tmp_path):
+    out, moved = tmp_path / "grid", tmp_path / "moved"
+    command = resources.own_command(*GRID, "--seeds", "1", "--jobs", "1", "--steps", "200", "--out", str(out))
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    wait_for(lambda: (out / "delayed_cue-gru-1" / "config.yaml").exists())
+    out.rename(moved)
+    assert process.wait(timeout=HANGS) == 0
+    assert not out.exists()
+    assert set(evaluations(moved)) == {"delayed_cue-gru-1", "delayed_cue-feedforward-1"}
+    assert f"report {moved}" in (tmp_path / "log").read_text()
+
+    command = resources.own_command(*GRID, "--seeds", "1", "--jobs", "1", "--steps", str(ENDLESS), "--out", str(out))
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    wait_for(lambda: bool(metrics(out / "delayed_cue-gru-1")))
+    runs = children(process)
+    for each in runs:
+        each.suspend()  # or it may write while the folder is deleted
+    shutil.rmtree(out)
+    for each in runs:
+        each.resume()
+    assert process.wait(timeout=HANGS) == 2
+    assert "was deleted while it was in use" in (tmp_path / "log").read_text()
+    assert not out.exists()
+    assert not psutil.wait_procs(runs, timeout=HANGS)[1]
 
 
 @pytest.mark.slow

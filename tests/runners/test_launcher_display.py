@@ -7,6 +7,7 @@ from rfwp.runners.compare.comparison import Cell
 from rfwp.runners.compare.display import GridDashboard, GridLines, open_launcher_display, score_table
 from rfwp.runners.compare.launcher import Launcher, find_runs
 from rfwp.runners.machine.terminal import Terminal
+from rfwp.runners.runfolder.files import locked
 
 
 def grid_of_scores(tmp_path, envs, cores):
@@ -60,6 +61,7 @@ def test_nothing_is_started_when_all_is_done(tmp_path):
 
         note = update
 
-    Launcher(runs, 1).run(Silence(), stop=None)
+    with locked(tmp_path, "out") as folder:
+        Launcher(runs, folder, 1).run(Silence(), stop=None)
     assert all(run.state == "done" for run in runs)
     assert comparison.cells == [run.cell for run in runs]
