@@ -8,7 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, BinaryIO, TypeGuard
 
 from rfwp.runners.machine.errors import UserError
 
@@ -22,12 +22,22 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_bytes_whole(path: Path, data: bytes) -> None:
-    """Write a file atomically. A symbolic link at its place or at that of its temporary file is not followed."""
+    """Write a file atomically."""
+    with whole_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write to, which takes its place when it is complete and on disk.
+
+    A symbolic link there, or at the place of the temporary file, is not followed.
+    """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     temporary.unlink(missing_ok=True)  # of a process that had the same number
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
@@ -161,14 +171,15 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def keep_lines(path: Path, wanted: Callable[[str], bool]) -> None:
-    """Drop the lines of a text file that are not wanted; do not rewrite a file without any."""
+def keep_lines(path: Path, wanted: Callable[[bytes], bool]) -> None:
+    """Drop the lines of a file that are not wanted; do not rewrite a file without any. Holds one line in memory."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if wanted(line)]
-    if kept != lines:
-        write_whole(path, "".join(kept))
+    with path.open("rb") as lines:
+        if not all(map(wanted, lines)):
+            lines.seek(0)
+            with whole_file(path) as kept:
+                kept.writelines(filter(wanted, lines))
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -23,6 +23,8 @@ from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind
 from rfwp.runners.training.meter import ActorMeter, TokenMeter
 
+_PIECE = 2**20  # bytes read at once
+
 _FIRST = {
     "steps": Metric("", "steps since the start of the run, in the unit of total_steps"),  # TensorBoard's own axis
     "wall_seconds": Metric("time", "seconds that the run has trained, pauses between processes excluded"),
@@ -65,7 +67,11 @@ def check_metrics(metrics_file: Path, size: int, sha256: str) -> None:
         return
     try:
         with metrics_file.open("rb") as file:
-            damaged = hashlib.sha256(file.read(size)).hexdigest() != sha256
+            start, left = hashlib.sha256(), size
+            while left and (piece := file.read(min(left, _PIECE))):
+                start.update(piece)
+                left -= len(piece)
+            damaged = start.hexdigest() != sha256
     except OSError as error:
         raise UserError(f"metrics: {metrics_file} cannot be read: {error.strerror}") from None
     if damaged:
@@ -82,8 +88,9 @@ class MetricsLog:
         """Continue after `steps`; drop later lines of an earlier process, so that no step is recorded twice."""
         metrics_file = folder.metrics_file
         keep_lines(metrics_file, lambda line: (row := read_line(line)) is not None and row["steps"] <= steps)
-        self._file = metrics_file.open("ab", buffering=0)
-        self._written = hashlib.sha256(metrics_file.read_bytes())
+        self._file = metrics_file.open("ab+", buffering=0)
+        self._file.seek(0)
+        self._written = hashlib.file_digest(self._file, "sha256")
         self._waiting = b""  # lines not written yet
         self._folder = folder
         self._metrics = METRICS[kind]
@@ -163,10 +170,10 @@ class MetricsLog:
         threading.excepthook = self._excepthook
 
 
-def read_line(line: str) -> dict[str, Any] | None:
+def read_line(line: bytes) -> dict[str, Any] | None:
     """Parse one line of metrics.jsonl; None if it is damaged or truncated."""
     try:
-        values = orjson.loads(line) if line.endswith("\n") else None  # a run of weeks has a million lines
+        values = orjson.loads(line) if line.endswith(b"\n") else None  # a run of weeks has a million lines
     except ValueError:
         return None
     if not isinstance(values, dict):
@@ -177,6 +184,6 @@ def read_line(line: str) -> dict[str, Any] | None:
 
 def newest_metrics(metrics_file: Path) -> dict[str, float]:
     """Read the numbers of the last whole line of metrics.jsonl; {} if there is none."""
-    lines = (read_line(f"{line}\n") for line in reversed(tail(metrics_file)))
+    lines = (read_line(f"{line}\n".encode()) for line in reversed(tail(metrics_file)))
     newest = next((line for line in lines if line is not None), {})
     return {name: float(value) for name, value in newest.items() if is_number(value)}

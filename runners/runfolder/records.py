@@ -255,12 +255,12 @@ def _read_metrics(path: Path, kind: Kind, notes: list[str]) -> dict[str, Array]:
     """Return the columns of metrics.jsonl, sorted by steps."""
     names, numbers, unreadable = READ[kind], array("d"), 0
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with path.open("rb") as file:
             for line in file:
                 values = read_line(line)
                 if values is not None:
                     numbers.extend(value if is_number(value := values.get(name)) else math.nan for name in names)
-                elif line.endswith("\n"):  # else it is still being written, or was cut off by a kill
+                elif line.endswith(b"\n"):  # else it is still being written, or was cut off by a kill
                     unreadable += bool(line.strip())
     except OSError:
         notes.append("has no readable metrics.jsonl")

@@ -136,7 +136,7 @@ def test_an_evaluation_with_a_value_that_is_not_allowed_is_none(tmp_path, facts)
 
 def test_absurd_metrics_are_damaged_lines():
     for line in ('{"steps": -1}', '{"steps": 1, "wall_seconds": -5}', '{"steps": 1e308}', "[1]", "1"):
-        assert read_line(f"{line}\n") is None
+        assert read_line(f"{line}\n".encode()) is None
 
 
 COMPARISONS = {

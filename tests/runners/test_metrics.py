@@ -1,15 +1,17 @@
 """The record of a run: no gap, no step told twice, nothing that JSON cannot hold."""
 
+import hashlib
 import json
 import math
 import os
+import tracemalloc
 
 import torch
 
 from rfwp.agents.metrics import Averages, EpisodeStatistics
 from rfwp.agents.trajectory import Episode
 from rfwp.runners.runfolder.folder import RunFolder
-from rfwp.runners.runfolder.metrics_log import MetricsLog
+from rfwp.runners.runfolder.metrics_log import MetricsLog, check_metrics
 from rfwp.runners.settings.kinds import AGENT
 
 
@@ -26,6 +28,26 @@ def test_resuming_drops_what_lies_beyond_the_checkpoint_and_lines_cut_short(tmp_
     with MetricsLog(RunFolder(tmp_path), AGENT, 20) as log:
         log.write({"steps": 40})
     assert [line["steps"] for line in written(path)] == [10, 20, 40]
+
+
+def test_a_long_record_is_taken_up_without_holding_it_in_memory(tmp_path):
+    folder, lines = RunFolder(tmp_path), 50_000
+    folder.metrics_file.write_text("".join(f'{{"steps": {n}, "note": "{"x" * 200}"}}\n' for n in range(lines)))
+    size = folder.metrics_file.stat().st_size
+    sha256 = hashlib.sha256(folder.metrics_file.read_bytes()).hexdigest()
+    tracemalloc.start()
+    try:
+        check_metrics(folder.metrics_file, size, sha256)
+        with MetricsLog(folder, AGENT, lines - 2) as log:
+            kept, of_kept = log.position()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > 10e6
+    assert peak < 4e6
+    text = folder.metrics_file.read_bytes()
+    assert len(text.splitlines()) == lines - 1
+    assert (kept, of_kept) == (len(text), hashlib.sha256(text).hexdigest())
 
 
 def test_metrics_that_a_checkpoint_counts_on_are_on_disk(tmp_path, monkeypatch):
