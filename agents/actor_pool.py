@@ -36,6 +36,9 @@ class ActorsConfig:
     """Groups of processes that take turns: one steps its environments while the policy acts for another."""
     timeout: float = 60.0
     """Seconds to wait for an actor before replacing it."""
+    spare: bool | None = None
+    """Keep a spare process, whose environments have started, to replace an actor; by default where starting is slow, as
+    on Atari."""
 
     def __post_init__(self) -> None:
         for field in ("envs", "groups"):
@@ -54,6 +57,10 @@ class ActorsConfig:
         most = min(cores, self.envs)
         even = (n for n in range(self.groups, most + 1, self.groups) if self.envs % n == 0)
         return max(even, default=self.groups)
+
+    def keeps_spare(self, env: EnvConfig) -> bool:
+        """Return whether there is a spare process for these environments."""
+        return env.slow_start if self.spare is None else self.spare
 
 
 POLL_SECONDS = 0.2  # how often a wait checks for cancellation
@@ -152,7 +159,7 @@ class Actor:
 class ActorPool:
     """All actor processes, in groups. Replaces those that fail. A context manager that ends them all on exit.
 
-    If environments are slow to start, it keeps a spare process, whose environments have started, to replace one.
+    If the config says so, it keeps a spare process, whose environments have started, to replace one.
     """
 
     CRASH_LOOP = 5  # crashes within CRASH_LOOP_SECONDS, or failed restarts of one actor, that end the run
@@ -215,7 +222,7 @@ class ActorPool:
         for actor in self.groups[group]:
             actor.request()
         self._acts_until_spare -= 1
-        if self.env.slow_start and self._spare is None and self._acts_until_spare <= 0:
+        if self._spare is None and self._acts_until_spare <= 0 and self.config.keeps_spare(self.env):
             self._spare = self._start()
 
     def cancel(self) -> None:

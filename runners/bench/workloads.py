@@ -107,8 +107,9 @@ WORKLOADS: dict[str, Callable[..., None]] = {**PARTS, "train": train}
 
 def run(name: str, config: AgentRunConfig, seconds: float) -> tuple[ActorLearner, Recorder]:
     """Run a workload with the settings of a training run: a warm-up, then about `seconds` seconds."""
-    # The run must outlast the measurement and needs no evaluation.
-    config = replace(config, total_steps=max(config.total_steps, 10**12), final_episodes=0)
+    # The run must outlast the measurement and needs no evaluation. Starting a spare process would disturb it.
+    actors = replace(config.actors, spare=False)
+    config = replace(config, actors=actors, total_steps=max(config.total_steps, 10**12), final_episodes=0)
     system = build_system(config)
     check_agent_sizes(config, system.agent, system.num_processes, system.device)
     recorder = Recorder(seconds, system.device)

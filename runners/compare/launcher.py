@@ -102,7 +102,8 @@ def _memory_of(config: RunConfig) -> int:
         return MAIN_BYTES + (0 if on_gpu else check_sequence_sizes(config, build_sequence_system(config)))
     assert isinstance(config, AgentRunConfig), "there are two kinds of runs"
     cpu, processes = torch.device("cpu"), config.actors.num_processes(1)
-    agent, own = build_agent(config, cpu), MAIN_BYTES + processes * ACTOR_BYTES
+    agent, actors = build_agent(config, cpu), processes + config.actors.keeps_spare(config.env)
+    own = MAIN_BYTES + actors * ACTOR_BYTES
     if resources.pick_device(config.device).type == "cuda":  # each run checks its GPU itself
         return own
     return check_agent_sizes(config, agent, processes, cpu) + own

@@ -163,10 +163,9 @@ def play(pool: ActorPool, steps: int) -> None:
 
 
 @pytest.mark.parametrize("spare_is_alive", [True, False])
-def test_where_environments_start_slowly_a_spare_replaces_an_actor(monkeypatch, spare_is_alive):
-    monkeypatch.setattr(delayed_cue.Config, "slow_start", True)
+def test_a_spare_replaces_an_actor_if_it_is_alive(monkeypatch, spare_is_alive):
     monkeypatch.setattr(ActorPool, "SPARE_AFTER", 3)
-    with ActorPool(ActorsConfig(envs=8, processes=4), ENV, 4, seed=(0,)) as pool:
+    with ActorPool(ActorsConfig(envs=8, processes=4, spare=True), ENV, 4, seed=(0,)) as pool:
         play(pool, 2)
         assert pool._spare is None
         play(pool, 1)
@@ -189,10 +188,13 @@ def test_where_environments_start_slowly_a_spare_replaces_an_actor(monkeypatch, 
     assert not any(map(psutil.pid_exists, pids))
 
 
-def test_no_spare_is_kept_where_environments_start_quickly(pool, monkeypatch):
+@pytest.mark.parametrize(("slow", "wanted", "kept"), [(True, None, True), (False, None, False), (True, False, False)])
+def test_by_default_a_spare_is_kept_where_environments_start_slowly(monkeypatch, slow, wanted, kept):
+    monkeypatch.setattr(delayed_cue.Config, "slow_start", slow)
     monkeypatch.setattr(ActorPool, "SPARE_AFTER", 1)
-    play(pool, 3)
-    assert pool._spare is None
+    with ActorPool(ActorsConfig(envs=2, processes=2, spare=wanted), ENV, 2, seed=(0,)) as pool:
+        play(pool, 1)
+        assert (pool._spare is not None) == kept
 
 
 def test_waiting_can_be_cut_short():
