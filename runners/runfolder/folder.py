@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -184,22 +184,27 @@ def find_run_folders(places: Iterable[Path], option: str) -> tuple[list[RunFolde
     found: dict[Path, RunFolder] = {}
     left_out = []
     for place in places:
-        folders = [place] if RunFolder(place).exists else list(_runs_below(place))
+        unreadable: list[OSError] = []
+        folders = [place] if RunFolder(place).exists else list(_runs_below(place, unreadable.append))
         found |= {folder.resolve(): RunFolder(folder) for folder in folders}
-        if not folders:
-            why = (
-                "it contains no runs (a run folder has a config.yaml)" if place.is_dir() else "there is no such folder"
-            )
-            left_out.append(f"{option}: got {str(place)!r}; {why}")
+        if not place.is_dir():
+            left_out.append(f"{option}: got {str(place)!r}; there is no such folder")
+        elif unreadable:
+            left_out += [f"{option}: {error.filename!r} cannot be read: {error.strerror}" for error in unreadable]
+        elif not folders:
+            left_out.append(f"{option}: got {str(place)!r}; it contains no runs (a run folder has a config.yaml)")
     if not found:
         raise UserError(left_out[0])
     return list(found.values()), left_out
 
 
-def _runs_below(place: Path) -> Iterator[Path]:
-    """Yield the run folders below a folder, also those behind symbolic links, which may lead back to where they are."""
+def _runs_below(place: Path, note: Callable[[OSError], None]) -> Iterator[Path]:
+    """Yield the run folders below a folder, also those behind symbolic links, which may lead back to where they are.
+
+    `note` gets the errors of folders that cannot be read.
+    """
     seen = set()
-    for folder, below, files in os.walk(place, followlinks=True):
+    for folder, below, files in os.walk(place, onerror=note, followlinks=True):
         identity = os.stat(folder)
         if (key := (identity.st_dev, identity.st_ino)) in seen:
             below.clear()

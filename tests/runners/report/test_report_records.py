@@ -1,7 +1,10 @@
 """What is read of a run: its numbers as they are, and a line for whatever is missing or damaged."""
 
+import errno
 import json
+import os
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from reports import report, said, scores, study
@@ -141,6 +144,21 @@ def test_runs_behind_symbolic_links_are_found_once_even_if_a_link_leads_back(mak
     runs, left_out = read_runs([place, tmp_path / "nothing"])
     assert sorted(run.settings["seed"] for run in runs) == [1, 2]
     assert left_out == [f"report: got {str(tmp_path / 'nothing')!r}; there is no such folder"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(make_run, tmp_path, monkeypatch):
+    make_run(tmp_path, "pong", "gru", 1, score=5)
+    secret, scandir = make_run(tmp_path / "secret", "pong", "gru", 2, score=7).path.parent, os.scandir
+
+    def refuse(path):  # as the kernel would, but for root
+        if Path(path) == secret:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    runs, left_out = read_runs([tmp_path])
+    assert [run.settings["seed"] for run in runs] == [1]
+    assert left_out == [f"report: {str(secret)!r} cannot be read: Permission denied"]
 
 
 def test_a_line_of_metrics_takes_a_hundred_bytes_of_memory_or_so(make_run, tmp_path):
