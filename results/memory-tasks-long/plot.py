@@ -42,6 +42,7 @@ CORES = (
     "srwm",
 )
 KEYS = {"elu_sum_norm": "published", "softmax": "published", "l2": "unit length"}  # by feature map
+NO_GRADIENT = "unit length, no gradient through memory"  # gradient_horizon 1
 STEPS = 200_000
 MARKS = np.arange(STEPS // 25, STEPS + 1, STEPS // 25)  # agent steps at which curves are kept
 LEGEND = 2.2  # inches
@@ -119,7 +120,7 @@ def found(folder: Path) -> Iterator[Run]:
             yield Run(
                 task,
                 core["name"],
-                KEYS.get(core.get("feature_map"), ""),
+                NO_GRADIENT if core.get("gradient_horizon") == 1 else KEYS.get(core.get("feature_map"), ""),
                 config["learner"]["learning_rate"],
                 config["seed"],
                 round(json.loads(evaluation.read_text(encoding="utf-8"))["mean"], 4),

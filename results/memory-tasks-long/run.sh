@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains what this folder shows: every core, both kinds of keys, two learning rates, three seeds, task by task.
+# Trains what this folder shows: every core, both kinds of keys, two learning rates, three seeds, task by task. Then the
+# same with gradients that do not flow through the memory, for the fast weight cores with keys of unit length.
 #
 #   bash run.sh OUT [TASK ...]
 #
@@ -22,5 +23,10 @@ for task; do
     compare l2 --cores $sum_cores $softmax_cores
     compare elu_sum_norm --cores $sum_cores --core.feature_map elu_sum_norm
     compare softmax --cores $softmax_cores --core.feature_map softmax
+  done
+done
+for task; do
+  for rate in 5e-4 2e-3; do
+    compare horizon-1 --cores $sum_cores $softmax_cores --core.gradient_horizon 1
   done
 done

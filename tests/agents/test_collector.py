@@ -16,7 +16,7 @@ from rfwp.agents.actor_pool import Actor, ActorFailure, ActorPool, ActorsConfig,
 from rfwp.agents.collector import Collector
 from rfwp.agents.policy import GraphedPolicy, sample
 from rfwp.agents.weights import WeightBoard
-from rfwp.envs.worlds import counting, delayed_cue
+from rfwp.envs.worlds import atari, counting, delayed_cue
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import rdn
 from rfwp.models.encoders import flat
@@ -188,13 +188,10 @@ def test_a_spare_replaces_an_actor_if_it_is_alive(monkeypatch, spare_is_alive):
     assert not any(map(psutil.pid_exists, pids))
 
 
-@pytest.mark.parametrize(("slow", "wanted", "kept"), [(True, None, True), (False, None, False), (True, False, False)])
-def test_by_default_a_spare_is_kept_where_environments_start_slowly(monkeypatch, slow, wanted, kept):
-    monkeypatch.setattr(delayed_cue.Config, "slow_start", slow)
-    monkeypatch.setattr(ActorPool, "SPARE_AFTER", 1)
-    with ActorPool(ActorsConfig(envs=2, processes=2, spare=wanted), ENV, 2, seed=(0,)) as pool:
-        play(pool, 1)
-        assert (pool._spare is not None) == kept
+def test_by_default_a_spare_is_kept_where_environments_start_slowly():
+    assert ActorsConfig().keeps_spare(atari.Config())
+    assert not ActorsConfig().keeps_spare(ENV)
+    assert not ActorsConfig(spare=False).keeps_spare(atari.Config())
 
 
 def test_waiting_can_be_cut_short():
