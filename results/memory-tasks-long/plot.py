@@ -9,6 +9,7 @@ Needs matplotlib and rfwp.
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -47,6 +48,7 @@ STEPS = 200_000
 MARKS = np.arange(STEPS // 25, STEPS + 1, STEPS // 25)  # agent steps at which curves are kept
 LEGEND = 2.2  # inches
 SOLVED = 0.9  # of the way from chance to the best return
+RUNS = (4 + 9 * 2) * 2 * 3  # of a task: cores without keys, fast weight cores with two kinds; two rates; three seeds
 
 
 class Bounds(NamedTuple):
@@ -95,7 +97,8 @@ def main(folders: list[Path]) -> None:
     runs = {identity(run): run for run in [*read_runs(), *(run for folder in folders for run in found(folder))]}
     ordered = sorted(runs.values(), key=rank)
     write_runs(ordered)
-    chosen = at_better_rate(ordered)
+    counts = Counter(run.task for run in ordered if run.keys != NO_GRADIENT)
+    chosen = at_better_rate([run for run in ordered if counts[run.task] == RUNS])
     draw(chosen)
     (HERE / "tables.md").write_text(f"{score_table(chosen)}\n{time_table(chosen)}")
 

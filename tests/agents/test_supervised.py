@@ -90,10 +90,16 @@ def test_every_core_of_a_seed_sees_the_same_batches():
 @pytest.mark.parametrize(
     ("task", "core"),
     [
-        (listops.Config(depth=3, train=32, valid=1, test=1), lstm.Config(hidden_size=64)),
-        (code_execution.Config(statements=5, train=32, valid=1, test=1), rdn.Config(**SMALL)),
+        pytest.param(
+            listops.Config(depth=3, train=32, valid=1, test=1), lstm.Config(hidden_size=64), id="listops-lstm"
+        ),
+        pytest.param(
+            code_execution.Config(statements=5, train=32, valid=1, test=1),
+            rdn.Config(**SMALL),
+            id="code-rdn",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["listops-lstm", "code-rdn"],
 )
 def test_thirty_two_sequences_are_learned_by_heart(task, core):
     config = SupervisedConfig(

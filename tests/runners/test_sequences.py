@@ -269,6 +269,7 @@ def test_a_command_line_about_a_task_is_known_by_a_glance(tmp_path):
     assert not any(map(names_a_task, ([], ["--env", "recall"], [str(agents)], [str(tmp_path / "none")], ["--json="])))
 
 
+@pytest.mark.slow
 def test_cores_are_compared_and_reported_on_a_task(tmp_path):
     settings = [word for word in LISTS if word not in ("--task", "listops", "--core", "lstm")]
     words = ["--tasks", "listops", "--cores", "lstm", "gru", "--seeds", "2", "--steps", "6", "--out"]

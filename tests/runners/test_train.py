@@ -185,7 +185,11 @@ def test_a_change_that_cannot_be_resumed_is_refused_with_both_values(tmp_path, c
 
 
 @pytest.mark.parametrize(
-    ("words", "number", "code"), [(PONG, signal.SIGINT, 130), (ENDLESS, signal.SIGTERM, 143)], ids=["pong", "toy"]
+    ("words", "number", "code"),
+    [
+        pytest.param(PONG, signal.SIGINT, 130, id="pong", marks=pytest.mark.slow),
+        pytest.param(ENDLESS, signal.SIGTERM, 143, id="toy"),
+    ],
 )
 def test_a_signal_saves_and_ends_every_process(start, tmp_path, words, number, code):
     run, shared = tmp_path / "run", shared_memory()
