@@ -178,8 +178,9 @@ def read_line(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(values, dict):
         return None
-    steps, seconds = values.get("steps"), values.get("wall_seconds", 0)
-    return values if is_number(steps) and is_number(seconds) and steps >= 0 and seconds >= 0 else None
+    steps, seconds = values.get("steps"), values.get("wall_seconds")
+    possible = is_number(steps) and steps >= 0 and not (is_number(seconds) and seconds < 0)
+    return values if possible else None
 
 
 def newest_metrics(metrics_file: Path) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from pools import play
 
 from rfwp.agents import policy
 from rfwp.agents.actor_pool import Actor, ActorFailure, ActorPool, ActorsConfig, Cancelled, _limit_waiting
@@ -153,13 +154,6 @@ def test_a_stuck_actor_is_replaced_after_the_timeout():
         for _ in range(4):
             collector.collect()
         assert pool.restarts >= 1  # a busy machine may be slow enough for another
-
-
-def play(pool: ActorPool, steps: int) -> None:
-    for _ in range(steps):
-        for group in range(pool.config.groups):
-            pool.wait(group)
-            pool.act(group, np.zeros(pool.envs_per_group, np.int64))
 
 
 @pytest.mark.parametrize("spare_is_alive", [True, False])

@@ -3,8 +3,8 @@
 import dataclasses
 
 import deadly
-import numpy as np
 import pytest
+from pools import play
 
 from rfwp.agents.actor_pool import ActorFailure, ActorPool, ActorsConfig
 from rfwp.runners.cli import main
@@ -35,13 +35,6 @@ def test_a_crash_loop_ends_the_run_with_a_checkpoint_and_the_traceback_of_the_ga
     assert "deadly.py" in shown.err
     assert "it was replaced" in shown.out
     assert CheckpointStore(run / "checkpoints").find("last").manifest.steps > 0
-
-
-def play(pool, steps):
-    for _ in range(steps):
-        for group in range(pool.config.groups):
-            pool.wait(group)
-            pool.act(group, np.zeros(pool.envs_per_group, np.int64))
 
 
 @pytest.mark.parametrize("seconds", [1e9, 0.0])

@@ -45,9 +45,13 @@ def children(process: subprocess.Popen) -> list[psutil.Process]:
 @pytest.mark.slow
 def test_a_folder_that_is_moved_is_followed_and_one_that_is_deleted_ends_the_comparison(tmp_path):
     out, moved = tmp_path / "grid", tmp_path / "moved"
-    command = resources.own_command(*GRID, "--seeds", "1", "--jobs", "1", "--steps", "200", "--out", str(out))
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def begin(steps):
+        words = ["--seeds", "1", "--jobs", "1", "--steps", str(steps), "--out", str(out)]
+        with (tmp_path / "log").open("w") as log:
+            return subprocess.Popen(resources.own_command(*GRID, *words), stdout=log, stderr=log)
+
+    process = begin(steps=200)
     wait_for(lambda: (out / "delayed_cue-gru-1" / "config.yaml").exists())
     out.rename(moved)
     assert process.wait(timeout=HANGS) == 0
@@ -55,9 +59,7 @@ def test_a_folder_that_is_moved_is_followed_and_one_that_is_deleted_ends_the_com
     assert set(evaluations(moved)) == {"delayed_cue-gru-1", "delayed_cue-feedforward-1"}
     assert f"report {moved}" in (tmp_path / "log").read_text()
 
-    command = resources.own_command(*GRID, "--seeds", "1", "--jobs", "1", "--steps", str(ENDLESS), "--out", str(out))
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    process = begin(ENDLESS)
     wait_for(lambda: bool(metrics(out / "delayed_cue-gru-1")))
     runs = children(process)
     for each in runs:
