@@ -31,7 +31,7 @@ namespace rfwp {
 template <typename S>
 struct DeltaInputs {
   S q, k, v, beta, log_alpha;
-  bool reset;
+  unsigned char reset;
 };
 
 template <bool kCorrects, bool kDecays, int D, typename S, typename X>
@@ -44,7 +44,7 @@ RFWP_DEVICE DeltaInputs<S> delta_inputs(const X* query_key, const X* value, cons
           load(value + step * D + i),
           kCorrects ? load(rate + step) : S(1),
           kDecays ? load(log_decay + step) : S(0),
-          reset[t * B + n % B] != 0};
+          reset[t * B + n % B]};
 }
 
 // before, after: memory n is at slots[n], or at n without slots. A memory is read in full before it is written, so

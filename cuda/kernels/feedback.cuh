@@ -43,12 +43,12 @@ __global__ void __launch_bounds__(D)
 
   struct Inputs {
     S z, k, v, beta;
-    bool reset;
+    unsigned char reset;
   };
   const auto inputs = [&](int t) -> Inputs {
     const long long step = static_cast<long long>(t) * N + n;
     return {load(input + step * D + i), load(key + step * D + i), load(value + step * D + i), load(rate + step),
-            reset[t * B + n % B] != 0};
+            reset[t * B + n % B]};
   };
   Inputs next = inputs(0);
   for (int t = 0; t < T; ++t) {
@@ -100,12 +100,12 @@ __global__ void __launch_bounds__(D)
 
   struct Saved {
     S s, k, beta, e, dy, kept;
-    bool reset;
+    unsigned char reset;
   };
   const auto saved = [&](int t) -> Saved {
     const long long step = static_cast<long long>(t) * N + n, place = step * D + i;
     return {query[place],    load(key + place),               load(rate + step),           error[place],
-            d_output[place], Map::kKeeps ? kept[step] : S(0), reset[t * B + n % B] != 0};
+            d_output[place], Map::kKeeps ? kept[step] : S(0), reset[t * B + n % B]};
   };
   Saved next = saved(T - 1);
   for (int t = T - 1; t >= 0; --t) {

@@ -25,7 +25,27 @@ namespace rfwp {
 // A thread reads D numbers of each part of R at every step. If they do not fit in registers, they are in shared memory,
 // with a pitch that spreads the threads' lines over all banks.
 template <int D>
+constexpr bool kFitsInRegisters = D <= 32;
+template <int D>
 constexpr int kPitch = D + 4;
+
+// A line of R in shared memory for the product after the next barrier. It is read ahead of the barrier, if it fits in
+// registers: after it, the product would wait for every few numbers.
+template <int D, typename S>
+class Line {
+ public:
+  RFWP_DEVICE explicit Line(const S* shared) : shared_(shared) {
+    if constexpr (kFitsInRegisters<D>) {
+#pragma unroll
+      for (int i = 0; i < D; ++i) own_[i] = shared[i];
+    }
+  }
+  RFWP_DEVICE S times(const S* vector) const { return dot<D>(kFitsInRegisters<D> ? own_ : shared_, vector); }
+
+ private:
+  const S* shared_;
+  S own_[kFitsInRegisters<D> ? D : 1];
+};
 
 template <typename S, typename X, int D, typename Map>
 __global__ void __launch_bounds__(D)
@@ -40,7 +60,6 @@ __global__ void __launch_bounds__(D)
                 S* kept,                                       // [T, N, 2]  of the map, for q and k, or null
                 int T, int N, int B) {
   constexpr int P = 3 * D + 1;
-  constexpr bool kInRegisters = D <= 32;
   RFWP_SHARED_ARRAY(S, columns_of_all);  // [3, D, kPitch] unless in registers
   __shared__ S feedbacks[2][D], queries[2][D], keys[2][D];
   __shared__ S scratch[2];
@@ -48,11 +67,11 @@ __global__ void __launch_bounds__(D)
   const S* R = recurrent + static_cast<long long>(n / B) * D * P;
   const long long slot = slots ? slots[n] : n;
 
-  S own_columns[kInRegisters ? 3 * D : 1];
+  S own_columns[kFitsInRegisters<D> ? 3 * D : 1];
   S* columns[3];  // column i of R_q, R_k and R_v
 #pragma unroll
   for (int part = 0; part < 3; ++part) {
-    columns[part] = kInRegisters ? own_columns + part * D : columns_of_all + (part * D + i) * kPitch<D>;
+    columns[part] = kFitsInRegisters<D> ? own_columns + part * D : columns_of_all + (part * D + i) * kPitch<D>;
 #pragma unroll
     for (int j = 0; j < D; ++j) columns[part][j] = R[j * P + part * D + i];
   }
@@ -63,11 +82,11 @@ __global__ void __launch_bounds__(D)
 
   struct Inputs {
     S q, k, v, b;
-    bool reset;
+    unsigned char reset;
   };
   const auto inputs = [&](int t) -> Inputs {
     const X* x = slow + (static_cast<long long>(t) * N + n) * P;
-    return {load(x + i), load(x + D + i), load(x + 2 * D + i), load(x + 3 * D), reset[t * B + n % B] != 0};
+    return {load(x + i), load(x + D + i), load(x + 2 * D + i), load(x + 3 * D), reset[t * B + n % B]};
   };
   Inputs next = inputs(0);
   for (int t = 0; t < T; ++t) {
@@ -132,6 +151,7 @@ __global__ void __launch_bounds__(D)
   for (int part = 0; part < 3; ++part) {
     for (int j = 0; j < D; ++j) rows_of_all[(part * D + j) * kPitch<D> + i] = R[j * P + part * D + i];
   }
+  const S* row = rows_of_all + i * kPitch<D>;
   const S r_b = R[i * P + 3 * D];
   S W[D], G[D], G_column[D];  // column i of W; row i of G for G k, column i for Gᵀ c
   load_column<D>(W, after + matrix);
@@ -141,7 +161,7 @@ __global__ void __launch_bounds__(D)
 
   struct Saved {
     S q, k, beta, e, s, dy, kept_q, kept_k;
-    bool reset;
+    unsigned char reset;
   };
   const auto saved = [&](int t) -> Saved {
     const long long step = static_cast<long long>(t) * N + n, place = step * D + i;
@@ -153,7 +173,7 @@ __global__ void __launch_bounds__(D)
             d_read[place],
             Map::kKeeps ? kept[step * 2] : S(0),
             Map::kKeeps ? kept[step * 2 + 1] : S(0),
-            reset[t * B + n % B] != 0};
+            reset[t * B + n % B]};
   };
   Saved next = saved(T - 1);
   for (int t = T - 1; t >= 0; --t) {
@@ -175,6 +195,7 @@ __global__ void __launch_bounds__(D)
     S dk = dot<D>(G_column, c);
     const S own_dv = now.beta * dc;
     dv[i] = own_dv;
+    const Line<D, S> row_v(row + 2 * D * kPitch<D>);
     sync<D>();
     add_outer<D>(W, -now.k, c);  // undo the write: W is now that of step t - 1
     dk -= dot<D>(W, dv);
@@ -186,10 +207,10 @@ __global__ void __launch_bounds__(D)
     const S db = reduce<Sum, D>(dc * now.e, scratch) * now.beta * (S(1) - now.beta);
     dq_input[i] = own_dq_input;
     dk_input[i] = own_dk_input;
+    const S ds_of_others = row_v.times(dv) + r_b * db;
+    const Line<D, S> row_q(row), row_k(row + D * kPitch<D>);
     sync<D>();
-    const S* row = rows_of_all + i * kPitch<D>;
-    const S ds = dot<D>(row, dq_input) + dot<D>(row + D * kPitch<D>, dk_input) +
-                 dot<D>(row + 2 * D * kPitch<D>, dv) + r_b * db;
+    const S ds = row_q.times(dq_input) + row_k.times(dk_input) + ds_of_others;
     carry = ds * (S(1) - now.s * now.s);
 
     S* dx = d_slow + (static_cast<long long>(t) * N + n) * P;

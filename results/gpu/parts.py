@@ -93,6 +93,8 @@ def agent(core: str) -> None:
     print("an operator:", milliseconds(row.first.logical_not_, 1000))
     print("kernels of an update:")
     print_kernels(lambda: system.update(batch), 3)
+    print("kernels of an acting step of 128 environments:")
+    print_kernels(partial(policy.act, row), 10)
 
 
 if __name__ == "__main__":

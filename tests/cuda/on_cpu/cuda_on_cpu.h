@@ -296,3 +296,8 @@ inline float __uint_as_float(unsigned bits) {
   memcpy(&value, &bits, sizeof value);
   return value;
 }
+inline float __fdividef(float a, float b) { return a / b; }
+template <typename Value>
+Value rsqrt(Value x) {
+  return 1 / std::sqrt(x);
+}
