@@ -20,10 +20,11 @@ from rfwp.agents.collector import Collected, Collector, CollectorStatistics
 from rfwp.agents.config import ActorLearnerConfig
 from rfwp.agents.device import page_locked
 from rfwp.agents.learner import Learner
+from rfwp.agents.metrics import Episode
 from rfwp.agents.phases import WAIT
 from rfwp.agents.sources import Background, InTurn, Source
 from rfwp.agents.system import System
-from rfwp.agents.trajectory import Batcher, Episode, Trajectory
+from rfwp.agents.trajectory import Batcher, Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.initialisation import initialise
 

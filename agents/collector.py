@@ -8,9 +8,10 @@ import torch
 
 from rfwp.agents.actor_pool import ActorFailure, ActorPool
 from rfwp.agents.learner import Diverged
+from rfwp.agents.metrics import Episode
 from rfwp.agents.phases import WAIT, Phases
 from rfwp.agents.policy import Arrivals, build_policy
-from rfwp.agents.trajectory import Episode, Trajectory
+from rfwp.agents.trajectory import Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
 

@@ -1,13 +1,8 @@
-"""Training metrics: their names, meanings and groups, and their averages between two log lines."""
+"""Training metrics: their names, meanings and groups, and statistics of episodes."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
-
-import torch
-from torch import Tensor
-
-from rfwp.agents.trajectory import Episode
 
 
 class Metric(NamedTuple):
@@ -15,6 +10,13 @@ class Metric(NamedTuple):
 
     group: str  # its heading in TensorBoard
     meaning: str
+
+
+class Episode(NamedTuple):
+    """A full episode that ended; on Atari a whole game, even if a lost life ends the learner's episode."""
+
+    score: float  # raw return, unclipped
+    length: int  # agent steps
 
 
 RECENT_EPISODES = 100  # window of the mean return and length
@@ -63,27 +65,3 @@ class EpisodeStatistics:
         self.count = int(state["count"])
         recent = (Episode(float(score), int(length)) for score, length in state["recent"])
         self.recent = deque(recent, maxlen=RECENT_EPISODES)
-
-
-class Averages:
-    """Averages of the update metrics since the last `take`, kept on their device so that the host does not wait."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._sum: Tensor | None = None
-        self._count = 0
-
-    def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Add the scalar metrics of one update; they must have the same names each time."""
-        values = torch.stack(list(metrics.values()))
-        self._names = list(metrics)
-        self._sum = values if self._sum is None else self._sum + values
-        self._count += 1
-
-    def take(self) -> dict[str, float]:
-        """Return the averages and start again; {} if nothing was added."""
-        if self._sum is None:
-            return {}
-        means: list[float] = (self._sum / self._count).tolist()
-        self._sum, self._count = None, 0
-        return dict(zip(self._names, means, strict=True))

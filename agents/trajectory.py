@@ -1,4 +1,4 @@
-"""The data that acting passes to learning: unrolls of T steps in B environments, and episodes that ended."""
+"""The data that acting passes to learning: unrolls of T steps in B environments."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,6 @@ import torch
 from torch import Tensor
 
 from rfwp.models.core import State
-
-
-class Episode(NamedTuple):
-    """A full episode that ended; on Atari a whole game, even if a lost life ends the learner's episode."""
-
-    score: float  # raw return, unclipped
-    length: int  # agent steps
 
 
 class Trajectory(NamedTuple):

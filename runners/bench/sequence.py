@@ -22,8 +22,9 @@ from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder import files
 from rfwp.runners.runfolder.folder import commit
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import sequence_config, to_dict
+from rfwp.runners.settings.config import sequence_config
 from rfwp.runners.settings.glance import names_a_task
+from rfwp.runners.settings.layers import to_dict
 from rfwp.runners.settings.options import read_command_line
 from rfwp.runners.settings.parsing import Parser
 from rfwp.runners.training.memory_estimate import check_sequence_sizes

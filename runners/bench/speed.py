@@ -18,7 +18,8 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder import files
 from rfwp.runners.runfolder.folder import commit
-from rfwp.runners.settings.config import AgentRunConfig, agent_config, to_dict
+from rfwp.runners.settings.config import AgentRunConfig, agent_config
+from rfwp.runners.settings.layers import to_dict
 from rfwp.runners.settings.options import read_command_line
 from rfwp.runners.settings.parsing import Parser
 from rfwp.runners.training.dashboard import number, percent

@@ -9,7 +9,6 @@ from typing import Literal
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.commands import evaluate_sequences
-from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.evaluation.saved_agents import SavedAgent, find_agents, say_left_out
 from rfwp.runners.evaluation.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
 from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score
@@ -18,7 +17,7 @@ from rfwp.runners.film.video import film
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError, reason
 from rfwp.runners.machine.terminal import Terminal
-from rfwp.runners.runfolder.evaluations import write_evaluation
+from rfwp.runners.runfolder.evaluations import Policy, write_evaluation
 from rfwp.runners.runfolder.files import check_writable, write_json
 from rfwp.runners.runfolder.folder import short_names
 from rfwp.runners.settings.config import AgentRunConfig

@@ -20,8 +20,7 @@ from rfwp.runners.runfolder.evaluations import write_evaluation
 from rfwp.runners.runfolder.files import check_writable, write_json
 from rfwp.runners.runfolder.folder import short_names
 from rfwp.runners.settings.components import name_of
-from rfwp.runners.settings.config import to_dict
-from rfwp.runners.settings.layers import build_component
+from rfwp.runners.settings.layers import build_component, to_dict
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_loading_options, add_scoring_options
 

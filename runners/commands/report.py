@@ -7,10 +7,10 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.report import tables
 from rfwp.runners.report.writer import Report, write_report
+from rfwp.runners.runfolder.evaluations import Policy
 from rfwp.runners.settings.parsing import Parser, parse
 
 

@@ -14,9 +14,10 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
-from rfwp.runners.runfolder.metrics_log import check_metrics, newest_metrics
-from rfwp.runners.settings.config import RunConfig, differences, to_dict
+from rfwp.runners.runfolder.metrics_file import check_metrics, newest_metrics
+from rfwp.runners.settings.config import RunConfig
 from rfwp.runners.settings.kinds import kind_of
+from rfwp.runners.settings.layers import differences, to_dict
 from rfwp.runners.settings.options import named_run, read_command_line
 from rfwp.runners.training.dashboard import command, open_display
 from rfwp.runners.training.kinds import build_training

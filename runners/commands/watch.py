@@ -9,13 +9,14 @@ from pathlib import Path
 from rfwp.agents import host
 from rfwp.agents.device import prepare_cpu
 from rfwp.envs.vector_env import Renderer
-from rfwp.runners.evaluation.rollout import Policy, Transition, rollout
+from rfwp.runners.evaluation.rollout import Transition, rollout
 from rfwp.runners.evaluation.saved_agents import open_agent
 from rfwp.runners.film.picture import Picture, picture_of
 from rfwp.runners.film.player import FASTEST, SLOWEST, Player, Quit
 from rfwp.runners.film.window import Window, check_display
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.evaluations import Policy
 from rfwp.runners.settings.config import AgentRunConfig
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options

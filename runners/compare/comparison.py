@@ -12,8 +12,9 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.files import write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import AgentRunConfig, RunConfig, differences
+from rfwp.runners.settings.config import AgentRunConfig, RunConfig
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind
+from rfwp.runners.settings.layers import differences
 from rfwp.runners.settings.options import config_from_words, named_device
 from rfwp.runners.settings.values import convert
 

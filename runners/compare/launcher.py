@@ -20,7 +20,7 @@ from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.runfolder.evaluations import final_evaluation, headline
 from rfwp.runners.runfolder.files import LockedFolder, tail
 from rfwp.runners.runfolder.folder import RunFolder
-from rfwp.runners.runfolder.metrics_log import newest_metrics
+from rfwp.runners.runfolder.metrics_file import newest_metrics
 from rfwp.runners.settings.config import AgentRunConfig, RunConfig, SequenceRunConfig
 from rfwp.runners.training.memory_estimate import check_agent_sizes, check_sequence_sizes
 

@@ -1,7 +1,7 @@
 """Rollouts: an agent playing step by step, for scores, films and the watch window."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from rfwp.agents.policy import sample
 from rfwp.envs.vector_env import Step, VectorEnv, check_rewards
 from rfwp.models.actor_critic import ActorCritic, AgentOutput
 from rfwp.runners.machine.errors import UserError
-
-Policy = Literal["sampled", "greedy"]
+from rfwp.runners.runfolder.evaluations import Policy
 
 
 class Transition(NamedTuple):

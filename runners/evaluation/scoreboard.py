@@ -12,12 +12,13 @@ from rfwp.agents import host
 from rfwp.agents.device import prepare_cpu
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.evaluation import statistics
-from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score, evaluate
 from rfwp.runners.machine.signals import cleaning_up
 from rfwp.runners.machine.terminal import Terminal
+from rfwp.runners.runfolder.evaluations import Policy
 from rfwp.runners.settings.components import name_of, title_option
-from rfwp.runners.settings.config import CIRCUMSTANCES, AgentRunConfig, differences
+from rfwp.runners.settings.config import AgentRunConfig
+from rfwp.runners.settings.layers import CIRCUMSTANCES, differences
 
 
 def run_evaluation(

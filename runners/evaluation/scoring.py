@@ -8,11 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rfwp.agents.trajectory import Episode
+from rfwp.agents.metrics import Episode
 from rfwp.envs.vector_env import EnvConfig, Step, VectorEnv
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.evaluation.rollout import Policy, rollout
+from rfwp.runners.evaluation.rollout import rollout
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.runfolder.evaluations import Policy
 
 Score = Literal["episode", "life"]
 

@@ -7,9 +7,10 @@ from typing import Literal, Self
 from rfwp.envs.vector_env import Renderer
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.memory_view import MemoryView
-from rfwp.runners.evaluation.rollout import Policy, Transition
+from rfwp.runners.evaluation.rollout import Transition
 from rfwp.runners.film.canvas import Pixels, enlarged
 from rfwp.runners.film.overlay import Overlay, Thought
+from rfwp.runners.runfolder.evaluations import Policy
 from rfwp.runners.settings.components import name_of
 from rfwp.runners.settings.config import AgentRunConfig
 

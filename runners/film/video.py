@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from rfwp.agents.trajectory import Episode
+from rfwp.agents.metrics import Episode
 from rfwp.envs.vector_env import Renderer
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.evaluation.rollout import Policy, rollout
+from rfwp.runners.evaluation.rollout import rollout
 from rfwp.runners.film.ffmpeg import Gif, Mp4
 from rfwp.runners.film.picture import Picture
 from rfwp.runners.machine.signals import cleaning_up
+from rfwp.runners.runfolder.evaluations import Policy
 
 ENCODERS = {".mp4": Mp4, ".gif": Gif}
 

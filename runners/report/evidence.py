@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from rfwp.runners.report.study import Study, differing, show_all
 from rfwp.runners.runfolder.records import Run
-from rfwp.runners.settings.config import CIRCUMSTANCES
+from rfwp.runners.settings.layers import CIRCUMSTANCES
 
 ENOUGH_SEEDS = 5
 FEW_SEEDS = 3

@@ -18,8 +18,8 @@ from rfwp.runners.report.words import WORDS, Words
 from rfwp.runners.runfolder.folder import short_names
 from rfwp.runners.runfolder.records import Array, Final, Run
 from rfwp.runners.settings.components import title_option
-from rfwp.runners.settings.config import CIRCUMSTANCES
 from rfwp.runners.settings.kinds import Kind
+from rfwp.runners.settings.layers import CIRCUMSTANCES
 
 TIMES = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
 USUAL_BASELINES = ("lstm", "gru", "feedforward")

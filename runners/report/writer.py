@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rfwp.runners.evaluation.rollout import Policy
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.output import one_line
 from rfwp.runners.report import evidence, figures, page, tables
 from rfwp.runners.report.formats import Table
 from rfwp.runners.report.study import Study
+from rfwp.runners.runfolder.evaluations import Policy
 from rfwp.runners.runfolder.files import write_whole
 from rfwp.runners.runfolder.records import read_runs
 

@@ -1,23 +1,22 @@
-"""Checkpoints: folders that are written atomically, verified before use, and run no code when loaded."""
+"""Checkpoints: folders that are written atomically, verified before use, and run no code when loaded.
+
+PyTorch is imported when a checkpoint is loaded or saved; a report, which reads only manifests, does without it.
+"""
 
 import contextlib
 import hashlib
-import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as safetensors_bytes
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.files import flush_to_disk, free_name
 from rfwp.runners.runfolder.manifest import MANIFEST, Manifest, manifest_bytes, read_manifest
+
+if TYPE_CHECKING:
+    from torch import nn
 
 WEIGHTS, TRAINER = "weights.safetensors", "trainer.pt"
 
@@ -37,13 +36,12 @@ class Checkpoint:
         """Checksum of the weights, by which evaluations name them."""
         return (self.manifest.sha256 or {}).get(WEIGHTS, "")
 
-    def load_weights(self, model: nn.Module) -> None:
+    def load_weights(self, model: "nn.Module") -> None:
         """Load the model's weights. Raise UserError, leaving the model unchanged, if they do not fit or are damaged."""
+        from rfwp.runners.runfolder.tensors import read_safetensors
+
         self._verify(WEIGHTS)
-        try:
-            weights = load_file(self.folder / WEIGHTS)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"checkpoint: {self.folder / WEIGHTS} is damaged: {error}") from None
+        weights = read_safetensors(self.folder / WEIGHTS)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         if {name: tuple(tensor.shape) for name, tensor in weights.items()} != expected:
             raise UserError(
@@ -53,12 +51,10 @@ class Checkpoint:
 
     def load_trainer(self) -> dict[str, Any]:
         """Load optimiser, counters and random generators: tensors and plain values only, so loading runs no code."""
+        from rfwp.runners.runfolder.tensors import read_torch_file
+
         self._verify(TRAINER)
-        try:
-            state: dict[str, Any] = torch.load(self.folder / TRAINER, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises many types; each means a damaged file
-            raise UserError(f"checkpoint: {self.folder / TRAINER} is damaged: {str(error).splitlines()[0]}") from None
-        return state
+        return read_torch_file(self.folder / TRAINER)
 
     def verify(self) -> None:
         """Raise UserError if a file is missing or damaged."""
@@ -114,8 +110,10 @@ class CheckpointStore:
             raise Absent(f"checkpoint: got {which!r}; allowed: best, last, {', '.join(map(str, steps))}")
         return self.at(int(digits))
 
-    def save(self, model: nn.Module, trainer: dict[str, Any], manifest: Manifest) -> Path:
+    def save(self, model: "nn.Module", trainer: dict[str, Any], manifest: Manifest) -> Path:
         """Write a checkpoint under a temporary name, flush it to disk, then rename it."""
+        from rfwp.runners.runfolder.tensors import as_safetensors, as_torch_file
+
         target = self.path(manifest.steps)
         if target.exists():  # stopped again before another update: the same weights
             return target
@@ -125,7 +123,7 @@ class CheckpointStore:
         self.folder.mkdir(exist_ok=True)  # no parents: never recreate a run folder that is gone
         temporary.mkdir()
         try:
-            files = {WEIGHTS: _as_safetensors(model.state_dict()), TRAINER: _as_torch(trainer)}
+            files = {WEIGHTS: as_safetensors(model.state_dict()), TRAINER: as_torch_file(trainer)}
             files[MANIFEST] = manifest_bytes(manifest, files)
             for name, data in files.items():
                 (temporary / name).write_bytes(data)
@@ -203,17 +201,6 @@ class CheckpointStore:
     def at(self, steps: int) -> Checkpoint:
         """Return the checkpoint at `steps`. Raise UserError if it is missing or damaged."""
         return Checkpoint(self.path(steps))
-
-
-def _as_safetensors(weights: Mapping[str, Tensor]) -> bytes:
-    return safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
-
-
-def _as_torch(values: dict[str, Any]) -> bytes:
-    """Return the output of torch.save as bytes, so that a full disk always raises OSError."""
-    buffer = io.BytesIO()
-    torch.save(values, buffer)
-    return buffer.getvalue()
 
 
 def _merit(checkpoint: Checkpoint) -> tuple[float, int]:

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.checkpoint import Checkpoint
 from rfwp.runners.runfolder.files import is_count, is_number, write_whole
 from rfwp.runners.runfolder.folder import RunFolder
+
+Policy = Literal["sampled", "greedy"]  # how an agent chose its actions
 
 # Required in every evaluation, by what it names: counts, numbers or null, and other values.
 _REQUIRED = {

@@ -9,20 +9,19 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import yaml
-from safetensors.torch import save as safetensors_bytes
-from torch import Tensor
 
 from rfwp.runners.machine.errors import UserError
-from rfwp.runners.machine.resources import versions
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
-from rfwp.runners.runfolder.files import LockedFolder, check_own, free_name, locked, write_bytes_whole, write_whole
-from rfwp.runners.settings.config import RunConfig, to_dict
-from rfwp.runners.settings.config_file import read_config_file
-from rfwp.runners.settings.layers import config_from_values
+from rfwp.runners.runfolder.files import LockedFolder, check_own, free_name, locked, write_whole
+from rfwp.runners.settings.config_file import read_plain_values
+from rfwp.runners.settings.layers import config_from_values, to_dict
 from rfwp.runners.settings.presets import Values
+
+if TYPE_CHECKING:
+    from rfwp.runners.settings.config import RunConfig
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _END = "...\n"  # YAML's end of a document; a file without it is truncated
@@ -85,7 +84,7 @@ class RunFolder:
         if not self.exists:
             raise UserError(f"run: {str(self.path)!r} is not a run folder: it has no config.yaml")
         self.check_own()
-        values = read_config_file(self.config_file)
+        values = read_plain_values(self.config_file)
         text = self.config_file.read_text(encoding="utf-8")
         if not text.endswith(f"\n{_END}"):
             raise UserError(f"run: {str(self.config_file)!r} is truncated: it must end with the line `...`")
@@ -97,7 +96,7 @@ class RunFolder:
             )
         return values
 
-    def read_config(self) -> RunConfig:
+    def read_config(self) -> "RunConfig":
         """Return the settings of the run. Raise UserError if they cannot be read or are not allowed."""
         values = self.read_values()
         try:
@@ -105,8 +104,10 @@ class RunFolder:
         except UserError as error:
             raise UserError(f"{self.config_file}: {error}") from None
 
-    def write_config(self, config: RunConfig) -> None:
+    def write_config(self, config: "RunConfig") -> None:
         """Write config.yaml: all settings and, as comments, the versions the run uses now and used before resuming."""
+        from rfwp.runners.machine.resources import versions  # here: it imports PyTorch
+
         found = {**versions(), "commit": commit()}
         comments = [f"# {name}: {version}" for name, version in found.items()]
         for line in self._comments() if self.exists else ():
@@ -140,16 +141,6 @@ class RunFolder:
                 f"task: the data have another vocabulary than {str(self.vocabulary_file)!r}, which the weights belong"
                 " to; allowed: data with the same vocabulary"
             )
-
-    def dump_batch(self, batch: NamedTuple, steps: int) -> Path:
-        """Save a batch whose gradients are not finite, for debugging. Raise OSError if the disk is full."""
-        tensors: dict[str, Tensor] = {}
-        for name, value in batch._asdict().items():
-            leaves = {f"{name}.{index}": leaf for index, leaf in enumerate(value)} if isinstance(value, tuple) else {}
-            tensors |= {name: value} if isinstance(value, Tensor) else leaves
-        path = self.path / f"bad-batch-{steps:012d}.safetensors"
-        write_bytes_whole(path, safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
-        return path
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -222,7 +213,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     return [str(path.relative_to(top)) for path in paths]
 
 
-def create_run_folder(config: RunConfig, parent: Path = Path("runs")) -> RunFolder:
+def create_run_folder(config: "RunConfig", parent: Path = Path("runs")) -> RunFolder:
     """Create runs/NAME-NUMBER with the lowest free number, even if several runs start at once."""
     name = config.name
     number = 1

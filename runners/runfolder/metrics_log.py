@@ -8,22 +8,18 @@ import math
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import orjson
 from torch.utils.tensorboard import SummaryWriter
 
 from rfwp.agents.learner import Learner
 from rfwp.agents.metrics import EpisodeStatistics, Metric
 from rfwp.agents.objectives import cross_entropy, vtrace
-from rfwp.runners.machine.errors import UserError
-from rfwp.runners.runfolder.files import is_number, keep_lines, tail
+from rfwp.runners.runfolder.files import keep_lines
 from rfwp.runners.runfolder.folder import RunFolder
+from rfwp.runners.runfolder.metrics_file import read_line
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind
 from rfwp.runners.training.meter import ActorMeter, TokenMeter
-
-_PIECE = 2**20  # bytes read at once
 
 _FIRST = {
     "steps": Metric("", "steps since the start of the run, in the unit of total_steps"),  # TensorBoard's own axis
@@ -59,26 +55,6 @@ METRICS: dict[Kind, dict[str, Metric]] = {
         **_LAST,
     },
 }
-
-
-def check_metrics(metrics_file: Path, size: int, sha256: str) -> None:
-    """Raise UserError unless the file starts with the bytes of `MetricsLog.position`. A missing file is fine."""
-    if not sha256 or not metrics_file.exists():
-        return
-    try:
-        with metrics_file.open("rb") as file:
-            start, left = hashlib.sha256(), size
-            while left and (piece := file.read(min(left, _PIECE))):
-                start.update(piece)
-                left -= len(piece)
-            damaged = start.hexdigest() != sha256
-    except OSError as error:
-        raise UserError(f"metrics: {metrics_file} cannot be read: {error.strerror}") from None
-    if damaged:
-        raise UserError(
-            f"metrics: {metrics_file} is damaged: its first {size:,} bytes do not match the checkpoint; restore it,"
-            " or move it away to continue without it"
-        )
 
 
 class MetricsLog:
@@ -168,23 +144,3 @@ class MetricsLog:
         self._file.close()
         self._close_tensorboard()
         threading.excepthook = self._excepthook
-
-
-def read_line(line: bytes) -> dict[str, Any] | None:
-    """Parse one line of metrics.jsonl; None if it is damaged or truncated."""
-    try:
-        values = orjson.loads(line) if line.endswith(b"\n") else None  # a run of weeks has a million lines
-    except ValueError:
-        return None
-    if not isinstance(values, dict):
-        return None
-    steps, seconds = values.get("steps"), values.get("wall_seconds")
-    possible = is_number(steps) and steps >= 0 and not (is_number(seconds) and seconds < 0)
-    return values if possible else None
-
-
-def newest_metrics(metrics_file: Path) -> dict[str, float]:
-    """Read the numbers of the last whole line of metrics.jsonl; {} if there is none."""
-    lines = (read_line(f"{line}\n".encode()) for line in reversed(tail(metrics_file)))
-    newest = next((line for line in lines if line is not None), {})
-    return {name: float(value) for name, value in newest.items() if is_number(value)}

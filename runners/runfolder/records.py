@@ -20,10 +20,9 @@ from rfwp.runners.machine.errors import UserError, reason
 from rfwp.runners.runfolder.evaluations import headline, is_of_other_weights, read_evaluation
 from rfwp.runners.runfolder.files import in_use, is_number
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
-from rfwp.runners.runfolder.metrics_log import read_line
-from rfwp.runners.settings.config import flatten
+from rfwp.runners.runfolder.metrics_file import read_line
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind, kind_of
-from rfwp.runners.settings.layers import build_component
+from rfwp.runners.settings.layers import build_component, flatten
 
 Array = NDArray[np.float64]
 

@@ -1,11 +1,9 @@
 """All settings of a training run."""
 
-import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from rfwp.agents.config import ActorLearnerConfig
 from rfwp.agents.supervised import SupervisedConfig
@@ -107,12 +105,6 @@ class SequenceRunConfig(SupervisedConfig, RunConfig):
 FINAL_POLICY: Literal["sampled"] = "sampled"  # of the evaluation at the end of an agent's run
 FINAL_SEED = 0
 
-# May differ between runs of one agent: these affect only how long, how fast or where they ran.
-CIRCUMSTANCES = (
-    *("seed", "total_steps", "device", "log_seconds", "final_episodes", "validation_interval"),
-    *("checkpoint.", "actors."),
-)
-
 
 def agent_config(config: RunConfig) -> AgentRunConfig:
     """Return the config as that of an agent. Raise UserError if the run is on a supervised task."""
@@ -126,28 +118,3 @@ def sequence_config(config: RunConfig) -> SequenceRunConfig:
     if not isinstance(config, SequenceRunConfig):
         raise UserError(f"run: {config.name} trains an agent; allowed: a run on a supervised task")
     return config
-
-
-def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Return plain nested values with the names of the components, which `rfwp train --config` reads back."""
-    values = dataclasses.asdict(config)
-    for section in components.PACKAGES.keys() & values.keys():
-        values[section] = {"name": components.name_of(getattr(config, section)), **values[section]}
-    return values
-
-
-def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Return (old, new) of every setting that differs, by its name on the command line; None for a missing one."""
-    before, after = flatten(to_dict(old)), flatten(to_dict(new))
-    changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
-    return {name: (before.get(name), after.get(name)) for name in changed}
-
-
-def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings by their names on the command line."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= (
-            {f"{key}.{name}": setting for name, setting in value.items()} if isinstance(value, dict) else {key: value}
-        )
-    return flat

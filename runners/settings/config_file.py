@@ -44,8 +44,8 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _PLAIN, list("-+0123456789"))
 
 
-def read_config_file(path: Path, kind: Kind | None = None) -> Values:
-    """Return the plain values of a YAML config file, by default of the kind that it names; execute nothing in it."""
+def read_plain_values(path: Path) -> Values:
+    """Return the plain values of a YAML file; execute nothing in it. `core: rdn` is short for `core: {name: rdn}`."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
@@ -54,23 +54,32 @@ def read_config_file(path: Path, kind: Kind | None = None) -> Values:
         raise UserError(f"config: cannot read {str(path)!r}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"config: {str(path)!r} is not a config file: expected `field: value` lines")
+    for section in components.PACKAGES.keys() & values.keys():
+        if isinstance(values[section], str):
+            values[section] = {"name": values[section]}
+        _check_section(section, values[section], path)
+    return values
+
+
+def read_config_file(path: Path, kind: Kind | None = None) -> Values:
+    """Return the plain values of a YAML config file, by default of the kind that it names, with checked names."""
+    values = read_plain_values(path)
     for key in ("run", "resume_from", "config", "preset", "profile"):
         if key in values:
             raise UserError(f"{key}: got {values[key]!r} in {str(path)!r}; allowed: only on the command line")
     kind = kind or kind_of(values)
-    return {key: _checked_field(kind, key, value, path) for key, value in values.items()}
+    for key, value in values.items():
+        if key not in kind.hints:
+            hint = components.nearest(str(key), list(kind.hints))
+            raise UserError(f"{key}: got {value!r} in {str(path)!r}; there is no such setting{hint}")
+        if key in kind.sections:
+            _check_section(key, value, path)
+        if key in kind.components and value.get("name") is not None:
+            components.config_class(key, value["name"])  # refuses an unknown name, even if overridden
+    return values
 
 
-def _checked_field(kind: Kind, key: Any, value: Any, path: Path) -> Any:
-    """Return the value of a field, checked; `core: rdn` is short for `core: {name: rdn}`, as on the command line."""
-    if key not in kind.hints:
-        hint = components.nearest(str(key), list(kind.hints))
-        raise UserError(f"{key}: got {value!r} in {str(path)!r}; there is no such setting{hint}")
-    if key in kind.components and isinstance(value, str):
-        value = {"name": value}
-    if key in kind.sections and not isinstance(value, dict):
-        example = "its name or its settings" if key in kind.components else "its settings"
-        raise UserError(f"{key}: got {value!r} in {str(path)!r}; allowed: {example}, one per line")
-    if key in kind.components and value.get("name") is not None:
-        components.config_class(key, value["name"])  # refuses an unknown name, even if overridden
-    return value
+def _check_section(name: str, value: Any, path: Path) -> None:
+    if not isinstance(value, dict):
+        example = "its name or its settings" if name in components.PACKAGES else "its settings"
+        raise UserError(f"{name}: got {value!r} in {str(path)!r}; allowed: {example}, one per line")

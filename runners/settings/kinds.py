@@ -4,27 +4,38 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_type_hints
-
-import torch
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import AgentRunConfig, RunConfig, SequenceRunConfig
 from rfwp.runners.settings.presets import Presets, Values, agent_presets, sequence_presets
+
+if TYPE_CHECKING:
+    from rfwp.runners.settings.config import RunConfig
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of run: the settings that it has."""
+    """A kind of run: the settings that it has.
 
-    config: type[RunConfig]
+    PyTorch is imported when these are asked for; a report, which builds only the subject, does without it.
+    """
+
+    config_name: str  # class of all settings
     subject: str  # section of what is learned
     presets: Callable[[Values], Presets]  # from the settings that name the components
     fixed: tuple[str, ...]
     """Settings and sections that cannot change when a run is resumed: the weights, what they learned or the state of
     the optimiser would not fit, or the setting only has an effect before the first step."""
     step: str  # what total_steps counts, in the singular
+
+    @cached_property
+    def config(self) -> "type[RunConfig]":
+        """The class of all settings."""
+        from rfwp.runners.settings import config
+
+        found: type[RunConfig] = getattr(config, self.config_name)
+        return found
 
     @cached_property
     def hints(self) -> dict[str, Any]:
@@ -55,19 +66,21 @@ class Kind:
 
     def default_preset(self, named: Values, device: str | None) -> str:
         """Return the name of the preset for this machine, or for `device` if that is given."""
+        import torch
+
         _, on_gpu, on_cpu = self.presets(named)
         return on_gpu if torch.cuda.is_available() and device != "cpu" else on_cpu
 
 
 AGENT = Kind(
-    AgentRunConfig,
+    "AgentRunConfig",
     "env",
     agent_presets,
     ("env", "encoder", "core", "seed", "initialisation", "learner.optimiser"),
     "agent step",
 )
 SEQUENCES = Kind(
-    SequenceRunConfig,
+    "SequenceRunConfig",
     "task",
     sequence_presets,
     (

@@ -2,14 +2,22 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import RunConfig
 from rfwp.runners.settings.kinds import Kind, kind_of
 from rfwp.runners.settings.presets import Values
 from rfwp.runners.settings.values import allowed, convert
+
+if TYPE_CHECKING:
+    from rfwp.runners.settings.config import RunConfig
+
+# May differ between runs of one agent: these affect only how long, how fast or where they ran.
+CIRCUMSTANCES = (
+    *("seed", "total_steps", "device", "log_seconds", "final_episodes", "validation_interval"),
+    *("checkpoint.", "actors."),
+)
 
 
 def merge(*layers: Mapping[str, Any]) -> Values:
@@ -36,7 +44,17 @@ def nested(flat: Mapping[str, Any]) -> Values:
     return values
 
 
-def build_config(values: Mapping[str, Any]) -> RunConfig:
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings by their names on the command line."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= (
+            {f"{key}.{name}": setting for name, setting in value.items()} if isinstance(value, dict) else {key: value}
+        )
+    return flat
+
+
+def build_config(values: Mapping[str, Any]) -> "RunConfig":
     """Build the config from merged layers. Raise a UserError that names the setting if a value is not allowed."""
     kind = kind_of(values)
     sections = {section: _build_section(kind, section, values.get(section, {})) for section in kind.sections}
@@ -44,9 +62,24 @@ def build_config(values: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-def config_from_values(values: Mapping[str, Any]) -> RunConfig:
+def config_from_values(values: Mapping[str, Any]) -> "RunConfig":
     """Build the config from a run's config.yaml; missing settings take the `paper` defaults on every machine."""
     return build_config(merge(kind_of(values).preset("paper", dict(values), None), values))
+
+
+def to_dict(config: "RunConfig") -> dict[str, Any]:
+    """Return plain nested values with the names of the components, which `rfwp train --config` reads back."""
+    values = dataclasses.asdict(config)
+    for section in components.PACKAGES.keys() & values.keys():
+        values[section] = {"name": components.name_of(getattr(config, section)), **values[section]}
+    return values
+
+
+def differences(old: "RunConfig", new: "RunConfig") -> dict[str, tuple[Any, Any]]:
+    """Return (old, new) of every setting that differs, by its name on the command line; None for a missing one."""
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
+    return {name: (before.get(name), after.get(name)) for name in changed}
 
 
 def build_component(section: str, values: Any) -> Any:
@@ -64,7 +97,7 @@ def check_layer(values: Mapping[str, Any]) -> None:
 
 def section_class(kind: Kind, section: str, values: Any) -> type[Any]:
     """Return the settings class of a section. Raise UserError for an unknown component name."""
-    if section not in kind.components:
+    if section not in components.PACKAGES:
         owner: type[Any] = kind.hints[section]
         return owner
     return components.config_class(section, values.get("name") if isinstance(values, dict) else values)
@@ -79,7 +112,7 @@ def _read_section(kind: Kind, section: str, values: Any) -> tuple[type[Any], Val
     owner = section_class(kind, section, values)
     if not isinstance(values, dict):
         raise UserError(f"{section}: got {values!r}; allowed: its settings, by name")
-    own = {name: value for name, value in values.items() if section not in kind.components or name != "name"}
+    own = {name: value for name, value in values.items() if section not in components.PACKAGES or name != "name"}
     return owner, _read(f"{section}.", owner, own)
 
 

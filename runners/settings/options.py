@@ -14,10 +14,10 @@ import docstring_parser
 
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import RunConfig, flatten
+from rfwp.runners.settings.config import RunConfig
 from rfwp.runners.settings.config_file import read_config_file
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind, kind_of
-from rfwp.runners.settings.layers import build_config, check_layer, merge, nested, section_class
+from rfwp.runners.settings.layers import build_config, check_layer, flatten, merge, nested, section_class
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.presets import Values
 from rfwp.runners.settings.values import allowed

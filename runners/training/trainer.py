@@ -5,16 +5,17 @@ import sys
 from functools import partial
 from typing import Any, NamedTuple
 
+from rfwp.agents.averages import Averages
 from rfwp.agents.learner import Diverged, Stuck
-from rfwp.agents.metrics import Averages
 from rfwp.checks import check
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.checkpoint import Checkpoint
-from rfwp.runners.runfolder.files import is_number
+from rfwp.runners.runfolder.files import is_number, write_bytes_whole
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.manifest import MANIFEST, Manifest
 from rfwp.runners.runfolder.metrics_log import MetricsLog
+from rfwp.runners.runfolder.tensors import as_safetensors, batch_tensors
 from rfwp.runners.training.best_effort import BestEffort
 from rfwp.runners.training.dashboard import Display
 from rfwp.runners.training.memory_estimate import is_out_of_memory
@@ -142,7 +143,9 @@ class Trainer:
     def _dump(self, batch: NamedTuple) -> str:
         """Write a batch to disk; say where it is or why that failed."""
         try:
-            return f"is in {self.folder.dump_batch(batch, self.system.learner.steps)}"
+            path = self.folder.path / f"bad-batch-{self.system.learner.steps:012d}.safetensors"
+            write_bytes_whole(path, as_safetensors(batch_tensors(batch)))
+            return f"is in {path}"
         except OSError as error:
             return f"cannot be written: {error.strerror or error}"
 

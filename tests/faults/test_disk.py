@@ -14,8 +14,8 @@ from waiting import HANGS
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.learner import Learner
 from rfwp.runners.cli import main
-from rfwp.runners.runfolder import folder
 from rfwp.runners.runfolder.checkpoint import CheckpointStore
+from rfwp.runners.training import trainer
 from rfwp.runners.training.best_effort import BestEffort
 from rfwp.runners.training.saving import Saver
 
@@ -110,7 +110,7 @@ def full_disk(monkeypatch):
 
         monkeypatch.setattr(Saver, "LAST_SECONDS", 0.0)
         monkeypatch.setattr(CheckpointStore, "save", fails_first(CheckpointStore.save))
-        monkeypatch.setattr(folder, "write_bytes_whole", fails_first(folder.write_bytes_whole))
+        monkeypatch.setattr(trainer, "write_bytes_whole", fails_first(trainer.write_bytes_whole))
 
     return install
 

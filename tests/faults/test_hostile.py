@@ -12,7 +12,7 @@ from saved import checkpoints, edit_manifest, resume
 
 from rfwp.runners.cli import main
 from rfwp.runners.runfolder.evaluations import read_evaluation
-from rfwp.runners.runfolder.metrics_log import read_line
+from rfwp.runners.runfolder.metrics_file import read_line
 
 
 def newest_trainer_state(run: Path) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from rfwp.runners.cli import main
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import to_dict
 from rfwp.runners.settings.kinds import AGENT
+from rfwp.runners.settings.layers import to_dict
 from rfwp.runners.settings.options import config_from_words
 
 GOOD = to_dict(config_from_words(["--env", "recall"]))

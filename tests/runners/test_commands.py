@@ -16,7 +16,6 @@ from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.resources import own_command
 from rfwp.runners.machine.terminal import Terminal
-from rfwp.runners.runfolder import folder as run_folder
 from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
 from rfwp.runners.runfolder.metrics_log import METRICS
 from rfwp.runners.settings.kinds import AGENT
@@ -156,7 +155,7 @@ def test_a_resumed_run_tells_what_it_depended_on_before(tmp_path, monkeypatch):
     folder, config = RunFolder(tmp_path / "run"), config_from_words("--env recall --core gru".split())
     folder.create()
     for version in ("1", "2", "2", "3", "4"):
-        monkeypatch.setattr(run_folder, "versions", lambda version=version: {"python": "3.11", "torch": version})
+        monkeypatch.setattr(resources, "versions", lambda version=version: {"python": "3.11", "torch": version})
         folder.write_config(config)
     told = [line for line in folder.config_file.read_text().splitlines() if "python" in line or "torch" in line]
     assert told == ["# python: 3.11", "# torch: 4", "# earlier torch: 3", "# earlier torch: 2", "# earlier torch: 1"]

@@ -12,7 +12,7 @@ import torch
 from ladder import Config as LadderConfig
 from ladder import Ladder
 
-from rfwp.agents.trajectory import Episode
+from rfwp.agents.metrics import Episode
 from rfwp.envs.subject import ScoreRange
 from rfwp.envs.worlds import atari, counting, recall
 from rfwp.models.actor_critic import ActorCritic

@@ -8,10 +8,11 @@ import tracemalloc
 
 import torch
 
-from rfwp.agents.metrics import Averages, EpisodeStatistics
-from rfwp.agents.trajectory import Episode
+from rfwp.agents.averages import Averages
+from rfwp.agents.metrics import Episode, EpisodeStatistics
 from rfwp.runners.runfolder.folder import RunFolder
-from rfwp.runners.runfolder.metrics_log import MetricsLog, check_metrics
+from rfwp.runners.runfolder.metrics_file import check_metrics
+from rfwp.runners.runfolder.metrics_log import MetricsLog
 from rfwp.runners.settings.kinds import AGENT
 
 

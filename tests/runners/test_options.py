@@ -14,10 +14,9 @@ from rfwp.runners.cli import main
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
-from rfwp.runners.settings.config import to_dict
 from rfwp.runners.settings.config_file import read_config_file
 from rfwp.runners.settings.kinds import AGENT
-from rfwp.runners.settings.layers import config_from_values, merge
+from rfwp.runners.settings.layers import config_from_values, merge, to_dict
 from rfwp.runners.settings.options import config_from_words, read_command_line
 from rfwp.runners.settings.values import convert
 

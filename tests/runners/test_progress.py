@@ -5,7 +5,7 @@ import pytest
 from rfwp.runners.runfolder.evaluations import final_evaluation
 from rfwp.runners.runfolder.files import tail
 from rfwp.runners.runfolder.folder import RunFolder
-from rfwp.runners.runfolder.metrics_log import newest_metrics
+from rfwp.runners.runfolder.metrics_file import newest_metrics
 
 
 def test_half_a_line_of_metrics_is_not_read(tmp_path):

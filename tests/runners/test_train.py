@@ -17,7 +17,7 @@ from waiting import HANGS, shared_memory, wait_for, wait_until_freed, whole_line
 
 from rfwp.agents import host
 from rfwp.agents.actor_learner import ActorLearner, Update
-from rfwp.agents.trajectory import Episode
+from rfwp.agents.metrics import Episode
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
 from rfwp.runners.machine.signals import ECHO

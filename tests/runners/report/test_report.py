@@ -2,6 +2,8 @@
 
 import csv
 import io
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -40,6 +42,14 @@ def test_the_same_runs_give_the_same_figures(make_run, tmp_path):
         assert path.read_bytes() == (tmp_path / "two" / "figures" / path.name).read_bytes()
 
 
+def test_a_report_does_without_pytorch_which_takes_a_second_and_much_memory(make_run, tmp_path):
+    make_run(tmp_path / "runs", "breakout", "lstm", 1, score=3.0)
+    program = (
+        "import sys; from rfwp.runners.cli import main; sys.exit(main(['report', 'runs']) or 'torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, check=True)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -49,7 +59,7 @@ def test_the_same_runs_give_the_same_figures(make_run, tmp_path):
         ("runs --policy best", "policy: got best; allowed: sampled, greedy"),
         ("runs --out file", "which is a file"),
         ("runs --out site", "is not a report of rfwp and would be overwritten"),
-        ("other", "a: got 1 in 'other/config.yaml'; there is no such setting"),
+        ("other", "other/config.yaml is not the config of a run: it has no env.name"),
     ],
 )
 def test_what_cannot_be_reported_gets_one_line(make_run, tmp_path, monkeypatch, capsys, words, message):
