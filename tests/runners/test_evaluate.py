@@ -1,4 +1,4 @@
-"""Scores: every game that was started is finished, none is counted twice, and the state is carried as in training."""
+"""`rfwp evaluate`: what it prints, writes and refuses, for one run and for several."""
 
 import errno
 import json
@@ -6,82 +6,17 @@ import os
 import re
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from ladder import Config as LadderConfig
-from ladder import Ladder
 
 from rfwp.agents.metrics import Episode
 from rfwp.envs.subject import ScoreRange
-from rfwp.envs.worlds import atari, counting, recall
-from rfwp.models.actor_critic import ActorCritic
-from rfwp.models.cores import lstm
-from rfwp.models.encoders import flat, shallow
+from rfwp.envs.worlds import atari, recall
 from rfwp.runners.cli import main
-from rfwp.runners.evaluation.scoreboard import Line, aggregate_lines, print_evaluation, run_evaluation
-from rfwp.runners.evaluation.scoring import Evaluation, NotNegative, evaluate, play
-from rfwp.runners.machine.errors import UserError
-from rfwp.runners.machine.terminal import Terminal
+from rfwp.runners.evaluation.scoreboard import Line, aggregate_lines, run_evaluation
+from rfwp.runners.evaluation.scoring import Evaluation
 from rfwp.runners.runfolder.manifest import digest
 from rfwp.runners.settings.options import config_from_words
-
-
-def toy_agent(env) -> ActorCritic:
-    torch.manual_seed(0)
-    spec = env.spec()
-    return ActorCritic(flat.Config(8).build(spec.observation_shape), lstm.Config(hidden_size=8), len(spec.action_names))
-
-
-def test_short_games_are_not_counted_more_often():
-    result = evaluate(toy_agent(LadderConfig()), LadderConfig(), episodes=10)
-    assert result.scores == list(range(1, 11))
-    assert [each.length for each in result.episodes] == list(range(1, 11))
-
-
-def test_more_episodes_than_environments_are_shared_out_beforehand():
-    result = evaluate(toy_agent(LadderConfig()), LadderConfig(), episodes=70)
-    assert len(result.episodes) == 70
-    assert [result.scores.count(score) for score in range(1, 33)] == [3] * 6 + [2] * 26
-
-
-def test_the_same_seed_plays_the_same_games():
-    env = counting.Config()
-    agent = toy_agent(env)
-    one, again, other = (evaluate(agent, env, 12, seed=seed) for seed in (1, 1, 2))
-    assert one.episodes == again.episodes
-    assert one.episodes != other.episodes
-
-
-def test_state_is_carried_and_reset_as_in_training():
-    env = counting.Config()
-    agent = toy_agent(env).eval()
-    seen = []
-    agent.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output[0].logits)))
-    with env.build(3) as running:
-        play(agent, running, np.full(3, 4), "greedy", "episode", seed=0)
-    observation, reward, first = (torch.cat([inputs[field] for inputs, _ in seen]) for field in range(3))
-    with torch.no_grad():
-        whole, _ = agent(observation, reward, first, agent.initial_state(3))
-    torch.testing.assert_close(whole.logits, torch.cat([logits for _, logits in seen[: len(observation)]]))
-
-
-def test_lives_and_games_are_told_apart():
-    config = atari.Config("breakout")
-    torch.manual_seed(0)
-    agent = ActorCritic(shallow.Config().build((4, 84, 84)), lstm.Config(hidden_size=8), 4)
-    lives, whole = (evaluate(agent, config, episodes=5, score=score) for score in ("life", "episode"))
-    # A batch of five lives is one game of Breakout, which begins with five; there are five batches.
-    assert len(lives.episodes) == 25
-    assert [5 * batch_mean for batch_mean in lives.batch_means] == pytest.approx(whole.scores)
-    assert sum(life.length for life in lives.episodes[:5]) == whole.episodes[0].length
-
-
-def test_the_summary_is_worked_out_from_the_returns():
-    facts = evaluate(toy_agent(LadderConfig()), LadderConfig(), episodes=4).summary()
-    assert (facts["mean"], facts["median"], facts["min"], facts["max"]) == (2.5, 2.5, 1.0, 4.0)
-    assert facts["standard_deviation"] == pytest.approx(1.1180340)
-    assert facts["human_normalised"] is None
 
 
 def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
@@ -120,45 +55,6 @@ def test_wrong_words_get_one_line(tmp_path_factory, capsys, words, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-class Seesaw(Ladder):
-    """Every step ends a learner episode, or life, which scores -1 and 2 in turns; a game is of four of them."""
-
-    def reset(self, seed):
-        self.steps = 0
-        return super().reset(seed)
-
-    def step(self, action):
-        self.steps += 1
-        everywhere, observation = np.ones(self.num_envs, bool), np.zeros((self.num_envs, 1, 1, 3), np.uint8)
-        reward = np.full(self.num_envs, 2.0 if self.steps % 2 == 0 else -1.0, np.float32)
-        return self.tracker.advance(observation, reward, everywhere, everywhere & (self.steps % 4 == 0))
-
-
-class SeesawConfig(LadderConfig):
-    def build(self, num_envs, num_threads=1):
-        return Seesaw(num_envs)
-
-
-def test_lives_come_in_five_batches_whose_means_are_averaged():
-    result = evaluate(toy_agent(SeesawConfig()), SeesawConfig(), episodes=3, score="life")
-    assert result.scores == [-1, 2, -1] * 5
-    assert result.batch_means == [0.0] * 5
-    assert result.summary()["deviation_of_means"] == 0.0
-    assert result.dropped == 0
-
-
-def test_negative_lives_are_played_on_past_and_counted():
-    result = evaluate(toy_agent(SeesawConfig()), SeesawConfig(), episodes=3, score="life", drop_negative=True)
-    assert result.scores == [2] * 15
-    assert result.dropped == 15
-
-
-def test_an_agent_with_few_lives_that_count_is_not_waited_for():
-    config = SeesawConfig()
-    with config.build(1) as env, pytest.raises(UserError, match="drop_negative: 3 scores were below 0"):
-        play(toy_agent(config), env, np.full(1, 9), "greedy", "life", 0, counts=NotNegative(patience=2))
 
 
 @pytest.fixture(scope="module")
@@ -357,12 +253,3 @@ def test_scores_so_far_are_shown_after_ctrl_c(runs, capsys, monkeypatch):
         main(["evaluate", str(runs / "pong"), str(runs / "breakout"), "--episodes", "1", "--json", os.devnull]) == 130
     )
     assert "pong: 1 full episodes" in capsys.readouterr().out
-
-
-def test_a_score_that_wraps_round_is_warned_of(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(LadderConfig, "lowest_reward", 1.5)  # its rewards are 1
-    result = evaluate(toy_agent(LadderConfig()), LadderConfig(), episodes=2)
-    assert result.summary()["wraps"] == result.wraps >= 3
-    print_evaluation(result, Terminal(width=200))
-    assert f"the game's score wrapped round, {result.wraps} times" in capsys.readouterr().out
-    assert atari.Config("breakout").lowest_reward == -50_000

@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 import torch
 import yaml
+from sequence_runs import LISTS
 
 from rfwp.models.cores import lstm, rdn
 from rfwp.models.encoders import impala, shallow
@@ -15,6 +16,7 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
 from rfwp.runners.settings.config_file import read_config_file
+from rfwp.runners.settings.glance import names_a_task
 from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.layers import config_from_values, merge, to_dict
 from rfwp.runners.settings.options import config_from_words, read_command_line
@@ -279,3 +281,18 @@ def test_a_value_of_another_type_is_no_setting(hint, value):
 def test_text_and_values_of_yaml_become_settings(hint, value, converted):
     found = convert(hint, value)
     assert (found, type(found)) == (converted, type(converted))
+
+
+def test_a_command_line_about_a_task_is_known_by_a_glance(tmp_path):
+    tasks, agents = tmp_path / "tasks" / "run", tmp_path / "agents" / "run"
+    for folder, words in ((tasks, LISTS), (agents, ["--env", "recall"])):
+        run = RunFolder(folder)
+        run.create()
+        run.write_config(config_from_words(words))
+        (folder / "checkpoints" / "step-1").mkdir()
+    for known in (["--task", "listops"], ["--task=listops"], *([str(path)] for path in (tasks, tasks.parent))):
+        assert names_a_task(known)
+    assert names_a_task(["--seed", "3", f"--run={tasks}"])
+    assert names_a_task([str(tasks / "checkpoints" / "step-1")])
+    assert names_a_task(["--config", str(tasks / "config.yaml")])
+    assert not any(map(names_a_task, ([], ["--env", "recall"], [str(agents)], [str(tmp_path / "none")], ["--json="])))
