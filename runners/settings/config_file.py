@@ -1,5 +1,6 @@
 """Reads YAML config files as plain values; a mistake in one becomes a UserError that names the file."""
 
+import itertools
 import re
 from collections.abc import Hashable
 from pathlib import Path
@@ -54,6 +55,10 @@ def read_plain_values(path: Path) -> Values:
         raise UserError(f"config: cannot read {str(path)!r}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"config: {str(path)!r} is not a config file: expected `field: value` lines")
+    sections = [section for section in values.values() if isinstance(section, dict)]
+    for name in itertools.chain(values, *sections):
+        if not isinstance(name, str) or not name.isidentifier():  # names are printed as they are
+            raise UserError(f"config: {str(path)!r} has a setting called {name!r}; allowed: letters, digits and _")
     for section in components.PACKAGES.keys() & values.keys():
         if isinstance(values[section], str):
             values[section] = {"name": values[section]}

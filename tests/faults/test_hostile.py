@@ -158,9 +158,19 @@ def test_a_record_of_a_comparison_is_checked_like_its_options(tmp_path, capsys, 
     assert [path.name for path in tmp_path.iterdir()] == ["comparison.json"]
 
 
+UNREPORTABLE = {
+    "an unknown environment": ("name: delayed_cue\n", "name: nowhere\n"),
+    "a name that is a number": ("seed: 1\n", "seed: 1\n5: 3\n"),
+    "a name with markup": ("seed: 1\n", 'seed: 1\n"=<b>[red]": 3\n'),
+    "such a name in a section": ("hidden_size: 8\n", 'hidden_size: 8\n  "\\e[2J": 3\n'),
+}
+
+
 def test_a_report_leaves_out_what_cannot_be_read_and_goes_on(run, tmp_path, capsys):
-    shutil.copytree(run, tmp_path / "odd")
-    edit_config(tmp_path / "odd", "name: delayed_cue\n", "name: nowhere\n")
+    for name, edit in UNREPORTABLE.items():
+        shutil.copytree(run, tmp_path / name)
+        edit_config(tmp_path / name, *edit)
     (run / "videos" / "step-000000000400.mp4").mkdir(parents=True)
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
-    assert f"{tmp_path / 'odd'} was left out" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert [name for name in UNREPORTABLE if f"{tmp_path / name} was left out" not in shown] == []
