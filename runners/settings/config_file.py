@@ -1,6 +1,5 @@
 """Reads YAML config files as plain values; a mistake in one becomes a UserError that names the file."""
 
-import itertools
 import re
 from collections.abc import Hashable
 from pathlib import Path
@@ -24,11 +23,13 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse a key that is given twice or is not a plain name."""
+        """Refuse a key that is given twice or is not a name: reports print names as they are."""
         seen = set()
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key is not a name", key.start_mark)
+            if key.tag != "tag:yaml.org,2002:str" or not key.value.isidentifier():
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is not a name of letters, digits and _", key.start_mark
+                )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
             seen.add(key.value)
@@ -55,10 +56,6 @@ def read_plain_values(path: Path) -> Values:
         raise UserError(f"config: cannot read {str(path)!r}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"config: {str(path)!r} is not a config file: expected `field: value` lines")
-    sections = [section for section in values.values() if isinstance(section, dict)]
-    for name in itertools.chain(values, *sections):
-        if not isinstance(name, str) or not name.isidentifier():  # names are printed as they are
-            raise UserError(f"config: {str(path)!r} has a setting called {name!r}; allowed: letters, digits and _")
     for section in components.PACKAGES.keys() & values.keys():
         if isinstance(values[section], str):
             values[section] = {"name": values[section]}
@@ -75,7 +72,7 @@ def read_config_file(path: Path, kind: Kind | None = None) -> Values:
     kind = kind or kind_of(values)
     for key, value in values.items():
         if key not in kind.hints:
-            hint = components.nearest(str(key), list(kind.hints))
+            hint = components.nearest(key, list(kind.hints))
             raise UserError(f"{key}: got {value!r} in {str(path)!r}; there is no such setting{hint}")
         if key in kind.sections:
             _check_section(key, value, path)

@@ -1,4 +1,4 @@
-"""Presets of supervised tasks: the published models, and what a task or a core may have of its own."""
+"""Presets of supervised tasks: they build the published models, and may have settings for one task or one core."""
 
 import pytest
 import torch
