@@ -32,11 +32,17 @@ class Run:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *words: str, **options: Any) -> None:
-        """Begins the run, or resumes it where it has a config; `options` are those of Popen."""
+        """Begins the run, or resumes it where it has a config; `options` are those of Popen.
+
+        It gets a session of its own: when the shell that started the tests ends, the kernel continues whatever is
+        stopped in their process group.
+        """
         settings = [] if (self.folder / "config.yaml").exists() else self._words
         command = own_command("train", *settings, "--run", str(self.folder), *words)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **options)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, **options
+            )
 
     def refused(self, *words: str) -> str:
         """The one line with which another process that wants the folder is refused."""
