@@ -181,8 +181,8 @@ class ActorPool:
         self._spare: Actor | None = None
         self._acts_until_spare = self.SPARE_AFTER * config.groups
         self._cancelled = threading.Event()
-        self.memory = slab.allocate(config.envs, self.spec.observation_shape)
-        everything = slab.view(self.memory, config.envs, self.spec.observation_shape)
+        self.memory = slab.allocate(config.envs, self.spec)
+        everything = slab.view(self.memory, config.envs, self.spec)
         size, groups = self.envs_per_group, range(config.groups)
         self.slabs = [everything.part(slice(group * size, (group + 1) * size)) for group in groups]
         of_a_group = range(num_processes // config.groups)
@@ -217,7 +217,7 @@ class ActorPool:
         return list(failures.values())
 
     def act(self, group: int, action: NDArray[np.int64]) -> None:
-        """Step the environments of a group: action [B], one each. If an actor is dead, `wait` replaces it."""
+        """Step the environments of a group: action [B, K]. If an actor is dead, `wait` replaces it."""
         self.slabs[group].action[:] = action
         for actor in self.groups[group]:
             actor.request()

@@ -42,7 +42,7 @@ def run_actor(
         with env_config.build(num_envs) as env:
             step = env.reset(seed)
             place = int.from_bytes(connection.recv_bytes())
-            shared = slab.view(memory, total_envs, env.spec.observation_shape).part(slice(place, place + num_envs))
+            shared = slab.view(memory, total_envs, env.spec).part(slice(place, place + num_envs))
             _write(shared, step)
             _serve(connection, shared, env)
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -76,5 +76,7 @@ def _serve(connection: Connection, shared: slab.Slab, env: VectorEnv) -> None:
 
 
 def _write(shared: slab.Slab, step: Step) -> None:
-    for field in Step._fields:
-        getattr(shared, field)[...] = getattr(step, field)
+    for mine, theirs in zip(shared.observation, step.observation, strict=True):
+        mine[...] = theirs
+    for name in Step._fields[1:]:
+        getattr(shared, name)[...] = getattr(step, name)

@@ -10,8 +10,8 @@ from rfwp.agents.actor_pool import ActorFailure, ActorPool
 from rfwp.agents.learner import Diverged
 from rfwp.agents.metrics import Episode
 from rfwp.agents.phases import WAIT, Phases
-from rfwp.agents.policy import Arrivals, build_policy
-from rfwp.agents.trajectory import Trajectory
+from rfwp.agents.policy import build_policy
+from rfwp.agents.trajectory import Arrivals, Trajectory
 from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
 
@@ -44,7 +44,7 @@ class _Unroll:
     @property
     def arrivals(self) -> Arrivals:
         """The row for the next observation."""
-        return Arrivals(*(getattr(self.fields, name)[self.row] for name in Arrivals._fields))
+        return self.fields.arrivals(self.row)
 
     @property
     def complete(self) -> bool:
@@ -83,17 +83,23 @@ class Collector:
         self._weights = weights
         self._version = -1
         self._turn = 0
-        fields = Arrivals._fields
-        self._inboxes = [Arrivals(*(torch.from_numpy(getattr(each, name)) for name in fields)) for each in pool.slabs]
+        self._inboxes = [
+            Arrivals(
+                tuple(map(torch.from_numpy, each.observation)),
+                torch.from_numpy(each.reward),
+                torch.from_numpy(each.first),
+            )
+            for each in pool.slabs
+        ]
         self._acting: torch.cuda.Stream | None = None  # None on a CPU
         self._reading: torch.cuda.Stream | None = None
         if self.device.type == "cuda":
             self._reading = torch.cuda.current_stream(self.device)
             self._acting = torch.cuda.Stream(self.device, priority=-1)  # type: ignore[no-untyped-call]
             self._acting.wait_stream(self._reading)
-        num_envs, shape = pool.envs_per_group, pool.spec.observation_shape
+        num_envs, observation = pool.envs_per_group, pool.spec.observation
         with self._on_own_stream():
-            self._policies = [build_policy(self.agent, num_envs, generator, shape, graphs) for _ in pool.groups]
+            self._policies = [build_policy(self.agent, num_envs, generator, observation, graphs) for _ in pool.groups]
             self._unrolls = [self._begin(group) for group in range(len(pool.groups))]
 
     def collect(self) -> Collected:
@@ -175,11 +181,9 @@ class Collector:
 
     def _begin(self, group: int) -> _Unroll:
         """Start an unroll with the group's present state, which the policy may overwrite."""
-        spec, num_envs = self.pool.spec, self.pool.envs_per_group
         state = tuple(leaf.clone() for leaf in self._policies[group].state)
-        num_actions = len(spec.action_names)
         return _Unroll(
-            Trajectory.empty(self.unroll_length, num_envs, spec.observation_shape, num_actions, state, self.device)
+            Trajectory.empty(self.unroll_length, self.pool.envs_per_group, self.pool.spec, state, self.device)
         )
 
     def _follow(self, group: int) -> _Unroll:

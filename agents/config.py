@@ -10,10 +10,12 @@ from rfwp.agents.device import pick_precision
 from rfwp.agents.learner import LearnerConfig
 from rfwp.agents.objectives import vtrace
 from rfwp.agents.system import SystemConfig
+from rfwp.envs.spaces import Field
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import CoreConfig
-from rfwp.models.encoder import EncoderConfig
+from rfwp.models.encoder import Encoder, EncoderConfig
+from rfwp.models.observation_encoder import Categories, ObservationEncoder, Vector
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class ActorLearnerConfig(SystemConfig):
     initialisation: Literal["default", "orthogonal"] = "default"
     """Initial weights: PyTorch's default, or orthogonal (learns sooner on Atari)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the encoder; everything else is float32. auto: bfloat16 where the hardware is faster with it. On a
-    GPU, float32 convolutions round their inputs to TF32 if PyTorch allows it, as it does by default."""
+    """Precision of the encoder of images; everything else is float32. auto: bfloat16 where the hardware is faster with
+    it. On a GPU, float32 convolutions round their inputs to TF32 if PyTorch allows it, as it does by default."""
     sync: bool = False
     """Act and learn in turn, in one thread: on the CPU the same seed gives the same run, bit for bit, however many
     cores there are. `actors.processes` is then by default the number of groups."""
@@ -45,6 +47,15 @@ class ActorLearnerConfig(SystemConfig):
     def build_agent(self, device: torch.device | str) -> ActorCritic:
         """Build the agent on a device, with PyTorch's weights. Raises ValueError if encoder and env do not fit."""
         spec, device = self.env.spec(), torch.device(device)
-        encoder = self.encoder.build(spec.observation_shape)
-        precision = pick_precision(self.precision, device)
-        return ActorCritic(encoder, self.core, len(spec.action_names), precision).to(device)
+        parts = [self._build_encoder(field) for field in spec.observation]
+        encoder = ObservationEncoder(parts, self.encoder.size, pick_precision(self.precision, device))
+        return ActorCritic(encoder, self.core, spec.action_sizes).to(device)
+
+    def _build_encoder(self, field: Field) -> Encoder:
+        match field.kind:
+            case "image":
+                return self.encoder.build(field.shape)
+            case "vector":
+                return Vector(field.shape[0], self.encoder.size)
+            case "categories":
+                return Categories(field.sizes, self.encoder.size)

@@ -1,27 +1,17 @@
 """Acting for one group of environments, operator by operator or as a CUDA graph."""
 
 import warnings
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from rfwp.agents.graphs import HostWaits, graphed
+from rfwp.agents.trajectory import Arrivals, allocate
+from rfwp.envs.spaces import Field
+from rfwp.models import factored
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import State
-
-
-class Arrivals(NamedTuple):
-    """What a group's environments sent: one row of a trajectory."""
-
-    observation: Tensor  # uint8 [B, C, H, W]
-    reward: Tensor  # float32 [B]
-    first: Tensor  # bool [B]
-
-    def copy_(self, other: "Arrivals") -> None:
-        """Copy all fields of `other`; from page-locked memory to a GPU, the copies are only queued."""
-        for mine, theirs in zip(self, other, strict=True):
-            mine.copy_(theirs, non_blocking=True)
 
 
 class Policy:
@@ -34,7 +24,7 @@ class Policy:
         self.state: State = agent.initial_state(num_envs)
 
     def act(self, arrivals: Arrivals) -> tuple[Tensor, Tensor]:
-        """Take one step: return the sampled actions, int64 [B], and the logits that they were drawn from [B, A].
+        """Take one step: return the sampled actions, int64 [B, K], and the logits that they came from [B, ΣA].
 
         Both tensors, and those of the state, may be overwritten by the next step.
         """
@@ -42,10 +32,10 @@ class Policy:
         return action, logits
 
     def _step(self, arrivals: Arrivals, state: State) -> tuple[Tensor, Tensor, State]:
-        observation, reward, first = (field.unsqueeze(0) for field in arrivals)
-        output, state = self.agent(observation, reward, first, state)
+        observation = tuple(field.unsqueeze(0) for field in arrivals.observation)
+        output, state = self.agent(observation, arrivals.reward.unsqueeze(0), arrivals.first.unsqueeze(0), state)
         logits = output.logits[0]
-        return sample(logits, self.generator), logits, state
+        return factored.sample(logits, self.agent.action_sizes, self.generator), logits, state
 
 
 class GraphedPolicy(Policy):
@@ -59,18 +49,18 @@ class GraphedPolicy(Policy):
         agent: ActorCritic,
         num_envs: int,
         generator: torch.Generator,
-        observation_shape: tuple[int, int, int],
+        fields: Sequence[Field],
     ) -> None:
         """Capture a step. Raises HostWaits if a graph cannot hold it."""
         super().__init__(agent, num_envs, generator)
         device = generator.device
         self._arrivals = Arrivals(
-            observation=torch.zeros(num_envs, *observation_shape, dtype=torch.uint8, device=device),
+            observation=allocate(torch.zeros, fields, (num_envs,), device),
             reward=torch.zeros(num_envs, device=device),
             first=torch.zeros(num_envs, dtype=torch.bool, device=device),
         )
-        self._action = torch.empty(num_envs, dtype=torch.int64, device=device)
-        self._logits = torch.empty(num_envs, agent.num_actions, device=device)
+        self._action = torch.empty(num_envs, len(agent.action_sizes), dtype=torch.int64, device=device)
+        self._logits = torch.empty(num_envs, sum(agent.action_sizes), device=device)
         start, draws = tuple(leaf.clone() for leaf in self.state), generator.get_state()
         self._replay = graphed(self._step_in_place, device, generator)
         generator.set_state(draws)
@@ -93,22 +83,13 @@ def build_policy(
     agent: ActorCritic,
     num_envs: int,
     generator: torch.Generator,
-    observation_shape: tuple[int, int, int],
+    fields: Sequence[Field],
     graphs: bool,
 ) -> Policy:
     """Build the fastest policy: as a graph on a GPU if `graphs` is set. Warns if a graph cannot hold the agent."""
     if graphs and generator.device.type == "cuda":
         try:
-            return GraphedPolicy(agent, num_envs, generator, observation_shape)
+            return GraphedPolicy(agent, num_envs, generator, fields)
         except HostWaits as waits:
             warnings.warn(f"acting is not replayed as a CUDA graph, training will be slower: {waits}", stacklevel=2)
     return Policy(agent, num_envs, generator)
-
-
-def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Sample an action per environment: logits [B, A] -> int64 [B]. Logits of NaN give an arbitrary valid action.
-
-    Uses the exponential race of torch.multinomial, with the same draws, but skips its checks, which make the host wait.
-    """
-    policy = logits.softmax(dim=-1)
-    return (policy / torch.empty_like(policy).exponential_(generator=generator)).argmax(dim=-1)

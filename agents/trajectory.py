@@ -1,11 +1,29 @@
 """The data that acting passes to learning: unrolls of T steps in B environments."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rfwp.envs.spaces import Field
+from rfwp.envs.vector_env import EnvSpec
 from rfwp.models.core import State
+from rfwp.models.observation_encoder import Observation
+
+
+class Arrivals(NamedTuple):
+    """What B environments sent at one step: a row of a trajectory."""
+
+    observation: Observation  # fields [B, ...]
+    reward: Tensor  # float32 [B]
+    first: Tensor  # bool [B]
+
+    def copy_(self, other: "Arrivals") -> None:
+        """Copy all fields of `other`; from page-locked memory to a GPU, the copies are only queued."""
+        pairs = zip((*self.observation, *self[1:]), (*other.observation, *other[1:]), strict=True)
+        for mine, theirs in pairs:
+            mine.copy_(theirs, non_blocking=True)
 
 
 class Trajectory(NamedTuple):
@@ -15,31 +33,23 @@ class Trajectory(NamedTuple):
     the bootstrap value; it is also the first observation of the next unroll.
     """
 
-    observation: Tensor  # uint8   [T+1, B, C, H, W]
+    observation: Observation  # fields [T+1, B, ...]
     reward: Tensor  # float32 [T+1, B]    arrives with observation_t, unclipped
     first: Tensor  # bool    [T+1, B]    observation_t is the first of an episode
-    action: Tensor  # int64   [T, B]      taken at observation_t
-    behaviour: Tensor  # float32 [T, B, A]   logits that the action was drawn from
+    action: Tensor  # int64   [T, B, K]   taken at observation_t
+    behaviour: Tensor  # float32 [T, B, ΣA]  logits that the action was drawn from
     version: Tensor  # int64   [T, B]      policy version that acted, in learner updates
     state: State  #         [B, ...]    core state before observation_0
 
     @classmethod
-    def empty(
-        cls,
-        length: int,
-        num_envs: int,
-        observation_shape: tuple[int, int, int],
-        num_actions: int,
-        state: State,
-        device: torch.device | str,
-    ) -> "Trajectory":
+    def empty(cls, length: int, num_envs: int, spec: EnvSpec, state: State, device: torch.device | str) -> "Trajectory":
         """Allocate an unroll of `length` agent steps; only its starting state is set."""
         return cls(
-            observation=torch.empty(length + 1, num_envs, *observation_shape, dtype=torch.uint8, device=device),
+            observation=allocate(torch.empty, spec.observation, (length + 1, num_envs), device),
             reward=torch.empty(length + 1, num_envs, device=device),
             first=torch.empty(length + 1, num_envs, dtype=torch.bool, device=device),
-            action=torch.empty(length, num_envs, dtype=torch.int64, device=device),
-            behaviour=torch.empty(length, num_envs, num_actions, device=device),
+            action=torch.empty(length, num_envs, len(spec.action_sizes), dtype=torch.int64, device=device),
+            behaviour=torch.empty(length, num_envs, sum(spec.action_sizes), device=device),
             version=torch.empty(length, num_envs, dtype=torch.int64, device=device),
             state=state,
         )
@@ -57,26 +67,44 @@ class Trajectory(NamedTuple):
     @property
     def steps(self) -> int:
         """T x B, in agent steps."""
-        return self.action.numel()
+        return self.unroll_length * self.batch_size
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in order."""
+        return [*self.observation, *self[1:-1], *self.state]
+
+    def arrivals(self, t: int) -> Arrivals:
+        """Return what the environments sent with observation_t, as views."""
+        return Arrivals(tuple(field[t] for field in self.observation), self.reward[t], self.first[t])
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory from being reused before work that is queued on another GPU stream has read it."""
-        for tensor in (*self[:-1], *self.state):
+        for tensor in self.tensors:
             tensor.record_stream(stream)
 
     def columns(self, start: int, stop: int) -> "Trajectory":
         """Return environments start ≤ b < stop, as views."""
-        steps = [field[:, start:stop] for field in self[:-1]]
-        return Trajectory._make([*steps, tuple(leaf[start:stop] for leaf in self.state)])
+        observation = tuple(field[:, start:stop] for field in self.observation)
+        steps = [field[:, start:stop] for field in self[1:-1]]
+        return Trajectory._make([observation, *steps, tuple(leaf[start:stop] for leaf in self.state)])
 
 
 def concatenate(parts: list[Trajectory]) -> Trajectory:
     """Join unrolls of equal length along the batch axis; a single one is returned without a copy."""
     if len(parts) == 1:
         return parts[0]
-    steps = [torch.cat(field, dim=1) for field in zip(*(part[:-1] for part in parts), strict=True)]
+    observation = tuple(torch.cat(field, dim=1) for field in zip(*(part.observation for part in parts), strict=True))
+    steps = [torch.cat(field, dim=1) for field in zip(*(part[1:-1] for part in parts), strict=True)]
     state = tuple(torch.cat(leaf) for leaf in zip(*(part.state for part in parts), strict=True))
-    return Trajectory._make([*steps, state])
+    return Trajectory._make([observation, *steps, state])
+
+
+def allocate(
+    make: Callable[..., Tensor], fields: Sequence[Field], lead: tuple[int, ...], device: torch.device | str
+) -> Observation:
+    """Allocate observations, each field [*lead, *field.shape]. `make`: torch.empty or torch.zeros."""
+    return tuple(make(*lead, *field.shape, dtype=getattr(torch, field.dtype.name), device=device) for field in fields)
 
 
 class Batcher:

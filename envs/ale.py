@@ -8,6 +8,7 @@ import numpy as np
 from ale_py import ALEInterface, LoggerMode, roms
 from numpy.typing import NDArray
 
+from rfwp.envs.spaces import Field
 from rfwp.envs.vector_env import EnvSpec
 
 FRAMES_PER_STEP = 4
@@ -32,7 +33,8 @@ PROTOCOLS = {
 
 def game_spec(game: str, rules: Protocol) -> EnvSpec:
     """Return what an agent must know about a game. Loads the ROM to list its actions."""
-    return EnvSpec(FRAME_SHAPE, _action_names(game, rules.full_actions), FRAMES_PER_STEP)
+    screens = Field("screens", "image", FRAME_SHAPE)
+    return EnvSpec((screens,), (_action_names(game, rules.full_actions),), FRAMES_PER_STEP)
 
 
 def game_seeds(seed: int, num_envs: int) -> NDArray[np.int64]:

@@ -8,7 +8,8 @@ from ale_py import Action, ALEInterface, LoggerMode
 from numpy.typing import NDArray
 
 from rfwp.envs.ale import FRAME_SHAPE, FRAMES_PER_STEP, Protocol, game_seeds, game_spec, rom_path
-from rfwp.envs.vector_env import EpisodeTracker, Renderer, Step, check_actions
+from rfwp.envs.spaces import Observation, check_actions
+from rfwp.envs.vector_env import EpisodeTracker, Renderer, Step
 
 
 class Screen(Renderer):
@@ -24,7 +25,7 @@ class Screen(Renderer):
         ALEInterface.setLoggerMode(LoggerMode.Error)  # hides its banner
         self.spec = game_spec(game, rules)
         self._game, self._rules, self._max_frames = game, rules, max_frames
-        self._actions = [Action.__members__[name] for name in self.spec.action_names]
+        self._actions = [Action.__members__[name] for name in self.spec.action_names[0]]
         self._tracker = EpisodeTracker(1)
         self._stack = np.zeros(FRAME_SHAPE, np.uint8)
         self._emulator = ALEInterface()
@@ -37,13 +38,13 @@ class Screen(Renderer):
         self._emulator.loadROM(rom_path(self._game))  # the emulator reads its seed here
         self._begin_game()
         self._screens = np.stack([self._emulator.getScreenRGB()] * FRAMES_PER_STEP)
-        return self._tracker.open(self._stack[None].copy())
+        return self._tracker.open(self._observation())
 
     def step(self, action: NDArray[np.int64]) -> Step:
-        check_actions(action, 1, len(self._actions))
+        check_actions(action, 1, self.spec.action_sizes)
         lives, reward = self._emulator.lives(), 0
         grey, colour = [], []
-        for points in self._frames(self._actions[action[0]]):
+        for points in self._frames(self._actions[action[0, 0]]):
             reward += points
             grey.append(self._emulator.getScreenGrayscale())
             colour.append(self._emulator.getScreenRGB())
@@ -57,7 +58,7 @@ class Screen(Renderer):
             newest = _resized(np.maximum(*grey[-2:]))
             self._stack = np.concatenate([self._stack[1:], newest[None]])
         return self._tracker.advance(
-            self._stack[None].copy(),
+            self._observation(),
             np.array([reward], np.float32),
             np.array([episode_over or (life_lost and self._rules.life_ends_episode)]),
             np.array([episode_over]),
@@ -72,6 +73,9 @@ class Screen(Renderer):
 
     def close(self) -> None:
         vars(self).pop("_emulator", None)  # it has no close method
+
+    def _observation(self) -> Observation:
+        return (self._stack[None].copy(),)
 
     def _frames(self, action: Action) -> Iterator[int]:
         """Yield the reward of each frame of an agent step; stop early if the game ends."""

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.checks import check
-from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv, check_actions
+from rfwp.envs.spaces import Field, Observation, check_actions
+from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv
 
 NO_QUESTION = -1  # as an answer: no action earns a reward at this step
 
@@ -46,7 +47,7 @@ class ToyConfig(EnvConfig):
         return type(self).__module__.rpartition(".")[2]
 
     def spec(self) -> EnvSpec:
-        return EnvSpec((1, 1, self.num_pixels), self.action_names, frames_per_step=1)
+        return EnvSpec((Field("pixels", "image", (1, 1, self.num_pixels)),), (self.action_names,), frames_per_step=1)
 
     def build(self, num_envs: int, num_threads: int = 1) -> "Toy":
         return Toy(self, num_envs)  # NumPy steps all environments at once, so threads would not help
@@ -70,8 +71,8 @@ class Toy(VectorEnv):
         return self._tracker.open(self._frame())
 
     def step(self, action: NDArray[np.int64]) -> Step:
-        check_actions(action, self.num_envs, len(self.spec.action_names))
-        reward = (action == self._episodes.answer[self._rows, self._time]).astype(np.float32)
+        check_actions(action, self.num_envs, self.spec.action_sizes)
+        reward = (action[:, 0] == self._episodes.answer[self._rows, self._time]).astype(np.float32)
         self._time += 1
         over = self._time == self._episodes.length
         if over.any():
@@ -88,8 +89,8 @@ class Toy(VectorEnv):
         self._episodes.length[over] = fresh.length
         self._time[over] = 0
 
-    def _frame(self) -> NDArray[np.uint8]:
-        return self._episodes.observation[self._rows, self._time][:, None, None]  # [E, 1, 1, K]
+    def _frame(self) -> Observation:
+        return (self._episodes.observation[self._rows, self._time][:, None, None],)  # [E, 1, 1, K]
 
 
 def one_hot(symbol: NDArray[np.int64], size: int) -> NDArray[np.uint8]:

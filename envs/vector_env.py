@@ -9,13 +9,14 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rfwp.envs.spaces import Field, Observation
 from rfwp.envs.subject import Subject
 
 
 class Step(NamedTuple):
     """One agent step of E environments. A *learner episode* may be part of a full episode, such as one life."""
 
-    observation: NDArray[np.uint8]  # [E, C, H, W]
+    observation: Observation  # one array per field, [E, ...]
     reward: NDArray[np.float32]  # [E] raw, arrives with observation; returns are added up before it is rounded
     first: NDArray[np.bool_]  # [E] observation is the first of a learner episode; all True after reset()
     episode_over: NDArray[np.bool_]  # [E] a full episode ended at this step; all False after reset()
@@ -26,9 +27,14 @@ class Step(NamedTuple):
 class EnvSpec(NamedTuple):
     """What an agent must know about an environment, available before it is built."""
 
-    observation_shape: tuple[int, int, int]  # C, H, W
-    action_names: tuple[str, ...]  # one per action
+    observation: tuple[Field, ...]
+    action_names: tuple[tuple[str, ...], ...]  # an action is K independent choices: the names of each one's values
     frames_per_step: int  # emulator frames per agent step
+
+    @property
+    def action_sizes(self) -> tuple[int, ...]:
+        """Number of values of each of the K choices."""
+        return tuple(map(len, self.action_names))
 
 
 class VectorEnv(ABC):
@@ -47,7 +53,7 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def step(self, action: NDArray[np.int64]) -> Step:
-        """Advance one agent step: action indices [E]. If one is invalid, raise ValueError and step nothing."""
+        """Advance one agent step: action indices [E, K]. If one is invalid, raise ValueError and step nothing."""
 
     @abstractmethod
     def close(self) -> None:
@@ -125,15 +131,15 @@ class EpisodeTracker:
         self._return = np.zeros(num_envs, np.float64)
         self._length = np.zeros(num_envs, np.int32)
 
-    def open(self, observation: NDArray[np.uint8]) -> Step:
-        """Return the step after reset(): observation [E, C, H, W] starts an episode in every environment."""
+    def open(self, observation: Observation) -> Step:
+        """Return the step after reset(): the observation starts an episode in every environment."""
         self._return[:], self._length[:] = 0, 0
-        over, nothing = np.zeros(len(observation), np.bool_), np.zeros(len(observation))
+        over, nothing = np.zeros(len(self._return), np.bool_), np.zeros(len(self._return))
         return Step(observation, nothing.astype(np.float32), ~over, over, nothing, nothing.astype(np.int32))
 
     def advance(
         self,
-        observation: NDArray[np.uint8],
+        observation: Observation,
         reward: NDArray[np.integer | np.floating],
         first: NDArray[np.bool_],
         episode_over: NDArray[np.bool_],
@@ -152,15 +158,3 @@ def check_rewards(step: Step) -> None:
     wrong = np.flatnonzero(~np.isfinite(step.reward))
     if wrong.size:
         raise ValueError(f"environment {wrong[0]} returned the reward {step.reward[wrong[0]]}; allowed: finite numbers")
-
-
-def check_actions(action: NDArray[np.int64], num_envs: int, num_actions: int) -> None:
-    """Raise ValueError unless `action` is a signed integer array [num_envs] of action indices."""
-    allowed = f"int64 [{num_envs}] of 0 to {num_actions - 1}"
-    if not isinstance(action, np.ndarray):
-        raise ValueError(f"action: got {type(action).__name__}; allowed: {allowed}")
-    if action.shape != (num_envs,) or action.dtype not in (np.int64, np.int32):
-        raise ValueError(f"action: got {action.dtype} {list(action.shape)}; allowed: {allowed}")
-    invalid = action[(action < 0) | (action >= num_actions)]
-    if invalid.size:
-        raise ValueError(f"action: got {invalid[0]}; allowed: {allowed}")

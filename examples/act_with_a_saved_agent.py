@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from rfwp.models import factored
 from rfwp.runners.evaluation.saved_agents import open_agent
 
 
@@ -16,9 +17,10 @@ def main(run: Path) -> None:
         step, state = env.reset(seed=0), agent.initial_state(1)
         for episode in range(1, 4):
             while True:
-                observation, reward, first = (torch.from_numpy(field)[None] for field in step[:3])  # [T=1, B=1, ...]
+                observation = tuple(torch.from_numpy(field)[None] for field in step.observation)  # [T=1, B=1, ...]
+                reward, first = torch.from_numpy(step.reward)[None], torch.from_numpy(step.first)[None]  # [T=1, B=1]
                 output, state = agent(observation, reward, first, state)
-                step = env.step(output.logits[0].argmax(-1).numpy())
+                step = env.step(factored.greedy(output.logits[0], agent.action_sizes).numpy())
                 if step.episode_over[0]:
                     break
             print(f"episode {episode}: return {step.episode_return[0]:g} in {step.episode_length[0]} agent steps")

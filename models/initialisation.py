@@ -25,7 +25,7 @@ def initialise(agent: ActorCritic, scheme: Scheme) -> None:
             return
         case "orthogonal":
             for layer in agent.encoder.modules():
-                if isinstance(layer, nn.Conv2d | nn.Linear):
+                if isinstance(layer, nn.Conv2d | nn.Linear | nn.EmbeddingBag):
                     _orthogonal(layer, gain=2**0.5)
             for layer in agent.core.modules():
                 if isinstance(layer, nn.RNNCellBase):
@@ -36,9 +36,9 @@ def initialise(agent: ActorCritic, scheme: Scheme) -> None:
             raise ValueError(f"initialisation: got {scheme}; allowed: default, orthogonal")
 
 
-def _orthogonal(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
+def _orthogonal(layer: nn.Conv2d | nn.Linear | nn.EmbeddingBag, gain: float) -> None:
     nn.init.orthogonal_(layer.weight, gain)
-    if layer.bias is not None:
+    if not isinstance(layer, nn.EmbeddingBag) and layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 

@@ -52,7 +52,7 @@ ENVIRONMENTS = {
     *(path.stem for folder in ("worlds", "sequences") for path in (ROOT / "envs" / folder).glob("[a-z]*.py")),
     *("toy", "env.game", "env.protocol"),
 }
-INTERFACES = ("rfwp.envs.subject.", "rfwp.envs.vector_env.", "rfwp.envs.sequence_task.")
+INTERFACES = ("rfwp.envs.subject.", "rfwp.envs.spaces.", "rfwp.envs.vector_env.", "rfwp.envs.sequence_task.")
 CHOOSING = ("runners/settings/presets.py", "runners/machine/doctor.py")
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rfwp.agents.learner import Loss, Objective
 from rfwp.agents.metrics import Metric
 from rfwp.agents.trajectory import Trajectory
 from rfwp.checks import check
+from rfwp.models import factored
 from rfwp.models.actor_critic import ActorCritic
 
 
@@ -61,16 +61,18 @@ class Config(Objective[ActorCritic, Trajectory]):
         # The reward for the action at t arrives with observation t + 1, as does the flag that it ended the episode.
         rewards = batch.reward[1:].clamp(-self.reward_clip, self.reward_clip)
         discounts = self.discount * (~batch.first[1:]).float()
-        behaviour_nll = action_negative_log_likelihood(batch.behaviour, batch.action)
-        log_rhos = behaviour_nll - action_negative_log_likelihood(logits.detach(), batch.action)
+        sizes = model.action_sizes
+        behaviour_nll = factored.negative_log_likelihood(batch.behaviour, batch.action, sizes)
+        nll = factored.negative_log_likelihood(logits, batch.action, sizes)  # [T, B]
+        log_rhos = behaviour_nll - nll.detach()
         targets = vtrace(log_rhos, discounts, rewards, values.detach(), output.value[-1].detach())
 
-        policy = policy_gradient_loss(logits, batch.action, targets.advantages)
+        policy = policy_gradient_loss(nll, targets.advantages)
         baseline = baseline_loss(values, targets.vs)
-        negative_entropy = entropy_loss(logits)
+        negative_entropy = factored.negative_entropy(logits, sizes)
         loss = policy + self.baseline_cost * baseline + self.entropy_cost * negative_entropy
 
-        steps, rhos, errors = batch.action.numel(), log_rhos.exp(), targets.vs - values.detach()
+        steps, rhos, errors = batch.steps, log_rhos.exp(), targets.vs - values.detach()
         unexplained = errors.var(correction=0) / targets.vs.var(correction=0)  # not finite if all targets are equal
         metrics = {
             "total_loss": loss.detach() / steps,
@@ -86,25 +88,14 @@ class Config(Objective[ActorCritic, Trajectory]):
         return Loss(loss, metrics, state)
 
 
-def policy_gradient_loss(logits: Tensor, action: Tensor, advantages: Tensor) -> Tensor:
-    """Return -Σ A_t log π(a_t|x_t): logits [T, B, A], action int64 [T, B], advantages [T, B] without gradient."""
-    return (action_negative_log_likelihood(logits, action) * advantages).sum()
+def policy_gradient_loss(negative_log_likelihood: Tensor, advantages: Tensor) -> Tensor:
+    """Return -Σ A_t log π(a_t|x_t): -log π(a_t|x_t) and advantages [T, B], the latter without gradient."""
+    return (negative_log_likelihood * advantages).sum()
 
 
 def baseline_loss(values: Tensor, targets: Tensor) -> Tensor:
     """Return ½ Σ (vs_t - V(x_t))²: values and targets [T, B]."""
     return 0.5 * (targets - values).square().sum()
-
-
-def entropy_loss(logits: Tensor) -> Tensor:
-    """Return Σ π log π, the negative entropy in nats: logits [T, B, A]."""
-    log_policy = F.log_softmax(logits, dim=-1)
-    return (log_policy.exp() * log_policy).sum()
-
-
-def action_negative_log_likelihood(logits: Tensor, action: Tensor) -> Tensor:
-    """Return -log π(a_t|x_t): logits [T, B, A], action int64 [T, B] -> [T, B]."""
-    return F.cross_entropy(logits.flatten(0, 1), action.flatten(), reduction="none").view_as(action)
 
 
 class VTrace(NamedTuple):

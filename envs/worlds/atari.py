@@ -14,6 +14,7 @@ from rfwp.checks import check
 from rfwp.envs import published
 from rfwp.envs.ale import FRAME_SHAPE, FRAMES_PER_STEP, PROTOCOLS, Protocol, game_seeds, game_spec
 from rfwp.envs.games import GAMES, resolve
+from rfwp.envs.spaces import check_actions
 from rfwp.envs.subject import ScoreRange
 from rfwp.envs.vector_env import (
     EnvConfig,
@@ -22,7 +23,6 @@ from rfwp.envs.vector_env import (
     Renderer,
     Step,
     VectorEnv,
-    check_actions,
 )
 
 
@@ -136,18 +136,18 @@ class Atari(VectorEnv):
         observation, info = self._emulators.reset(seed=game_seeds(seed, self.num_envs))
         self._first_frame = _first_frame(info)
         self._black = np.full(self.num_envs, FRAME_SHAPE[0] - 1)
-        return self._tracker.open(_filled(observation, self._black))
+        return self._tracker.open((_filled(observation, self._black),))
 
     def step(self, action: NDArray[np.int64]) -> Step:
         # An invalid action would kill an emulator thread, and step() would wait for ever.
-        check_actions(action, self.num_envs, len(self.spec.action_names))
-        observation, reward, terminated, truncated, info = self._emulators.step(action)
+        check_actions(action, self.num_envs, self.spec.action_sizes)
+        observation, reward, terminated, truncated, info = self._emulators.step(action[:, 0])
         # A lost life also sets `terminated`, and `lives` already belongs to the new game (or is always 0, as in Pong).
         before, self._first_frame = self._first_frame, _first_frame(info)
         episode_over = self._first_frame != before
         self._black = np.where(episode_over, FRAME_SHAPE[0] - 1, np.maximum(self._black - 1, 0))
         observation = _filled(observation, self._black)
-        return self._tracker.advance(observation, reward, terminated | truncated, episode_over)
+        return self._tracker.advance((observation,), reward, terminated | truncated, episode_over)
 
     def close(self) -> None:
         # AtariVectorEnv.close() leaks its threads and emulators; deleting the object ends them.

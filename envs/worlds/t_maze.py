@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.checks import check
+from rfwp.envs.spaces import Field, Observation, check_actions
 from rfwp.envs.toy import one_hot
-from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv, check_actions
+from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv
 
 FORWARD, LEFT, RIGHT = range(3)
 
@@ -35,7 +36,7 @@ class Config(EnvConfig):
         return "t_maze"
 
     def spec(self) -> EnvSpec:
-        return EnvSpec((1, 1, 3), ("FORWARD", "LEFT", "RIGHT"), frames_per_step=1)
+        return EnvSpec((Field("pixels", "image", (1, 1, 3)),), (("FORWARD", "LEFT", "RIGHT"),), frames_per_step=1)
 
     def build(self, num_envs: int, num_threads: int = 1) -> "TMaze":
         return TMaze(self, num_envs)
@@ -60,10 +61,11 @@ class TMaze(VectorEnv):
         return self._tracker.open(self._frame())
 
     def step(self, action: NDArray[np.int64]) -> Step:
-        check_actions(action, self.num_envs, len(self.spec.action_names))
-        at_junction, forward = self._place == self._length, action == FORWARD
+        check_actions(action, self.num_envs, self.spec.action_sizes)
+        move = action[:, 0]
+        at_junction, forward = self._place == self._length, move == FORWARD
         into_wall = at_junction == forward
-        reward = np.where(into_wall, -1 / self._length, at_junction & (action == self._turn)).astype(np.float32)
+        reward = np.where(into_wall, -1 / self._length, at_junction & (move == self._turn)).astype(np.float32)
         self._place += forward & ~at_junction
         self._time += 1
         over = (at_junction & ~forward) | (self._time == 4 * (self._length + 1))
@@ -77,7 +79,7 @@ class TMaze(VectorEnv):
         self._turn[envs] = self._random.integers(LEFT, RIGHT + 1, size=int(envs.sum()))
         self._place[envs] = self._time[envs] = 0
 
-    def _frame(self) -> NDArray[np.uint8]:
-        """Return the observations [E, 1, 1, 3]: sign to the left, sign to the right, junction."""
+    def _frame(self) -> Observation:
+        """Return the pixels [E, 1, 1, 3]: sign to the left, sign to the right, junction."""
         seen = np.where(self._place == 0, self._turn - LEFT, np.where(self._place == self._length, 2, -1))
-        return one_hot(seen, 3)[:, None, None]
+        return (one_hot(seen, 3)[:, None, None],)

@@ -19,18 +19,18 @@ class Config(EncoderConfig):
     def __post_init__(self) -> None:
         check(self.size >= 1, "size", self.size, "1 or more")
 
-    def build(self, observation_shape: tuple[int, int, int]) -> "Flat":
-        return Flat(observation_shape, self.size)
+    def build(self, image_shape: tuple[int, ...]) -> "Flat":
+        return Flat(image_shape, self.size)
 
 
 class Flat(Encoder):
     """Flatten, linear layer, ReLU."""
 
-    def __init__(self, observation_shape: tuple[int, int, int], size: int) -> None:
+    def __init__(self, image_shape: tuple[int, ...], size: int) -> None:
         super().__init__()
         self.output_size = size
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(observation_shape), size), nn.ReLU())
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), size), nn.ReLU())
 
-    def forward(self, observation: Tensor) -> Tensor:
-        features: Tensor = self.layers(scaled(observation))
+    def forward(self, image: Tensor) -> Tensor:
+        features: Tensor = self.layers(scaled(image))
         return features

@@ -25,16 +25,16 @@ class Config(EncoderConfig):
         check(min(self.channels) >= 1, "channels", self.channels, "1 filter or more in every stage")
         check(self.size >= 1, "size", self.size, "1 or more")
 
-    def build(self, observation_shape: tuple[int, int, int]) -> "Impala":
-        return Impala(observation_shape, self.channels, self.size)
+    def build(self, image_shape: tuple[int, ...]) -> "Impala":
+        return Impala(image_shape, self.channels, self.size)
 
 
 class Impala(Encoder):
     """Stages of one convolution, max pooling with stride 2 and two residual blocks; then ReLU, linear layer, ReLU."""
 
-    def __init__(self, observation_shape: tuple[int, int, int], channels: tuple[int, ...], size: int) -> None:
+    def __init__(self, image_shape: tuple[int, ...], channels: tuple[int, ...], size: int) -> None:
         super().__init__()
-        below, rows, columns = observation_shape
+        below, rows, columns = image_shape
         stages = []
         for filters in channels:
             stages.append(_stage(below, filters))
@@ -43,11 +43,11 @@ class Impala(Encoder):
         self.stages = nn.Sequential(*stages)
         self.head = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(below * rows * columns, size), nn.ReLU())
 
-    def forward(self, observation: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         # Channels last for acting too: on a CPU this encoder, unlike smaller ones, is faster with it either way, and
         # tensor cores prefer it.
-        image = scaled(observation.contiguous(memory_format=torch.channels_last))
-        features: Tensor = self.head(self.stages(image))
+        channels_last = image.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.head(self.stages(scaled(channels_last)))
         return features
 
 

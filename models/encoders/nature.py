@@ -18,20 +18,20 @@ class Config(EncoderConfig):
     def __post_init__(self) -> None:
         check(self.size >= 1, "size", self.size, "1 or more")
 
-    def build(self, observation_shape: tuple[int, int, int]) -> "Nature":
-        return Nature(observation_shape, self.size)
+    def build(self, image_shape: tuple[int, ...]) -> "Nature":
+        return Nature(image_shape, self.size)
 
 
 class Nature(Encoder):
     """32 filters 8x8 stride 4, 64 filters 4x4 stride 2, 64 filters 3x3, a linear layer; a ReLU after each.
 
-    Raises ValueError if observations have fewer than 36 x 36 pixels.
+    Raises ValueError if images have fewer than 36 x 36 pixels.
     """
 
-    def __init__(self, observation_shape: tuple[int, int, int], size: int) -> None:
+    def __init__(self, image_shape: tuple[int, ...], size: int) -> None:
         super().__init__()
-        channels, *sides = observation_shape
-        check(min(sides) >= 36, "observation_shape", observation_shape, "36 x 36 pixels or more for the nature encoder")
+        channels, *sides = image_shape
+        check(min(sides) >= 36, "image_shape", image_shape, "36 x 36 pixels or more for the nature encoder")
         rows, columns = (((side - 8) // 4 + 1 - 4) // 2 + 1 - 2 for side in sides)
         self.output_size = size
         self.layers = nn.Sequential(
@@ -46,6 +46,6 @@ class Nature(Encoder):
             nn.ReLU(),
         )
 
-    def forward(self, observation: Tensor) -> Tensor:
-        features: Tensor = self.layers(scaled(laid_out(observation, self.training)))
+    def forward(self, image: Tensor) -> Tensor:
+        features: Tensor = self.layers(scaled(laid_out(image, self.training)))
         return features

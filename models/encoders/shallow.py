@@ -18,22 +18,20 @@ class Config(EncoderConfig):
     def __post_init__(self) -> None:
         check(self.size >= 1, "size", self.size, "1 or more")
 
-    def build(self, observation_shape: tuple[int, int, int]) -> "Shallow":
-        return Shallow(observation_shape, self.size)
+    def build(self, image_shape: tuple[int, ...]) -> "Shallow":
+        return Shallow(image_shape, self.size)
 
 
 class Shallow(Encoder):
     """16 filters 8x8 stride 4, 32 filters 4x4 stride 2, a linear layer; a ReLU after each.
 
-    Raises ValueError if observations have fewer than 20 x 20 pixels.
+    Raises ValueError if images have fewer than 20 x 20 pixels.
     """
 
-    def __init__(self, observation_shape: tuple[int, int, int], size: int) -> None:
+    def __init__(self, image_shape: tuple[int, ...], size: int) -> None:
         super().__init__()
-        channels, *sides = observation_shape
-        check(
-            min(sides) >= 20, "observation_shape", observation_shape, "20 x 20 pixels or more for the shallow encoder"
-        )
+        channels, *sides = image_shape
+        check(min(sides) >= 20, "image_shape", image_shape, "20 x 20 pixels or more for the shallow encoder")
         rows, columns = (((side - 8) // 4 + 1 - 4) // 2 + 1 for side in sides)
         self.output_size = size
         self.layers = nn.Sequential(
@@ -46,6 +44,6 @@ class Shallow(Encoder):
             nn.ReLU(),
         )
 
-    def forward(self, observation: Tensor) -> Tensor:
-        features: Tensor = self.layers(scaled(laid_out(observation, self.training)))
+    def forward(self, image: Tensor) -> Tensor:
+        features: Tensor = self.layers(scaled(laid_out(image, self.training)))
         return features

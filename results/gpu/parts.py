@@ -14,7 +14,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from rfwp.agents.graphs import graphed
-from rfwp.agents.policy import Arrivals, GraphedPolicy
+from rfwp.agents.policy import GraphedPolicy
+from rfwp.agents.trajectory import Arrivals
 from rfwp.runners.bench.kernel_peers import kernel
 from rfwp.runners.bench.kernels import SHAPES, both, build_core, problem_for
 from rfwp.runners.bench.workloads import synthetic_batch
@@ -69,18 +70,20 @@ def recurrence(core: str) -> None:
 def agent(core: str) -> None:
     system = build_system(config_from_words(f"--preset paper --device cuda --core {core}".split()))
     batch, device = synthetic_batch(system), torch.device("cuda")
-    frames, shape = batch.observation.flatten(0, 1), system.config.env.spec().observation_shape
+    frames, fields = tuple(field.flatten(0, 1) for field in batch.observation), system.config.env.spec().observation
     print("update:", milliseconds(lambda: system.update(batch), UPDATES))
-    print("encoder, forward and backward:", milliseconds(lambda: system.agent.encode(frames).sum().backward(), UPDATES))
+    print(
+        "encoder, forward and backward:", milliseconds(lambda: system.agent.encoder(frames).sum().backward(), UPDATES)
+    )
     acting = system.agent.acting_copy()
     with torch.no_grad():
         for envs in (24, 64, 128):
             row = Arrivals(
-                torch.randint(256, (envs, *shape), dtype=torch.uint8, device=device),
+                tuple(torch.randint(256, (envs, *field.shape), dtype=torch.uint8, device=device) for field in fields),
                 torch.randn(envs, device=device),
                 torch.zeros(envs, dtype=torch.bool, device=device),
             )
-            policy = GraphedPolicy(acting, envs, torch.Generator(device).manual_seed(0), shape)
+            policy = GraphedPolicy(acting, envs, torch.Generator(device).manual_seed(0), fields)
             features = torch.randn(1, envs, system.agent.encoder.output_size + 1, device=device)
             core_step = graphed(partial(acting.core, features, policy.state, row.first[None]), device)
             print(f"acting step of {envs} environments:", milliseconds(partial(policy.act, row)))

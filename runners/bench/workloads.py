@@ -8,11 +8,13 @@ from typing import Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorFailure, ActorPool
 from rfwp.agents.phases import WAIT, Phases
 from rfwp.agents.trajectory import Trajectory
+from rfwp.envs.spaces import Field
 from rfwp.runners.bench.throughput import Recorder
 from rfwp.runners.build import build_system
 from rfwp.runners.machine.errors import UserError
@@ -32,7 +34,7 @@ def play(system: ActorLearner, recorder: Recorder) -> None:
     """Run the emulator alone: the same actor processes with random actions. An upper bound for the others."""
     random, phases, steps = np.random.default_rng(system.config.seed), Phases(), 0
     with system.start_actors() as pool:
-        actions = len(pool.spec.action_names)
+        sizes, envs = pool.spec.action_sizes, pool.envs_per_group
 
         def spent() -> dict[str, float]:
             return {"actors: emulator": pool.busy_seconds, "main: wait": phases.seconds[WAIT]}
@@ -41,8 +43,8 @@ def play(system: ActorLearner, recorder: Recorder) -> None:
             for group in range(pool.config.groups):
                 with phases(WAIT):
                     _wait(pool, group)
-                pool.act(group, random.integers(actions, size=pool.envs_per_group))
-                steps += pool.envs_per_group
+                pool.act(group, random.integers(sizes, size=(envs, len(sizes))))
+                steps += envs
 
 
 def act(system: ActorLearner, recorder: Recorder) -> None:
@@ -55,7 +57,7 @@ def act(system: ActorLearner, recorder: Recorder) -> None:
             return {"actors: emulator": pool.busy_seconds, **phases}
 
         while not recorder.tick(steps, spent):
-            steps += collector.collect().trajectory.action.numel()
+            steps += collector.collect().trajectory.steps
 
 
 def learn(system: ActorLearner, recorder: Recorder) -> None:
@@ -126,16 +128,30 @@ def run(name: str, config: AgentRunConfig, seconds: float) -> tuple[ActorLearner
 def synthetic_batch(system: ActorLearner) -> Trajectory:
     """Return random observations, rewards, episode starts and actions in the shape of the learner's batches."""
     config, spec, device = system.config, system.config.env.spec(), system.device
-    steps, batch, actions = config.learner.unroll_length, config.learner.batch_size, len(spec.action_names)
+    steps, batch = config.learner.unroll_length, config.learner.batch_size
     return Trajectory(
-        observation=torch.randint(256, (steps + 1, batch, *spec.observation_shape), dtype=torch.uint8, device=device),
+        observation=tuple(_random_field(field, (steps + 1, batch), device) for field in spec.observation),
         reward=torch.randn(steps + 1, batch, device=device),
         first=torch.rand(steps + 1, batch, device=device) < RESET_DENSITY,
-        action=torch.randint(actions, (steps, batch), device=device),
-        behaviour=torch.zeros(steps, batch, actions, device=device),
+        action=_random_choices(spec.action_sizes, (steps, batch), device),
+        behaviour=torch.zeros(steps, batch, sum(spec.action_sizes), device=device),
         version=torch.zeros(steps, batch, dtype=torch.int64, device=device),
         state=system.agent.initial_state(batch, device),
     )
+
+
+def _random_field(field: Field, lead: tuple[int, int], device: torch.device) -> Tensor:
+    match field.kind:
+        case "image":
+            return torch.randint(256, (*lead, *field.shape), dtype=torch.uint8, device=device)
+        case "vector":
+            return torch.randn(*lead, *field.shape, device=device)
+        case "categories":
+            return _random_choices(field.sizes, lead, device)
+
+
+def _random_choices(sizes: tuple[int, ...], lead: tuple[int, int], device: torch.device) -> Tensor:
+    return torch.stack([torch.randint(size, lead, device=device) for size in sizes], dim=-1)
 
 
 def _wait(pool: ActorPool, group: int) -> None:

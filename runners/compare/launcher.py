@@ -92,7 +92,7 @@ def _memory_key(config: RunConfig) -> object:
     Environments that differ only in their actions need about the same, and checking each would be slow.
     """
     if isinstance(config, AgentRunConfig):
-        return config.env.spec().observation_shape, config.encoder, config.core, config.learner, config.actors
+        return config.env.spec().observation, config.encoder, config.core, config.learner, config.actors
     return config
 
 

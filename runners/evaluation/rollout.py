@@ -6,10 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from rfwp.agents.policy import sample
 from rfwp.envs.vector_env import Step, VectorEnv, check_rewards
+from rfwp.models import factored
 from rfwp.models.actor_critic import ActorCritic, AgentOutput
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import Policy
@@ -18,8 +17,8 @@ from rfwp.runners.runfolder.evaluations import Policy
 class Transition(NamedTuple):
     """One agent step of E environments: the network's output, the action, and the step that followed."""
 
-    output: AgentOutput  # logits [1, E, A] of the action's distribution, value [1, E]
-    action: NDArray[np.int64]  # [E]
+    output: AgentOutput  # logits [1, E, ΣA] of the action's distribution, value [1, E]
+    action: NDArray[np.int64]  # [E, K]
     step: Step  # after the action
 
 
@@ -34,16 +33,15 @@ def rollout(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> It
     state = agent.initial_state(env.num_envs, device)
     step = env.reset(seed)
     while True:
-        observation, reward, first = (torch.from_numpy(field)[None].to(device) for field in step[:3])
+        observation = tuple(torch.from_numpy(field)[None].to(device) for field in step.observation)
+        reward, first = (torch.from_numpy(field)[None].to(device) for field in (step.reward, step.first))
         output, state = agent(observation, reward, first, state)
-        action = _choose(output.logits[0], policy, generator).cpu().numpy()
+        logits, sizes = output.logits[0], agent.action_sizes
+        chosen = factored.greedy(logits, sizes) if policy == "greedy" else factored.sample(logits, sizes, generator)
+        action = chosen.cpu().numpy()
         step = env.step(action)
         try:
             check_rewards(step)
         except ValueError as error:
             raise UserError(f"env: {error}") from None
         yield Transition(output, action, step)
-
-
-def _choose(logits: Tensor, policy: Policy, generator: torch.Generator) -> Tensor:
-    return logits.argmax(dim=-1) if policy == "greedy" else sample(logits, generator)

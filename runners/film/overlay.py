@@ -1,8 +1,8 @@
 """Draws an agent's policy, value, rewards and memory beside the game, at 720p."""
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,11 +35,14 @@ TOP = 58
 TOP_ROW = 188  # height of the policy and value panels
 
 
+ActionNames = tuple[tuple[str, ...], ...]
+
+
 class Thought(NamedTuple):
     """One agent step in plain numbers."""
 
-    policy: Floats  # [A] probabilities of the actions
-    action: int
+    policy: Floats  # [ΣA] probabilities of the values of an action's K choices
+    action: tuple[int, ...]  # [K]
     value: float  # of the observation that was acted on
     reward: float  # raw, that followed the action
     opens: bool  # a learner episode starts after the action
@@ -50,7 +53,7 @@ class Thought(NamedTuple):
 class Overlay:
     """One picture per agent step: space for the game on the left, the agent's outputs and memory on the right."""
 
-    def __init__(self, title: str, subtitle: str, action_names: Sequence[str], screen: tuple[int, int]) -> None:
+    def __init__(self, title: str, subtitle: str, action_names: ActionNames, screen: tuple[int, int]) -> None:
         """Take the size of the screen, (width, height) as shown, at most 480 by 630."""
         self.game = Box(MARGIN, TOP, *screen)
         left = self.game.right + MARGIN
@@ -93,12 +96,13 @@ class Overlay:
 
 
 class PolicyPanel:
-    """A bar for each action, with the chosen one highlighted."""
+    """A bar for each action, with the chosen one highlighted. Independent choices follow each other."""
 
-    def __init__(self, box: Box, action_names: Sequence[str]) -> None:
+    def __init__(self, box: Box, action_names: ActionNames) -> None:
         self.box = box
-        self._names = action_names
-        self._columns = 1 if len(action_names) <= 9 else 2
+        self._names = list(itertools.chain(*action_names))
+        self._starts = [0, *itertools.accumulate(map(len, action_names[:-1]))]  # of each choice
+        self._columns = 1 if len(self._names) <= 9 else 2
 
     def draw(self, image: Pixels, thought: Thought) -> None:
         text(image, self.box.x + 14, self.box.y + 24, "policy", 13, MUTED)
@@ -107,10 +111,11 @@ class PolicyPanel:
         width, height = (inner.width + GAP) // self._columns - GAP, min(30, inner.height // rows)
         size = 13 if height >= 18 else 11
         names = max(width_of(name, size) for name in self._names) + 10
+        chosen = [start + value for start, value in zip(self._starts, thought.action, strict=True)]
         for index, (name, probability) in enumerate(zip(self._names, thought.policy, strict=True)):
             column, row = divmod(index, rows)
             line = Box(inner.x + column * (width + GAP), inner.y + row * height, width, height)
-            self._draw_bar(image, line, names, size, name, float(probability), index == thought.action)
+            self._draw_bar(image, line, names, size, name, float(probability), index in chosen)
 
     def _draw_bar(
         self, image: Pixels, line: Box, names: int, size: int, name: str, probability: float, chosen: bool

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, Self
 
 from rfwp.envs.vector_env import Renderer
+from rfwp.models import factored
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.memory_view import MemoryView
 from rfwp.runners.evaluation.rollout import Transition
@@ -44,6 +45,7 @@ class MemoryPicture(Picture):
         super().__init__(screen)
         self._overlay = Overlay(title, subtitle, screen.spec.action_names, self.size)
         self._view = MemoryView(agent.core)
+        self._sizes = agent.action_sizes
         self.size = self._overlay.size
 
     def frames(self, transition: Transition) -> Iterator[Pixels]:
@@ -55,8 +57,8 @@ class MemoryPicture(Picture):
     def _thought(self, transition: Transition) -> Thought:
         logits, value = transition.output.logits[0, 0], transition.output.value[0, 0]
         return Thought(
-            policy=logits.softmax(-1).cpu().numpy(),
-            action=int(transition.action[0]),
+            policy=factored.probabilities(logits, self._sizes).cpu().numpy(),
+            action=tuple(map(int, transition.action[0])),
             value=float(value),
             reward=float(transition.step.reward[0]),
             opens=bool(transition.step.first[0]),

@@ -140,7 +140,7 @@ def _play() -> str:
         pool.wait(0)
         started = time.monotonic()
         while (seconds := time.monotonic() - started) < SELF_TEST_SECONDS:
-            pool.act(0, np.zeros(envs, np.int64))
+            pool.act(0, np.zeros((envs, 1), np.int64))
             pool.wait(0)
             steps += envs
     return f"passed: {steps / seconds:,.0f} agent steps/s of Pong in 2 processes"

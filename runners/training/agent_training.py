@@ -41,7 +41,7 @@ class AgentTraining(Training[AgentRunConfig, ActorLearner]):
         pass
 
     def opening(self, expected_bytes: int) -> str:
-        threads, precision = torch.get_num_threads(), str(self.system.agent.encoder_precision).removeprefix("torch.")
+        threads, precision = torch.get_num_threads(), str(self.system.agent.encoder.precision).removeprefix("torch.")
         return (
             f"{self.config.env.title}, core {name_of(self.config.core)}, {self.num_parameters:,} parameters, on"
             f" {self.system.device} ({precision} encoder, {threads} thread{'s' if threads > 1 else ''});"

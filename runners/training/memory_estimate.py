@@ -1,7 +1,7 @@
 """Estimates the memory of a run before it starts, and explains out-of-memory errors."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from rfwp.agents import slab
 from rfwp.agents.supervised import Supervised
-from rfwp.agents.trajectory import Trajectory
+from rfwp.agents.trajectory import Trajectory, allocate
+from rfwp.envs.spaces import Field
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
@@ -23,15 +24,15 @@ def check_agent_sizes(config: AgentRunConfig, agent: ActorCritic, num_processes:
     Raise UserError if they do not fit there, or the slabs do not fit in shared memory.
     """
     spec = config.env.spec()
-    shape, num_actions = spec.observation_shape, len(spec.action_names)
     envs, batch, length = config.actors.envs, config.learner.batch_size, config.learner.unroll_length
-    shared = slab.num_bytes(envs, shape)
-    observations = f"{envs} environments with observations of {'x'.join(map(str, shape))}"
+    shared = slab.num_bytes(envs, spec)
+    shapes = " and ".join("x".join(map(str, field.shape)) for field in spec.observation)
+    observations = f"{envs} environments with observations of {shapes}"
     resources.check_shared_memory(shared, f"actors.envs: {observations}")
     # Every group fills one trajectory; more wait in the queue, and the learner holds one or two.
     unrolls = envs * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
-    unroll = Trajectory.empty(length, 1, shape, num_actions, agent.initial_state(1, "meta"), "meta")
-    needed = int(unrolls * num_bytes([*unroll[:-1], *unroll.state])) + batch * unroll_bytes(agent, shape, length + 1)
+    unroll = Trajectory.empty(length, 1, spec, agent.initial_state(1, "meta"), "meta")
+    needed = int(unrolls * num_bytes(unroll.tensors)) + batch * unroll_bytes(agent, spec.observation, length + 1)
     needed += 5 * num_bytes(agent.parameters())  # weights, gradients, mean squares, acting and published copies
     sizes = (
         f"actors.envs, learner.batch_size, learner.unroll_length: {observations}, {batch} unrolls of {length} steps,"
@@ -59,7 +60,7 @@ def check_sequence_sizes(config: SequenceRunConfig, system: Supervised) -> int:
     return needed
 
 
-def unroll_bytes(agent: ActorCritic, observation_shape: tuple[int, int, int], length: int) -> int:
+def unroll_bytes(agent: ActorCritic, fields: Sequence[Field], length: int) -> int:
     """Return the bytes that encoder and core save for the backward pass of an unroll of `length` observations.
 
     Measured. The core is measured over at most 32 steps, the most that any core takes at once.
@@ -67,7 +68,7 @@ def unroll_bytes(agent: ActorCritic, observation_shape: tuple[int, int, int], le
     device, sample = next(agent.parameters()).device, min(length, 32)
 
     def encode(frames: int) -> None:
-        agent.encode(torch.zeros(frames, *observation_shape, dtype=torch.uint8, device=device))
+        agent.encoder(allocate(torch.zeros, fields, (frames,), device))
 
     def remember(batch: int) -> None:
         features = torch.zeros(sample, batch, agent.encoder.output_size + 1, device=device)

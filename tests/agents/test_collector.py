@@ -15,7 +15,8 @@ from pools import play
 from rfwp.agents import policy
 from rfwp.agents.actor_pool import Actor, ActorFailure, ActorPool, ActorsConfig, Cancelled, _limit_waiting
 from rfwp.agents.collector import Collector
-from rfwp.agents.policy import GraphedPolicy, sample
+from rfwp.agents.config import ActorLearnerConfig
+from rfwp.agents.policy import GraphedPolicy
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import atari, counting, delayed_cue
 from rfwp.models.actor_critic import ActorCritic
@@ -28,8 +29,7 @@ CORE = rdn.Config(hidden_size=8, num_layers=1, num_heads=2, feedforward_size=8)
 
 def make_agent(env=ENV, seed=0) -> ActorCritic:
     torch.manual_seed(seed)
-    spec = env.spec()
-    return ActorCritic(flat.Config(8).build(spec.observation_shape), CORE, len(spec.action_names))
+    return ActorLearnerConfig(env=env, encoder=flat.Config(8), core=CORE).build_agent("cpu")
 
 
 def make_collector(pool: ActorPool, agent: ActorCritic, length=5) -> Collector:
@@ -58,8 +58,9 @@ def test_unrolls_of_a_group_follow_each_other_without_a_gap(pool):
     collector = make_collector(pool, make_agent())
     trajectories = [collector.collect().trajectory for _ in range(8)]
     for before, after in zip(trajectories[0::2], trajectories[2::2], strict=False):
-        for field in ("observation", "reward", "first"):
-            assert torch.equal(getattr(before, field)[-1], getattr(after, field)[0])
+        (last, *ends), (opening, *starts) = before.arrivals(before.unroll_length), after.arrivals(0)
+        for end, start in zip((*last, *ends), (*opening, *starts), strict=True):
+            assert torch.equal(end, start)
 
 
 def test_rewards_resets_and_scores_are_those_of_the_task(pool):
@@ -70,9 +71,9 @@ def test_rewards_resets_and_scores_are_those_of_the_task(pool):
     steps = ENV.delay + 2  # cue, blanks, question
     for group in (0, 1):
         first = torch.cat([each.first[:-1] for each in trajectories[group::2]])
-        observation = torch.cat([each.observation[:-1] for each in trajectories[group::2]])
+        observation = torch.cat([each.observation[0][:-1] for each in trajectories[group::2]])
         reward = torch.cat([each.reward[1:] for each in trajectories[group::2]])
-        action = torch.cat([each.action for each in trajectories[group::2]])
+        action = torch.cat([each.action[..., 0] for each in trajectories[group::2]])
         for t in range(steps - 1, len(first), steps):
             assert first[t - steps + 1].all()
             cue = observation[t - steps + 1].flatten(1).float().argmax(1)
@@ -116,14 +117,13 @@ def test_acting_on_fixed_memory_as_a_graph_does_changes_nothing(monkeypatch):
         with ActorPool(ActorsConfig(envs=8, processes=4), ENV, 4, seed=(5,)) as pool:
             collector = make_collector(pool, make_agent())
             if fixed:
-                generator, shape = torch.Generator().manual_seed(0), pool.spec.observation_shape
-                collector._policies = [GraphedPolicy(collector.agent, 4, generator, shape) for _ in pool.groups]
+                generator, fields = torch.Generator().manual_seed(0), pool.spec.observation
+                collector._policies = [GraphedPolicy(collector.agent, 4, generator, fields) for _ in pool.groups]
             unrolls = [collector.collect().trajectory for _ in range(3)]
             collector._weights.publish(make_agent(seed=2), 1)
             collected.append([*unrolls, *(collector.collect().trajectory for _ in range(6))])
     for eager, fixed in zip(*collected, strict=True):
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(eager[:-1], fixed[:-1], strict=True))
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(eager.state, fixed.state, strict=True))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(eager.tensors, fixed.tensors, strict=True))
 
 
 def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):
@@ -168,14 +168,14 @@ def test_a_spare_replaces_an_actor_if_it_is_alive(monkeypatch, spare_is_alive):
             os.kill(spare, signal.SIGKILL)
         pool.wait(1)  # idle, it cannot answer once more
         os.kill(dead, signal.SIGKILL)
-        pool.act(1, np.zeros(4, np.int64))
+        pool.act(1, np.zeros((4, 1), np.int64))
         assert len(pool.wait(1)) == 1
         assert pool.restarts == (1 if spare_is_alive else 2)
         assert (pool.groups[1][1].pid == spare) == spare_is_alive
         assert pool.slabs[1].first[2:].all()  # its environments have just started, in the place of the dead one's
         assert not pool.slabs[1].first[:2].any()
         pids = [actor.pid for group in pool.groups for actor in group]
-        pool.act(1, np.zeros(4, np.int64))
+        pool.act(1, np.zeros((4, 1), np.int64))
         play(pool, 3)
         assert pool._spare.pid not in (*pids, dead, spare)
         pids.append(pool._spare.pid)
@@ -210,7 +210,7 @@ def test_a_hanging_actor_that_was_replaced_is_gone_and_the_new_one_plays_other_e
         pid = pool.groups[0][0].pid
         os.kill(pid, signal.SIGSTOP)
         try:
-            pool.act(0, np.zeros(1, np.int64))
+            pool.act(0, np.zeros((1, 1), np.int64))
             (failure,) = pool.wait(0)
             assert "did not answer within 0.2 s" in str(failure)
             assert not psutil.pid_exists(pid)
@@ -245,17 +245,3 @@ def test_a_crash_loop_ends_with_the_traceback():
 @pytest.mark.parametrize(("cores", "processes"), [(1, 2), (2, 2), (3, 2), (4, 4), (7, 6), (16, 16), (64, 48)])
 def test_processes_share_out_the_games_evenly(cores, processes):
     assert ActorsConfig(envs=48).num_processes(cores) == processes
-
-
-def test_actions_are_drawn_as_torch_multinomial_draws_them():
-    logits = 3 * torch.randn(500, 6, generator=torch.Generator().manual_seed(1))
-    ours, theirs = (torch.Generator().manual_seed(2) for _ in range(2))
-    for _ in range(3):
-        drawn = torch.multinomial(logits.softmax(-1), 1, generator=theirs).squeeze(1)
-        assert torch.equal(sample(logits, ours), drawn)
-
-
-def test_logits_that_are_not_finite_still_give_valid_actions():
-    logits = torch.tensor([[float("nan")] * 3, [float("inf"), 0.0, 0.0]])
-    action = sample(logits, torch.Generator().manual_seed(0))
-    assert ((action >= 0) & (action < 3)).all()

@@ -7,16 +7,23 @@ from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorsConfig
 from rfwp.agents.config import ActorLearnerConfig
 from rfwp.agents.learner import LearnerConfig
-from rfwp.agents.policy import Arrivals, GraphedPolicy, Policy, build_policy
+from rfwp.agents.policy import GraphedPolicy, Policy, build_policy
+from rfwp.agents.trajectory import Arrivals
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import atari
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm, rdn, srwm, transformer
 from rfwp.models.encoders import flat, impala
+from rfwp.models.observation_encoder import ObservationEncoder
 
 pytestmark = pytest.mark.gpu
 
-SHAPE = (4, 84, 84)
+FIELDS = atari.Config("pong").spec().observation
+SHAPE = FIELDS[0].shape
+
+
+def encoder_of(config, precision=torch.float32) -> ObservationEncoder:
+    return ObservationEncoder([config.build(SHAPE)], config.size, precision)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +60,7 @@ def test_the_learner_reads_what_acting_wrote_while_both_go_on(graphs) -> None:
 @torch.no_grad()
 def test_weights_arrive_whole_in_a_copy_of_another_precision() -> None:
     torch.manual_seed(1)
-    agent = ActorCritic(flat.Config().build(SHAPE), lstm.Config(), 6, torch.bfloat16).to("cuda")
+    agent = ActorCritic(encoder_of(flat.Config(), torch.bfloat16), lstm.Config(), (6,)).to("cuda")
     acting, board = agent.acting_copy(), WeightBoard()
     for weight in agent.parameters():
         weight.normal_()
@@ -65,9 +72,9 @@ def test_weights_arrive_whole_in_a_copy_of_another_precision() -> None:
 
 def build(core, graphs: bool) -> Policy:
     torch.manual_seed(1)
-    agent = ActorCritic(impala.Config().build(SHAPE), core, num_actions=6).to("cuda").eval()
+    agent = ActorCritic(encoder_of(impala.Config()), core, (6,)).to("cuda").eval()
     with torch.no_grad():
-        return build_policy(agent, 8, torch.Generator("cuda").manual_seed(2), SHAPE, graphs)
+        return build_policy(agent, 8, torch.Generator("cuda").manual_seed(2), FIELDS, graphs)
 
 
 @torch.no_grad()
@@ -77,7 +84,7 @@ def act(policy: Policy) -> list[torch.Tensor]:
     results = []
     for _ in range(20):
         arrivals = Arrivals(
-            torch.randint(256, (8, *SHAPE), dtype=torch.uint8, device="cuda"),
+            (torch.randint(256, (8, *SHAPE), dtype=torch.uint8, device="cuda"),),
             torch.randn(8, device="cuda"),
             torch.rand(8, device="cuda") < 0.1,
         )
@@ -108,7 +115,7 @@ def test_an_agent_that_a_graph_cannot_hold_acts_without_one() -> None:
     eager, other = build(lstm.Config(), graphs=False), build(lstm.Config(), graphs=False)
     other.agent.core = Waiting(other.agent.core)
     with pytest.warns(UserWarning, match="not replayed as a CUDA graph"):
-        policy = build_policy(other.agent, 8, other.generator, SHAPE, graphs=True)
+        policy = build_policy(other.agent, 8, other.generator, FIELDS, graphs=True)
     assert not isinstance(policy, GraphedPolicy)
     other.generator.manual_seed(2)
     for given, wanted in zip(act(policy), act(eager), strict=True):

@@ -4,33 +4,65 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from rfwp.agents.learner import Learner, LearnerConfig, Stuck
 from rfwp.agents.objectives import vtrace
-from rfwp.agents.trajectory import Trajectory
-from rfwp.models.actor_critic import ActorCritic
+from rfwp.agents.trajectory import Trajectory, concatenate
+from rfwp.envs.spaces import Field
+from rfwp.models.actor_critic import ActorCritic, AgentOutput
 from rfwp.models.core import CoreConfig
 from rfwp.models.cores import lstm, rdn, srwm
+from rfwp.models.encoder import EncoderConfig
 from rfwp.models.encoders import flat, impala, nature, shallow
+from rfwp.models.observation_encoder import Categories, ObservationEncoder, Vector
 
-LENGTH, GAMES, ACTIONS, SHAPE = 6, 4, 3, (1, 1, 5)
+LENGTH, GAMES, ACTIONS = 6, 4, (3, 2)
+FIELDS = (
+    Field("pixels", "image", (1, 1, 5)),
+    Field("numbers", "vector", (2,)),
+    Field("cards", "categories", (2,), sizes=(3, 4)),
+)
+SCREENS = (Field("screens", "image", (4, 84, 84)),)
 CONFIG = LearnerConfig(unroll_length=LENGTH, batch_size=GAMES)
 OBJECTIVE = vtrace.Config()
 
 
+def agent_of(encoder: EncoderConfig, core: CoreConfig, fields: tuple[Field, ...]) -> ActorCritic:
+    size = encoder.size
+    parts = {
+        "image": lambda field: encoder.build(field.shape),
+        "vector": lambda field: Vector(field.shape[0], size),
+        "categories": lambda field: Categories(field.sizes, size),
+    }
+    return ActorCritic(ObservationEncoder([parts[field.kind](field) for field in fields], size), core, ACTIONS)
+
+
 def make_agent(seed=0) -> ActorCritic:
     torch.manual_seed(seed)
-    return ActorCritic(flat.Config(8).build(SHAPE), lstm.Config(hidden_size=8), ACTIONS)
+    return agent_of(flat.Config(8), lstm.Config(hidden_size=8), FIELDS)
 
 
-def random_batch(agent: ActorCritic, seed=0, length=LENGTH, shape=SHAPE) -> Trajectory:
+def random_choices(sizes: tuple[int, ...], lead: tuple[int, int], random: torch.Generator) -> Tensor:
+    return torch.stack([torch.randint(size, lead, generator=random) for size in sizes], -1)
+
+
+def random_field(field: Field, lead: tuple[int, int], random: torch.Generator) -> Tensor:
+    if field.kind == "image":
+        return torch.randint(256, (*lead, *field.shape), dtype=torch.uint8, generator=random)
+    if field.kind == "vector":
+        return torch.randn(*lead, *field.shape, generator=random)
+    return random_choices(field.sizes, lead, random)
+
+
+def random_batch(agent: ActorCritic, seed=0, length=LENGTH, fields=FIELDS) -> Trajectory:
     random = torch.Generator().manual_seed(seed)
     return Trajectory(
-        observation=torch.randint(256, (length + 1, GAMES, *shape), dtype=torch.uint8, generator=random),
+        observation=tuple(random_field(field, (length + 1, GAMES), random) for field in fields),
         reward=5 * torch.randn(length + 1, GAMES, generator=random),
         first=torch.rand(length + 1, GAMES, generator=random) < 0.2,
-        action=torch.randint(ACTIONS, (length, GAMES), generator=random),
-        behaviour=torch.randn(length, GAMES, ACTIONS, generator=random),
+        action=random_choices(ACTIONS, (length, GAMES), random),
+        behaviour=torch.randn(length, GAMES, sum(ACTIONS), generator=random),
         version=torch.zeros(length, GAMES, dtype=torch.int64),
         state=tuple(torch.randn(leaf.shape, generator=random) for leaf in agent.initial_state(GAMES)),
     )
@@ -43,10 +75,7 @@ def weights(agent):
 def test_the_loss_is_a_sum_so_twice_the_games_is_twice_the_gradient():
     agent = make_agent()
     once = random_batch(agent)
-    twice = Trajectory(
-        *(torch.cat([field, field], dim=1) for field in once[:-1]),
-        state=tuple(torch.cat([leaf, leaf]) for leaf in once.state),
-    )
+    twice = concatenate([once, once])
     gradients = []
     for batch in (once, twice):
         loss, _, _ = OBJECTIVE.loss(agent, batch, version=0)
@@ -60,8 +89,9 @@ def test_two_episodes_in_one_unroll_teach_what_two_unrolls_teach():
     first = torch.zeros_like(whole.first)
     first[3] = True  # observation 3 opens a second episode in every row
     whole = whole._replace(first=first)
-    head = Trajectory(*(field[:4] for field in whole[:3]), *(field[:3] for field in whole[3:6]), whole.state)
-    tail = Trajectory(*(field[3:] for field in whole[:6]), agent.initial_state(GAMES))
+    before, after = (tuple(field[rows] for field in whole.observation) for rows in (slice(4), slice(3, None)))
+    head = Trajectory(before, *(each[:4] for each in whole[1:3]), *(each[:3] for each in whole[3:6]), whole.state)
+    tail = Trajectory(after, *(each[3:] for each in whole[1:6]), agent.initial_state(GAMES))
     parts = [OBJECTIVE.loss(agent, part, version=0)[0] for part in (head, tail)]
     torch.testing.assert_close(OBJECTIVE.loss(agent, whole, version=0)[0], sum(parts))
 
@@ -71,9 +101,37 @@ def test_the_value_of_the_last_observation_counts_unless_it_is_of_another_episod
     agent = make_agent()
     batch = random_batch(agent)
     batch.first[-1] = ended
-    other = batch._replace(observation=torch.cat([batch.observation[:-1], 255 - batch.observation[-1:]]))
+    pixels, *rest = batch.observation
+    other = batch._replace(observation=(torch.cat([pixels[:-1], 255 - pixels[-1:]]), *rest))
     losses = [OBJECTIVE.loss(agent, each, version=0)[0] for each in (batch, other)]
     assert torch.equal(*losses) == ended
+
+
+class Given(nn.Module):
+    """Returns the same logits and values, whatever it sees."""
+
+    def __init__(self, logits: Tensor, value: Tensor, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.logits, self.value, self.action_sizes = nn.Parameter(logits), value, sizes
+
+    def forward(self, observation, reward, first, state):
+        return AgentOutput(self.logits, self.value), state
+
+
+def test_two_choices_teach_what_one_choice_among_all_pairs_teaches():
+    def pairs(logits):  # log π of every pair, from those of both choices
+        one, other = (each.log_softmax(-1) for each in logits.split(ACTIONS, -1))
+        return (one[..., :, None] + other[..., None, :]).flatten(-2)
+
+    batch = random_batch(make_agent())
+    logits, value = torch.randn(LENGTH + 1, GAMES, sum(ACTIONS)), torch.randn(LENGTH + 1, GAMES)
+    joint = batch._replace(
+        action=ACTIONS[1] * batch.action[..., :1] + batch.action[..., 1:], behaviour=pairs(batch.behaviour)
+    )
+    loss, metrics, _ = OBJECTIVE.loss(Given(logits, value, ACTIONS), batch, version=0)
+    joint_loss, joint_metrics, _ = OBJECTIVE.loss(Given(pairs(logits), value, (6,)), joint, version=0)
+    torch.testing.assert_close(loss, joint_loss)
+    torch.testing.assert_close(metrics, joint_metrics)
 
 
 def test_of_a_single_target_no_variance_is_explained():
@@ -284,10 +342,10 @@ def test_the_memory_layout_of_frames_changes_no_update_beyond_rounding(module, m
     for layout in (module.laid_out, lambda observation, training: observation):
         monkeypatch.setattr(module, "laid_out", layout)
         torch.manual_seed(0)
-        agent = ActorCritic(module.Config(16).build((4, 84, 84)), lstm.Config(hidden_size=8), ACTIONS)
+        agent = agent_of(module.Config(16), lstm.Config(hidden_size=8), SCREENS)
         before, learner = weights(agent), Learner(agent, OBJECTIVE, CONFIG, total_steps=1000)
         for seed in range(3):
-            learner.learn(random_batch(agent, seed, shape=(4, 84, 84)))
+            learner.learn(random_batch(agent, seed, fields=SCREENS))
         learned.append(weights(agent) - before)
     assert learned[0].abs().max() > 1e-4
     torch.testing.assert_close(*learned, rtol=1e-3, atol=1e-6)
@@ -299,13 +357,13 @@ def two_updates(core: CoreConfig, device: str) -> tuple[dict[str, torch.Tensor],
     A rounding of the first weights by 3e-7 changes that by 0.2 %; each further update makes it more.
     """
     torch.manual_seed(1)
-    agent = ActorCritic(impala.Config().build((4, 84, 84)), core, ACTIONS)
+    agent = agent_of(impala.Config(), core, SCREENS)
     start = {name: weight.clone() for name, weight in agent.state_dict().items()}
-    batches = [random_batch(agent, seed, length=20, shape=(4, 84, 84)) for seed in range(2)]
+    batches = [random_batch(agent, seed, length=20, fields=SCREENS) for seed in range(2)]
     learner = Learner(agent.to(device), OBJECTIVE, CONFIG, total_steps=10**9)
-    for *fields, state in batches:
+    for (pixels,), *fields, state in batches:
         there = (each.to(device) for each in fields)
-        metrics = learner.learn(Trajectory(*there, state=tuple(leaf.to(device) for leaf in state)))
+        metrics = learner.learn(Trajectory((pixels.to(device),), *there, tuple(leaf.to(device) for leaf in state)))
     moved = {name: weight.cpu() - start[name] for name, weight in agent.state_dict().items()}
     return {name: value.cpu().double() for name, value in metrics.items()}, moved
 

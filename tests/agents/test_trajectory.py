@@ -9,10 +9,10 @@ def numbered(first: int, games: int, length: int = 2) -> Trajectory:
     """A trajectory whose every entry is the number of its game."""
     rows = lambda steps, dtype: torch.arange(first, first + games, dtype=dtype).expand(steps, games)  # noqa: E731
     return Trajectory(
-        observation=rows(length + 1, torch.uint8)[..., None, None, None],
+        observation=(rows(length + 1, torch.uint8)[..., None, None, None], rows(length + 1, torch.int64)[..., None]),
         reward=rows(length + 1, torch.float32),
         first=rows(length + 1, torch.int64) % 2 == 0,
-        action=rows(length, torch.int64),
+        action=rows(length, torch.int64)[..., None],
         behaviour=rows(length, torch.float32)[..., None],
         version=rows(length, torch.int64),
         state=(torch.arange(first, first + games)[:, None],),
@@ -21,9 +21,9 @@ def numbered(first: int, games: int, length: int = 2) -> Trajectory:
 
 def games_in(batch: Trajectory) -> list[int]:
     """The games of a batch; fails unless every field holds the same ones."""
-    games = batch.action[0].tolist()
+    games = batch.action[0].flatten().tolist()
     for field in (
-        batch.observation[0].flatten(),
+        *(each[0].flatten() for each in batch.observation),
         batch.reward[0],
         batch.behaviour[0].flatten(),
         batch.state[0].flatten(),
@@ -46,12 +46,11 @@ def test_batches_keep_every_game_once_and_in_order():
 def test_a_trajectory_of_the_right_width_is_not_copied():
     trajectory = numbered(0, 4)
     (batch,) = Batcher(4).add(trajectory)
-    assert batch.observation.data_ptr() == trajectory.observation.data_ptr()
+    assert batch.observation[0].data_ptr() == trajectory.observation[0].data_ptr()
 
 
 def test_columns_and_concatenate_are_inverse():
     whole = numbered(0, 6)
     again = concatenate([whole.columns(0, 2), whole.columns(2, 6)])
-    for field, expected in zip(again[:-1], whole[:-1], strict=True):
-        assert torch.equal(field, expected)
-    assert torch.equal(again.state[0], whole.state[0])
+    for tensor, expected in zip(again.tensors, whole.tensors, strict=True):
+        assert torch.equal(tensor, expected)

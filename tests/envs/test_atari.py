@@ -17,10 +17,10 @@ from rfwp.envs.worlds.atari import Config
 
 def play(config: Config, num_steps: int, num_envs: int = 4, num_threads: int = 1):
     """The actions [T, E] and the T + 1 steps of an environment under random actions."""
-    num_actions = len(config.spec().action_names)
+    (num_actions,) = config.spec().action_sizes
     actions = np.random.default_rng(0).integers(num_actions, size=(num_steps, num_envs))
     with config.build(num_envs, num_threads) as env:
-        return actions, [env.reset(11), *map(env.step, actions)]
+        return actions, [env.reset(11), *map(env.step, actions[..., None])]
 
 
 def stacked(steps, field):
@@ -47,8 +47,8 @@ def test_after_a_lost_life_the_frame_stack_goes_on(breakout):
     lives_lost = 0
     for before, after in pairwise(steps):
         lost = after.first & ~after.episode_over
-        np.testing.assert_array_equal(after.observation[lost, :3], before.observation[lost, 1:])
-        opening = after.observation[after.episode_over]
+        np.testing.assert_array_equal(after.observation[0][lost, :3], before.observation[0][lost, 1:])
+        opening = after.observation[0][after.episode_over]
         np.testing.assert_array_equal(opening, opening[:, 3:].repeat(4, 1))
         lives_lost += lost.sum()
     assert lives_lost > 0
@@ -85,7 +85,7 @@ def test_frames_rewards_and_games_are_those_of_gymnasium(game, monkeypatch):
     observation, _ = witness.reset()
     score = 0.0
     for action, before, after in zip(actions, steps, steps[1:], strict=False):
-        np.testing.assert_array_equal(before.observation[0], observation)
+        np.testing.assert_array_equal(before.observation[0][0], observation)
         observation, reward, terminated, _, _ = witness.step(action[0])
         score += reward
         assert (after.reward[0], after.episode_over[0], after.first[0]) == (reward, terminated, terminated)
@@ -132,14 +132,14 @@ def test_spec_is_that_of_the_running_world(game, protocol):
     with config.build(1) as env:
         num_actions = int(env._emulators.single_action_space.n)
         assert env.spec == config.spec()
-        assert env.reset(0).observation.shape[1:] == config.spec().observation_shape
-    assert len(config.spec().action_names) == num_actions
+        assert env.reset(0).observation[0].shape[1:] == config.spec().observation[0].shape
+    assert config.spec().action_sizes == (num_actions,)
 
 
 def test_action_names_are_the_minimal_set_or_all_18():
-    assert Config("breakout").spec().action_names == ("NOOP", "FIRE", "RIGHT", "LEFT")
-    assert Config("freeway").spec().action_names == ("NOOP", "UP", "DOWN")
-    names = Config("freeway", "machado").spec().action_names
+    assert Config("breakout").spec().action_names == (("NOOP", "FIRE", "RIGHT", "LEFT"),)
+    assert Config("freeway").spec().action_names == (("NOOP", "UP", "DOWN"),)
+    (names,) = Config("freeway", "machado").spec().action_names
     assert (len(names), names[:3], names[-1]) == (18, ("NOOP", "FIRE", "UP"), "DOWNLEFTFIRE")
 
 
@@ -226,8 +226,8 @@ def test_lives_and_reference_scores_follow_the_protocol():
 
 def test_another_protocol_leaves_an_agent_the_actions_it_knows():
     minimal, full = Config("pong", "dqn"), Config("pong", "machado")
-    assert len(minimal.under("machado").spec().action_names) == len(minimal.spec().action_names) == 6
-    assert len(full.under("dqn").spec().action_names) == 18
+    assert minimal.under("machado").spec().action_sizes == minimal.spec().action_sizes == (6,)
+    assert full.under("dqn").spec().action_sizes == (18,)
     assert minimal.under("machado").rules == full.rules._replace(full_actions=False)
     assert minimal.under("dqn").rules == minimal.rules
     with pytest.raises(ValueError, match="actions: got 'some'; allowed: minimal, full, null"):

@@ -15,10 +15,12 @@ def assert_equal_play(config: Config, num_steps: int, num_envs: int = 1) -> tupl
         assert env.spec == screen.spec
         batched, single = env.reset(5), screen.reset(5)
         for t in range(num_steps + 1):
-            for field, many, one in zip(batched._fields, batched, single, strict=True):
+            (many_screens, *many_fields), (one_screens, *one_fields) = batched, single
+            pairs = zip((*many_screens, *many_fields), (*one_screens, *one_fields), strict=True)
+            for field, (many, one) in zip(batched._fields, pairs, strict=True):
                 assert many.dtype == one.dtype
                 np.testing.assert_array_equal(many[:1], one, f"{field} at {t}")
-            action = random.integers(len(env.spec.action_names), size=num_envs)
+            action = random.integers(env.spec.action_sizes[0], size=(num_envs, 1))
             batched, single = env.step(action), screen.step(action[:1])
             episodes, games = episodes + int(single.first[0]), games + int(single.episode_over[0])
     return episodes, games
@@ -52,11 +54,11 @@ def test_it_plays_the_first_game_of_a_batch():
 
 
 def test_a_second_reset_plays_the_same_game_again():
-    action = np.zeros(1, np.int64)
+    action = np.zeros((1, 1), np.int64)
     with Config("pong", "machado").renderer() as screen:
         first, second = ([screen.reset(1)] + [screen.step(action) for _ in range(30)] for _ in range(2))
     for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one.observation, other.observation)
+        np.testing.assert_array_equal(one.observation[0], other.observation[0])
 
 
 def grey(colour: np.ndarray) -> np.ndarray:
@@ -72,12 +74,12 @@ def test_screens_show_in_colour_what_the_agent_sees(game):
         for _ in range(60):
             screens = screen.screens()
             seen = cv2.resize(np.maximum(grey(screens[2]), grey(screens[3])), (84, 84), interpolation=cv2.INTER_AREA)
-            assert np.abs(seen - step.observation[0, -1]).mean() < 1  # two roundings of grey
-            step = screen.step(np.array([2]))
+            assert np.abs(seen - step.observation[0][0, -1]).mean() < 1  # two roundings of grey
+            step = screen.step(np.array([[2]]))
 
 
 def test_screens_of_a_last_step_show_the_end_of_the_game():
-    action = np.array([0])
+    action = np.array([[0]])
     with Config("freeway", max_frames=6).renderer() as capped, Config("freeway").renderer() as uncapped:
         for screen in (capped, uncapped):
             screen.reset(3)
@@ -92,7 +94,7 @@ def test_screens_of_a_last_step_show_the_end_of_the_game():
 def test_it_is_the_renderer_of_its_game():
     config = Config("pong", "machado")
     with config.renderer() as renderer, config.renderer() as screen:
-        np.testing.assert_array_equal(renderer.reset(1).observation, screen.reset(1).observation)
+        np.testing.assert_array_equal(renderer.reset(1).observation[0], screen.reset(1).observation[0])
         assert renderer.screens().shape[0] == config.spec().frames_per_step
         assert (renderer.num_envs, renderer.frames_per_second) == (1, 60)
 
@@ -100,5 +102,5 @@ def test_it_is_the_renderer_of_its_game():
 def test_an_invalid_action_is_refused():
     with Config("pong").renderer() as screen:
         screen.reset(0)
-        with pytest.raises(ValueError, match="^action: got 6; allowed"):
-            screen.step(np.array([6]))
+        with pytest.raises(ValueError, match=r"^action: got \[6\]; allowed"):
+            screen.step(np.array([[6]]))

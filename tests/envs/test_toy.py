@@ -78,7 +78,7 @@ def returns(config: ToyConfig, act, num_envs: int, num_steps: int) -> np.ndarray
     with config.build(num_envs) as env:
         step = env.reset(5)
         for _ in range(num_steps):
-            step = env.step(act(step))
+            step = env.step(act(step)[:, None])
             np.testing.assert_array_equal(step.first, step.episode_over)
             found.extend(step.episode_return[step.episode_over])
     return np.array(found)
@@ -92,7 +92,7 @@ def test_who_remembers_gets_the_best_return(config, policy, best, at_random):
         for env in np.flatnonzero(step.first):
             minds[env] = policy(config)
         return np.array(
-            [mind.act(observation.ravel()) for mind, observation in zip(minds, step.observation, strict=True)]
+            [mind.act(observation.ravel()) for mind, observation in zip(minds, step.observation[0], strict=True)]
         )
 
     found = returns(config, act, num_envs=8, num_steps=100)

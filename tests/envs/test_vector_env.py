@@ -10,10 +10,11 @@ import pytest
 
 from rfwp.agents.slab import allocate, view
 from rfwp.envs import worlds
-from rfwp.envs.vector_env import EnvConfig, EpisodeTracker, Step, check_actions
+from rfwp.envs.spaces import Field, check_actions
+from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step
 
 NAMES = [module.name for module in pkgutil.iter_modules(worlds.__path__)]
-DTYPES = (np.uint8, np.float32, np.bool_, np.bool_, np.float64, np.int32)
+DTYPES = (np.float32, np.bool_, np.bool_, np.float64, np.int32)
 
 
 def config_of(name: str) -> EnvConfig:
@@ -25,14 +26,15 @@ def played(config: EnvConfig, seed: int) -> list[Step]:
     """A hundred steps of two environments under random actions."""
     random = np.random.default_rng(7)
     with config.build(2) as env:
-        actions = random.integers(len(env.spec.action_names), size=(100, 2))
+        sizes = env.spec.action_sizes
+        actions = random.integers(sizes, size=(100, 2, len(sizes)))
         return [env.reset(seed), *map(env.step, actions)]
 
 
 def assert_same(some, others):
     for t, (step, other) in enumerate(zip(some, others, strict=True)):
-        for field in step._fields:
-            np.testing.assert_array_equal(getattr(step, field), getattr(other, field), f"{field} at {t}")
+        for one, two in zip((*step.observation, *step[1:]), (*other.observation, *other[1:]), strict=True):
+            np.testing.assert_array_equal(one, two, f"at {t}")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,9 +42,10 @@ class TestEveryWorld:
     def test_steps_have_the_shapes_and_types_of_the_interface(self, name):
         config = config_of(name)
         for step in played(config, seed=1):
-            assert tuple(field.dtype for field in step) == DTYPES
-            assert step.observation.shape == (2, *config.spec().observation_shape)
-            assert all(field.shape == (2,) for field in step[1:])
+            for field, array in zip(config.spec().observation, step.observation, strict=True):
+                assert (array.dtype, array.shape) == (field.dtype, (2, *field.shape))
+            assert tuple(array.dtype for array in step[1:]) == DTYPES
+            assert all(array.shape == (2,) for array in step[1:])
 
     def test_a_reset_opens_learner_episodes_and_ends_no_game(self, name):
         first = played(config_of(name), seed=1)[0]
@@ -61,11 +64,12 @@ class TestEveryWorld:
         assert_same(played(config_of(name), seed=1), played.__wrapped__(config_of(name), seed=1))
 
     def test_other_seed_other_steps(self, name):
-        some, others = (np.stack([step.observation for step in played(config_of(name), seed)]) for seed in (1, 2))
+        some, others = (np.stack([step.observation[0] for step in played(config_of(name), seed)]) for seed in (1, 2))
         assert (some != others).any()
 
     def test_a_reset_forgets_what_was_played_before(self, name):
-        config, action = config_of(name), np.zeros(2, np.int64)
+        config = config_of(name)
+        action = np.zeros((2, len(config.spec().action_sizes)), np.int64)
         with config.build(2) as used, config.build(2) as fresh:
             used.reset(1)
             for _ in range(20):
@@ -75,19 +79,21 @@ class TestEveryWorld:
 
     def test_an_invalid_action_is_refused_and_nothing_is_stepped(self, name):
         config = config_of(name)
-        num_actions = len(config.spec().action_names)
-        valid = np.zeros(2, np.int64)
+        sizes = config.spec().action_sizes
+        valid = np.zeros((2, len(sizes)), np.int64)
         with config.build(2) as env, config.build(2) as undisturbed:
             env.reset(1), undisturbed.reset(1)
-            for invalid in (valid[:1], valid[None], valid + num_actions, valid - 1, valid.astype(np.float32)):
-                with pytest.raises(ValueError, match=r"^action: got .*; allowed: int64 \[2\] of 0 to "):
+            for invalid in (valid[:1], valid[:, 0], valid + sizes, valid - 1, valid.astype(np.float32)):
+                with pytest.raises(ValueError, match=r"^action: got .*; allowed: int64 \[2, \d+\] of 0 to "):
                     env.step(invalid)
             assert_same([env.step(valid)], [undisturbed.step(valid)])
 
     def test_steps_own_their_arrays(self, name):
-        action = np.zeros(2, np.int64)
-        with config_of(name).build(2) as env, config_of(name).build(2) as other:
-            for array in env.reset(1):
+        config = config_of(name)
+        action = np.zeros((2, len(config.spec().action_sizes)), np.int64)
+        with config.build(2) as env, config.build(2) as other:
+            step = env.reset(1)
+            for array in (*step.observation, *step[1:]):
                 array[...] = 1  # a consumer may do so
             other.reset(1)
             assert_same([env.step(action)], [other.step(action)])
@@ -117,7 +123,7 @@ class TestEveryWorld:
         if config.renderer:
             with config.renderer() as renderer:
                 assert renderer.spec == config.spec()
-                assert renderer.reset(1).observation.shape[0] == renderer.num_envs == 1
+                assert renderer.reset(1).observation[0].shape[0] == renderer.num_envs == 1
 
     def test_a_world_needs_an_environment(self, name):
         with pytest.raises(ValueError, match="^num_envs: got 0; allowed: 1 or more"):
@@ -125,7 +131,7 @@ class TestEveryWorld:
 
 
 def test_a_game_lasts_across_learner_episodes():
-    tracker, observation = EpisodeTracker(2), np.zeros((2, 1, 1, 1), np.uint8)
+    tracker, observation = EpisodeTracker(2), (np.zeros((2, 1, 1, 1), np.uint8),)
     never, both, second = np.array([False, False]), np.array([True, True]), np.array([False, True])
     reward = np.array([1.5, -2], np.float32)
     tracker.open(observation)
@@ -137,11 +143,12 @@ def test_a_game_lasts_across_learner_episodes():
 
 
 def test_a_return_is_exact_where_float32_is_not():
-    tracker, over = EpisodeTracker(1), np.array([True])
-    tracker.open(np.zeros((1, 1, 1, 1), np.uint8))
-    step = tracker.advance(np.zeros((1, 1, 1, 1), np.uint8), np.array([30_000_001]), over, over)
+    tracker, over, observation = EpisodeTracker(1), np.array([True]), (np.zeros((1, 1), np.float32),)
+    tracker.open(observation)
+    step = tracker.advance(observation, np.array([30_000_001]), over, over)
     assert step.episode_return.tolist() == [30_000_001]
-    field = view(allocate(1, (1, 1, 1)), 1, (1, 1, 1)).episode_return  # as an actor passes it on
+    spec = EnvSpec((Field("x", "vector", (1,)),), (("A",),), 1)
+    field = view(allocate(1, spec), 1, spec).episode_return  # as an actor passes it on
     field[...] = step.episode_return
     assert field.tolist() == [30_000_001]
 
@@ -149,15 +156,18 @@ def test_a_return_is_exact_where_float32_is_not():
 @pytest.mark.parametrize(
     ("action", "got"),
     [
-        ([0, 1], "list"),
-        (np.zeros(3, np.int64), r"int64 \[3\]"),
-        (np.zeros(2, np.bool_), r"bool \[2\]"),
-        (np.zeros(2, np.float64), r"float64 \[2\]"),
-        (np.zeros(2, np.uint8), r"uint8 \[2\]"),
-        (np.array([0, 4]), "4"),
-        (np.array([-1, 0]), "-1"),
+        ([[0, 1], [0, 1]], "list"),
+        (np.zeros(2, np.int64), r"int64 \[2\]"),
+        (np.zeros((3, 2), np.int64), r"int64 \[3, 2\]"),
+        (np.zeros((2, 1), np.int64), r"int64 \[2, 1\]"),
+        (np.zeros((2, 2), np.bool_), r"bool \[2, 2\]"),
+        (np.zeros((2, 2), np.float64), r"float64 \[2, 2\]"),
+        (np.zeros((2, 2), np.uint8), r"uint8 \[2, 2\]"),
+        (np.array([[0, 2], [4, 0]]), r"\[4, 0\]"),
+        (np.array([[3, 3], [0, 0]]), r"\[3, 3\]"),
+        (np.array([[3, 2], [0, -1]]), r"\[0, -1\]"),
     ],
 )
 def test_a_bad_action_is_named(action, got):
-    with pytest.raises(ValueError, match=rf"^action: got {got}; allowed: int64 \[2\] of 0 to 3$"):
-        check_actions(action, num_envs=2, num_actions=4)
+    with pytest.raises(ValueError, match=rf"^action: got {got}; allowed: int64 \[2, 2\] of 0 to 3, 0 to 2$"):
+        check_actions(action, num_envs=2, sizes=(4, 3))

@@ -10,4 +10,4 @@ def play(pool: ActorPool, steps: int) -> None:
     for _ in range(steps):
         for group in range(pool.config.groups):
             pool.wait(group)
-            pool.act(group, np.zeros(pool.envs_per_group, np.int64))
+            pool.act(group, np.zeros((pool.envs_per_group, 1), np.int64))

@@ -64,7 +64,7 @@ def test_ten_updates_in_a_row_that_are_not_finite_end_the_run_with_the_weights_f
     assert str(dump) in error
     batch = load_file(dump)
     assert not batch["behaviour"].isfinite().any()
-    assert {"observation", "reward", "first", "action", "version", "state.0"} <= batch.keys()
+    assert {"observation.0", "reward", "first", "action", "version", "state.0"} <= batch.keys()
 
 
 def test_single_updates_that_are_not_finite_are_skipped_and_counted(tmp_path, broken):

@@ -6,8 +6,8 @@ import torch
 
 from rfwp.agents.actor_pool import ActorPool, ActorsConfig
 from rfwp.agents.collector import Collector
+from rfwp.agents.config import ActorLearnerConfig
 from rfwp.agents.weights import WeightBoard
-from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import feedforward
 from rfwp.models.encoders import flat
 
@@ -20,7 +20,7 @@ class PoisonedCollector(Collector):
     def _observe(self, group):
         super()._observe(group)
         slab = self.pool.slabs[group]
-        slab.observation[...], slab.reward[:], slab.episode_length[:] = POISONED_PIXEL, POISON, POISON
+        slab.observation[0][...], slab.reward[:], slab.episode_length[:] = POISONED_PIXEL, POISON, POISON
         slab.first[:] = slab.episode_over[:] = True  # a game that ends is looked at
 
 
@@ -28,8 +28,7 @@ class PoisonedCollector(Collector):
 def test_no_row_that_was_not_wholly_written_reaches_the_learner():
     config, env = ActorsConfig(envs=8, processes=4, groups=2), deadly.Config(delay=1)
     torch.manual_seed(0)
-    spec = env.spec()
-    agent = ActorCritic(flat.Config(4).build(spec.observation_shape), feedforward.Config(), len(spec.action_names))
+    agent = ActorLearnerConfig(env=env, encoder=flat.Config(4), core=feedforward.Config()).build_agent("cpu")
     weights = WeightBoard()
     weights.publish(agent, 0)
     with ActorPool(config, env, 4, seed=(0,)) as pool:
@@ -39,6 +38,6 @@ def test_no_row_that_was_not_wholly_written_reaches_the_learner():
             collected = collector.collect()
             trajectory, episodes = collected.trajectory, [*episodes, *collected.episodes]
             assert not (trajectory.reward == POISON).any()
-            assert not (trajectory.observation == POISONED_PIXEL).any()
+            assert not (trajectory.observation[0] == POISONED_PIXEL).any()
     assert episodes
     assert all(episode.length == 3 for episode in episodes)

@@ -10,30 +10,39 @@ from rfwp.agents.weights import WeightBoard
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import CoreConfig
 from rfwp.models.cores import delta_net, feedforward, gru, lstm, rdn
+from rfwp.models.encoder import EncoderConfig
 from rfwp.models.encoders import flat, impala, shallow
 from rfwp.models.initialisation import initialise
+from rfwp.models.observation_encoder import Observation, ObservationEncoder
 
-SHAPE, ACTIONS, LENGTH, BATCH = (1, 3, 3), 5, 4, 2
+SHAPE, ACTIONS, LENGTH, BATCH = (1, 3, 3), (5,), 4, 2
 
 
 def agent(core: CoreConfig | None = None, precision: torch.dtype = torch.float32) -> ActorCritic:
     torch.manual_seed(0)
-    return ActorCritic(flat.Config(size=6).build(SHAPE), core or lstm.Config(hidden_size=8), ACTIONS, precision)
+    encoder = encoder_of(flat.Config(size=6), SHAPE, precision)
+    return ActorCritic(encoder, core or lstm.Config(hidden_size=8), ACTIONS)
 
 
-def batch() -> tuple[Tensor, Tensor, Tensor]:
+def encoder_of(
+    config: EncoderConfig, shape: tuple[int, ...] = (4, 84, 84), precision: torch.dtype = torch.float32
+) -> ObservationEncoder:
+    return ObservationEncoder([config.build(shape)], config.size, precision)
+
+
+def batch() -> tuple[Observation, Tensor, Tensor]:
     """Frames, rewards, resets."""
     generator = torch.Generator().manual_seed(1)
     observation = torch.randint(0, 256, (LENGTH, BATCH, *SHAPE), dtype=torch.uint8, generator=generator)
     first = torch.zeros(LENGTH, BATCH, dtype=torch.bool)
     first[2, 1] = True
-    return observation, torch.randn(LENGTH, BATCH, generator=generator), first
+    return (observation,), torch.randn(LENGTH, BATCH, generator=generator), first
 
 
 def test_outputs_have_time_first_and_are_float32() -> None:
     network = agent()
     output, _ = network(*batch(), network.initial_state(BATCH))
-    assert output.logits.shape == (LENGTH, BATCH, ACTIONS)
+    assert output.logits.shape == (LENGTH, BATCH, 5)
     assert output.value.shape == (LENGTH, BATCH)
     assert {output.logits.dtype, output.value.dtype} == {torch.float32}
 
@@ -50,25 +59,25 @@ def test_the_core_reads_features_of_each_frame_the_clamped_reward_and_the_resets
     assert core_input.shape == (LENGTH, BATCH, 7)
     assert core_input[..., 6].tolist() == [[-1.0, -0.5], [0.0, 0.25], [1.0, 1.0], [1.0, -1.0]]
     for t in range(LENGTH):
-        torch.testing.assert_close(core_input[t, :, :6], network.encoder(observation[t]))
+        torch.testing.assert_close(core_input[t, :, :6], network.encoder((observation[0][t],)))
 
 
 def test_the_heads_are_linear_on_the_cores_output() -> None:
     network = agent(feedforward.Config())
     observation, reward, first = batch()
     output, _ = network(observation, reward, first, ())
-    features = torch.cat([network.encoder(observation[1]), reward[1].clamp(-1, 1).unsqueeze(1)], 1)
+    features = torch.cat([network.encoder((observation[0][1],)), reward[1].clamp(-1, 1).unsqueeze(1)], 1)
     torch.testing.assert_close(output.logits[1], features @ network.policy.weight.T + network.policy.bias)
     torch.testing.assert_close(output.value[1], features @ network.value.weight[0] + network.value.bias)
 
 
 def test_acting_step_by_step_is_the_unroll() -> None:
     network = agent()
-    observation, reward, first = batch()
+    (frames,), reward, first = batch()
     state = network.initial_state(BATCH)
-    whole, after = network(observation, reward, first, state)
+    whole, after = network((frames,), reward, first, state)
     for t in range(LENGTH):
-        output, state = network(observation[t : t + 1], reward[t : t + 1], first[t : t + 1], state)
+        output, state = network((frames[t : t + 1],), reward[t : t + 1], first[t : t + 1], state)
         torch.testing.assert_close((output.logits[0], output.value[0]), (whole.logits[t], whole.value[t]))
     torch.testing.assert_close(state, after)
 
@@ -76,7 +85,7 @@ def test_acting_step_by_step_is_the_unroll() -> None:
 def test_bfloat16_reaches_the_encoder_only() -> None:
     network, exact = agent(precision=torch.bfloat16), agent()
     inside: dict[str, torch.dtype] = {}
-    network.encoder.register_forward_hook(lambda _, __, features: inside.update(encoder=features.dtype))
+    network.encoder.parts[0].register_forward_hook(lambda _, __, features: inside.update(encoder=features.dtype))
     network.core.register_forward_hook(lambda _, __, outputs: inside.update(core=outputs[0].dtype))
     output, state = network(*batch(), network.initial_state(BATCH))
     assert inside == {"encoder": torch.bfloat16, "core": torch.float32}
@@ -95,20 +104,21 @@ def test_bfloat16_reaches_the_encoder_only() -> None:
     ],
 )
 def test_the_paper_agent_for_pong_has_the_weights_of_its_parts(core: CoreConfig, core_weights: int) -> None:
-    network = ActorCritic(impala.Config().build((4, 84, 84)), core, num_actions=6)
+    network = ActorCritic(encoder_of(impala.Config()), core, (6,))
     heads = 7 * (network.core.output_size + 1)
     assert sum(weight.numel() for weight in network.parameters()) == 1_089_232 + core_weights + heads
 
 
 def test_a_copy_that_acts_is_the_agent_to_the_bit_with_its_newest_weights() -> None:
-    network = ActorCritic(impala.Config().build((4, 84, 84)), rdn.Config(), ACTIONS, torch.bfloat16)
+    network = ActorCritic(encoder_of(impala.Config(), precision=torch.bfloat16), rdn.Config(), ACTIONS)
     acting, board = network.acting_copy(), WeightBoard()
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(0.01 * torch.randn_like(weight))
         board.publish(network, version=1)
         assert board.update(acting, version=0) == 1
-        inputs = torch.randint(256, (1, 3, 4, 84, 84), dtype=torch.uint8), torch.randn(1, 3), torch.rand(1, 3) < 0.5
+        frames = torch.randint(256, (1, 3, 4, 84, 84), dtype=torch.uint8)
+        inputs = (frames,), torch.randn(1, 3), torch.rand(1, 3) < 0.5
         (logits, value), state = network.eval()(*inputs, network.initial_state(3))
         (acting_logits, acting_value), acting_state = acting(*inputs, acting.initial_state(3))
     for ours, theirs in zip((logits, value, *state), (acting_logits, acting_value, *acting_state), strict=True):
@@ -124,7 +134,7 @@ def test_default_initialisation_leaves_the_weights_as_built() -> None:
 
 def test_orthogonal_initialisation_sets_encoder_cells_and_heads() -> None:
     torch.manual_seed(0)
-    network = ActorCritic(shallow.Config().build((4, 84, 84)), lstm.Config(hidden_size=8), ACTIONS)
+    network = ActorCritic(encoder_of(shallow.Config()), lstm.Config(hidden_size=8), ACTIONS)
     initialise(network, "orthogonal")
     layers = [layer for layer in network.encoder.modules() if hasattr(layer, "weight")]
     assert len(layers) == 3

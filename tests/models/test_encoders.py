@@ -147,6 +147,6 @@ def test_impala_refuses_stages_without_filters(channels: tuple[int, ...]) -> Non
 @pytest.mark.parametrize(("name", "side"), [("shallow", 20), ("nature", 36)])
 def test_frames_that_the_convolutions_do_not_fit_in_are_refused(name: str, side: int) -> None:
     make(name, (1, side, side))
-    allowed = rf"^observation_shape: got \(1, {side - 1}, 84\); allowed: {side} x {side} pixels or more"
+    allowed = rf"^image_shape: got \(1, {side - 1}, 84\); allowed: {side} x {side} pixels or more"
     with pytest.raises(ValueError, match=allowed):
         make(name, (1, side - 1, 84))

@@ -151,7 +151,7 @@ def test_another_protocol_is_played_with_the_actions_that_the_agent_knows(runs, 
     facts = json.loads(path.read_text())
     assert (facts["protocol"], facts["trained_protocol"]) == ("machado", "dqn")
     other = atari.Config("pong").under("machado")
-    assert (other.rules.sticky, other.rules.full_actions, len(other.spec().action_names)) == (0.25, False, 6)
+    assert (other.rules.sticky, other.rules.full_actions, other.spec().action_sizes) == (0.25, False, (6,))
 
 
 def test_checkpoints_are_scored_one_by_one_or_all(runs, capsys):

@@ -10,6 +10,7 @@ from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.core import cleared
 from rfwp.models.encoders import shallow
 from rfwp.models.memory_view import Matrices, MemoryView, Vector
+from rfwp.models.observation_encoder import ObservationEncoder
 from rfwp.runners.build import build_agent
 from rfwp.runners.evaluation.rollout import rollout
 from rfwp.runners.film import canvas, memory_panel
@@ -19,12 +20,12 @@ from rfwp.runners.film.picture import MemoryPicture
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
 
-ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT")
+ACTIONS = (("NOOP", "FIRE", "RIGHT", "LEFT"),)
 
 
 def thought(memory=(), **fields) -> Thought:
     policy = np.array([0.1, 0.6, 0.2, 0.1])
-    defaults = {"policy": policy, "action": 1, "value": 0.5, "reward": 0.0, "opens": False, "episode_over": False}
+    defaults = {"policy": policy, "action": (1,), "value": 0.5, "reward": 0.0, "opens": False, "episode_over": False}
     return Thought(**defaults | fields, memory=list(memory))
 
 
@@ -51,7 +52,7 @@ def test_what_is_drawn_is_what_acted(atari_run, monkeypatch):
     assert any(each.opens for each in drawn)  # a life was lost: the state began anew
     for shown, transition, (inputs, (output, after)) in zip(drawn, acted, passes, strict=True):
         np.testing.assert_array_equal(shown.policy, output.logits[0, 0].softmax(-1).numpy())
-        assert (shown.action, shown.value) == (transition.action[0], output.value.item())
+        assert (shown.action, shown.value) == ((transition.action[0, 0],), output.value.item())
         assert (shown.reward, shown.opens) == (transition.step.reward[0], transition.step.first[0])
         before = cleared(inputs[3], inputs[2][0])
         for entry, old, new in zip(shown.memory, before, after, strict=True):
@@ -63,13 +64,14 @@ def test_what_is_drawn_is_what_acted(atari_run, monkeypatch):
 @pytest.mark.parametrize("name", components.names("core"))
 def test_every_core_is_drawn_beside_the_game_and_not_over_it(name):
     torch.manual_seed(0)
-    agent = ActorCritic(shallow.Config().build((4, 84, 84)), components.config_class("core", name)(), 4).eval()
+    encoder = ObservationEncoder([shallow.Config().build((4, 84, 84))], 256)
+    agent = ActorCritic(encoder, components.config_class("core", name)(), (4,)).eval()
     picture = overlay()
     state, panels = agent.initial_state(1), []
     with MemoryView(agent.core) as view, torch.no_grad():
         for _ in range(3):
             frame = torch.randint(256, (1, 1, 4, 84, 84), dtype=torch.uint8)
-            _, state = agent(frame, torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool), state)
+            _, state = agent((frame,), torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool), state)
             image = picture.draw(thought(view.read()))
             assert image.shape == (HEIGHT, WIDTH, 3)
             assert (picture.game.of(image) == canvas.BACKGROUND).all()
@@ -110,6 +112,15 @@ def test_bars_are_as_long_as_the_probabilities_and_the_chosen_one_is_lit():
     panel = image[58:246, 544:888]
     lengths = {colour: (panel == colour).all(-1).sum(1).max() for colour in (AMBER, BLUE)}
     assert lengths[AMBER] / lengths[BLUE] == pytest.approx(0.6 / 0.2, rel=0.05)
+
+
+def test_of_every_choice_of_an_action_one_bar_is_lit():
+    choices = (("LEFT", "RIGHT"), ("UP", "DOWN", "STAY"))
+    policy = np.array([0.25, 0.75, 0.2, 0.3, 0.5])
+    image = overlay(choices).draw(thought(policy=policy, action=(1, 0)))
+    lengths = (image[58:246, 544:888] == AMBER).all(-1).sum(1)  # lit pixels of every row
+    first, second = (int(lengths[start]) for start in np.flatnonzero((lengths > 0) & (np.roll(lengths, 1) == 0)))
+    assert first / second == pytest.approx(0.75 / 0.2, rel=0.05)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])

@@ -6,6 +6,7 @@ import torch
 from ladder import Config as LadderConfig
 from ladder import Ladder
 
+from rfwp.agents.config import ActorLearnerConfig
 from rfwp.envs.worlds import atari, counting
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.cores import lstm
@@ -18,8 +19,8 @@ from rfwp.runners.machine.terminal import Terminal
 
 def toy_agent(env) -> ActorCritic:
     torch.manual_seed(0)
-    spec = env.spec()
-    return ActorCritic(flat.Config(8).build(spec.observation_shape), lstm.Config(hidden_size=8), len(spec.action_names))
+    core = lstm.Config(hidden_size=8)
+    return ActorLearnerConfig(env=env, encoder=flat.Config(8), core=core).build_agent("cpu")
 
 
 def test_short_games_are_not_counted_more_often():
@@ -49,16 +50,18 @@ def test_state_is_carried_and_reset_as_in_training():
     agent.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output[0].logits)))
     with env.build(3) as running:
         play(agent, running, np.full(3, 4), "greedy", "episode", seed=0)
-    observation, reward, first = (torch.cat([inputs[field] for inputs, _ in seen]) for field in range(3))
+    pixels = torch.cat([inputs[0][0] for inputs, _ in seen])
+    reward, first = (torch.cat([inputs[field] for inputs, _ in seen]) for field in (1, 2))
     with torch.no_grad():
-        whole, _ = agent(observation, reward, first, agent.initial_state(3))
-    torch.testing.assert_close(whole.logits, torch.cat([logits for _, logits in seen[: len(observation)]]))
+        whole, _ = agent((pixels,), reward, first, agent.initial_state(3))
+    torch.testing.assert_close(whole.logits, torch.cat([logits for _, logits in seen[: len(pixels)]]))
 
 
 def test_lives_and_games_are_told_apart():
     config = atari.Config("breakout")
     torch.manual_seed(0)
-    agent = ActorCritic(shallow.Config().build((4, 84, 84)), lstm.Config(hidden_size=8), 4)
+    core = lstm.Config(hidden_size=8)
+    agent = ActorLearnerConfig(env=config, encoder=shallow.Config(), core=core).build_agent("cpu")
     lives, whole = (evaluate(agent, config, episodes=5, score=score) for score in ("life", "episode"))
     # A batch of five lives is one game of Breakout, which begins with five; there are five batches.
     assert len(lives.episodes) == 25
@@ -84,7 +87,7 @@ class Seesaw(Ladder):
         self.steps += 1
         everywhere, observation = np.ones(self.num_envs, bool), np.zeros((self.num_envs, 1, 1, 3), np.uint8)
         reward = np.full(self.num_envs, 2.0 if self.steps % 2 == 0 else -1.0, np.float32)
-        return self.tracker.advance(observation, reward, everywhere, everywhere & (self.steps % 4 == 0))
+        return self.tracker.advance((observation,), reward, everywhere, everywhere & (self.steps % 4 == 0))
 
 
 class SeesawConfig(LadderConfig):

@@ -1,0 +1,70 @@
+"""Observations of several fields: each is encoded by its own part, in the precision that suits it."""
+
+import torch
+from torch.nn.functional import linear, one_hot, relu
+
+from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.cores import rdn
+from rfwp.models.encoders import flat
+from rfwp.models.initialisation import initialise
+from rfwp.models.observation_encoder import Categories, Observation, ObservationEncoder, Vector
+
+SIZES = (3, 2, 5)
+
+
+def encoder(precision: torch.dtype = torch.float32) -> ObservationEncoder:
+    torch.manual_seed(0)
+    return ObservationEncoder([flat.Config(6).build((1, 2, 2)), Vector(3, 4), Categories(SIZES, 5)], 7, precision)
+
+
+def observation(*lead: int) -> Observation:
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randint(256, (*lead, 1, 2, 2), dtype=torch.uint8, generator=generator)
+    choices = [torch.randint(size, lead, generator=generator) for size in SIZES]
+    return image, torch.randn(*lead, 3, generator=generator), torch.stack(choices, -1)
+
+
+def test_categories_are_a_linear_layer_on_their_one_hot_vectors() -> None:
+    part, (_, _, choices) = encoder().parts[2], observation(9)
+    hot = torch.cat([one_hot(choices[:, k], size) for k, size in enumerate(SIZES)], -1).float()
+    torch.testing.assert_close(part(choices), relu(linear(hot, part.table.weight.T)))
+
+
+def test_the_features_of_all_parts_are_joined_by_a_linear_layer() -> None:
+    network, fields = encoder(), observation(9)
+    image, vector, _ = fields
+    parts = [network.parts[0](image), relu(linear(vector, *network.parts[1].parameters())), network.parts[2](fields[2])]
+    expected = relu(linear(torch.cat(parts, -1), *network.join.parameters()))
+    torch.testing.assert_close(network(fields), expected)
+    assert network(fields).shape == (9, network.output_size) == (9, 7)
+
+
+def test_the_features_of_a_single_field_are_used_as_they_are() -> None:
+    part, (_, vector, _) = encoder().parts[1], observation(9)
+    alone = ObservationEncoder([part], 7)
+    assert torch.equal(alone((vector,)), part(vector))
+    assert alone.output_size == 4
+
+
+def test_only_images_are_rounded_to_bfloat16() -> None:
+    network, seen = encoder(torch.bfloat16), []
+    for part in network.parts:
+        part.register_forward_hook(lambda _, __, features: seen.append(features.dtype))
+    assert network(observation(9)).dtype == torch.float32
+    assert seen == [torch.bfloat16, torch.float32, torch.float32]
+    torch.testing.assert_close(network(observation(9)), encoder()(observation(9)), rtol=0.02, atol=0.01)
+
+
+@torch.no_grad()
+def test_a_copy_that_acts_is_the_agent_to_the_bit() -> None:
+    agent = ActorCritic(encoder(torch.bfloat16), rdn.Config(), (3, 2)).eval()
+    rest = torch.randn(1, 4), torch.zeros(1, 4, dtype=torch.bool), agent.initial_state(4)
+    (ours, state), (theirs, other_state) = (each(observation(1, 4), *rest) for each in (agent, agent.acting_copy()))
+    assert all(torch.equal(*pair) for pair in zip((*ours, *state), (*theirs, *other_state), strict=True))
+
+
+def test_orthogonal_initialisation_sets_tables_as_it_sets_linear_layers() -> None:
+    agent = ActorCritic(encoder(), rdn.Config(), (3, 2))
+    initialise(agent, "orthogonal")
+    table = agent.encoder.parts[2].table.weight  # [10, 5]
+    torch.testing.assert_close(table.T @ table, 2 * torch.eye(5))
