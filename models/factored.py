@@ -12,12 +12,9 @@ Sizes = tuple[int, ...]
 
 def negative_log_likelihood(logits: Tensor, action: Tensor, sizes: Sizes) -> Tensor:
     """Return -log π(a_t|x_t): logits [T, B, ΣA], action int64 [T, B, K] -> [T, B]."""
-    parts = zip(_split(logits, sizes), action.unbind(-1), strict=True)
-    return (
-        torch.stack([F.cross_entropy(part.flatten(0, 1), choice.flatten(), reduction="none") for part, choice in parts])
-        .sum(0)
-        .view(action.shape[:-1])
-    )
+    pairs = zip(_split(logits, sizes), action.unbind(-1), strict=True)
+    each = [F.cross_entropy(part.flatten(0, 1), choice.flatten(), reduction="none") for part, choice in pairs]
+    return torch.stack(each).sum(0).view(action.shape[:-1])
 
 
 def negative_entropy(logits: Tensor, sizes: Sizes) -> Tensor:

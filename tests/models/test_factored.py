@@ -44,6 +44,24 @@ def test_likelihood_entropy_and_gradients_are_those_of_the_joint_policy(sizes) -
     torch.testing.assert_close(ours, theirs)
 
 
+@every_size
+def test_the_gradient_of_the_likelihood_is_probability_minus_choice(sizes) -> None:
+    logits = random_logits(sizes, 3, 2).requires_grad_()
+    action = torch.stack(
+        [torch.randint(size, (3, 2), generator=torch.Generator().manual_seed(2)) for size in sizes], -1
+    )
+    advantages = torch.linspace(-1, 2, 6, dtype=torch.float64).view(3, 2)
+    (factored.negative_log_likelihood(logits, action, sizes) * advantages).sum().backward()
+    chosen = torch.cat([torch.nn.functional.one_hot(action[..., k], size) for k, size in enumerate(sizes)], -1)
+    policy = torch.cat([part.softmax(-1) for part in logits.detach().split(sizes, -1)], -1)
+    torch.testing.assert_close(logits.grad, (policy - chosen) * advantages[..., None])
+
+
+def test_an_action_of_a_uniform_policy_is_as_likely_as_any_other() -> None:
+    found = factored.negative_log_likelihood(torch.zeros(1, 2, 7), torch.tensor([[[0, 2], [3, 1]]]), (4, 3))
+    torch.testing.assert_close(found, torch.tensor([[math.log(12), math.log(12)]]))
+
+
 def test_a_uniform_policy_has_the_entropy_of_its_choices_and_a_certain_one_has_none() -> None:
     torch.testing.assert_close(factored.negative_entropy(torch.zeros(1, 2, 7), (4, 3)), torch.tensor(-2 * math.log(12)))
     torch.testing.assert_close(factored.negative_entropy(torch.tensor([[[0.0, -1e4]]]), (2,)), torch.tensor(0.0))
