@@ -11,9 +11,9 @@ from rfwp.agents.learner import Diverged
 from rfwp.agents.metrics import Episode
 from rfwp.agents.phases import WAIT, Phases
 from rfwp.agents.policy import build_policy
-from rfwp.agents.trajectory import Arrivals, Trajectory
+from rfwp.agents.trajectory import Trajectory
 from rfwp.agents.weights import WeightBoard
-from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.actor_critic import ActorCritic, AgentInput
 
 
 class CollectorStatistics(NamedTuple):
@@ -42,9 +42,9 @@ class _Unroll:
         self.row = 0  # of the next observation
 
     @property
-    def arrivals(self) -> Arrivals:
+    def arrivals(self) -> AgentInput:
         """The row for the next observation."""
-        return self.fields.arrivals(self.row)
+        return self.fields.inputs.map(lambda field: field[self.row])
 
     @property
     def complete(self) -> bool:
@@ -84,10 +84,9 @@ class Collector:
         self._version = -1
         self._turn = 0
         self._inboxes = [
-            Arrivals(
+            AgentInput(
                 tuple(map(torch.from_numpy, each.observation)),
-                torch.from_numpy(each.reward),
-                torch.from_numpy(each.first),
+                *map(torch.from_numpy, (each.action, each.reward, each.first)),
             )
             for each in pool.slabs
         ]
@@ -97,9 +96,9 @@ class Collector:
             self._reading = torch.cuda.current_stream(self.device)
             self._acting = torch.cuda.Stream(self.device, priority=-1)  # type: ignore[no-untyped-call]
             self._acting.wait_stream(self._reading)
-        num_envs, observation = pool.envs_per_group, pool.spec.observation
+        num_envs, spec = pool.envs_per_group, pool.spec
         with self._on_own_stream():
-            self._policies = [build_policy(self.agent, num_envs, generator, observation, graphs) for _ in pool.groups]
+            self._policies = [build_policy(self.agent, num_envs, generator, spec, graphs) for _ in pool.groups]
             self._unrolls = [self._begin(group) for group in range(len(pool.groups))]
 
     def collect(self) -> Collected:

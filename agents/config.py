@@ -1,5 +1,6 @@
 """Settings of an actor-learner system, and the agent they describe."""
 
+import math
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
@@ -10,6 +11,7 @@ from rfwp.agents.device import pick_precision
 from rfwp.agents.learner import LearnerConfig
 from rfwp.agents.objectives import vtrace
 from rfwp.agents.system import SystemConfig
+from rfwp.checks import check
 from rfwp.envs.spaces import Field
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
@@ -35,6 +37,11 @@ class ActorLearnerConfig(SystemConfig):
     """Seed of the weights, the environments and the action sampling."""
     initialisation: Literal["default", "orthogonal"] = "default"
     """Initial weights: PyTorch's default, or orthogonal (learns sooner on Atari)."""
+    last_action: bool = False
+    """Show the core its last action, one-hot, beside features and reward."""
+    reward_scale: float = 1.0
+    """Factor of rewards in the loss and in what the core reads; reported returns are raw. Rewards far below 1 are lost
+    beside the entropy term, rewards above 1 are clipped."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the encoder of images; everything else is float32. auto: bfloat16 where the hardware is faster with
     it. On a GPU, float32 convolutions round their inputs to TF32 if PyTorch allows it, as it does by default."""
@@ -44,12 +51,16 @@ class ActorLearnerConfig(SystemConfig):
     graphs: bool = True
     """Replay acting as CUDA graphs on a GPU; false: operator by operator."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.reward_scale < math.inf, "reward_scale", self.reward_scale, "a number above 0")
+
     def build_agent(self, device: torch.device | str) -> ActorCritic:
         """Build the agent on a device, with PyTorch's weights. Raises ValueError if encoder and env do not fit."""
         spec, device = self.env.spec(), torch.device(device)
         parts = [self._build_encoder(field) for field in spec.observation]
         encoder = ObservationEncoder(parts, self.encoder.size, pick_precision(self.precision, device))
-        return ActorCritic(encoder, self.core, spec.action_sizes).to(device)
+        return ActorCritic(encoder, self.core, spec.action_sizes, self.last_action, self.reward_scale).to(device)
 
     def _build_encoder(self, field: Field) -> Encoder:
         match field.kind:

@@ -1,16 +1,15 @@
 """Acting for one group of environments, operator by operator or as a CUDA graph."""
 
 import warnings
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from rfwp.agents.graphs import HostWaits, graphed
-from rfwp.agents.trajectory import Arrivals, allocate
-from rfwp.envs.spaces import Field
+from rfwp.agents.trajectory import allocate
+from rfwp.envs.vector_env import EnvSpec
 from rfwp.models import factored
-from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.actor_critic import ActorCritic, AgentInput
 from rfwp.models.core import State
 
 
@@ -23,17 +22,16 @@ class Policy:
         self.generator = generator
         self.state: State = agent.initial_state(num_envs)
 
-    def act(self, arrivals: Arrivals) -> tuple[Tensor, Tensor]:
-        """Take one step: return the sampled actions, int64 [B, K], and the logits that they came from [B, ΣA].
+    def act(self, arrivals: AgentInput) -> tuple[Tensor, Tensor]:
+        """Take one step, [B]: return the sampled actions, int64 [B, K], and the logits that they came from [B, ΣA].
 
         Both tensors, and those of the state, may be overwritten by the next step.
         """
         action, logits, self.state = self._step(arrivals, self.state)
         return action, logits
 
-    def _step(self, arrivals: Arrivals, state: State) -> tuple[Tensor, Tensor, State]:
-        observation = tuple(field.unsqueeze(0) for field in arrivals.observation)
-        output, state = self.agent(observation, arrivals.reward.unsqueeze(0), arrivals.first.unsqueeze(0), state)
+    def _step(self, arrivals: AgentInput, state: State) -> tuple[Tensor, Tensor, State]:
+        output, state = self.agent(arrivals.map(lambda field: field.unsqueeze(0)), state)
         logits = output.logits[0]
         return factored.sample(logits, self.agent.action_sizes, self.generator), logits, state
 
@@ -49,16 +47,12 @@ class GraphedPolicy(Policy):
         agent: ActorCritic,
         num_envs: int,
         generator: torch.Generator,
-        fields: Sequence[Field],
+        spec: EnvSpec,
     ) -> None:
         """Capture a step. Raises HostWaits if a graph cannot hold it."""
         super().__init__(agent, num_envs, generator)
         device = generator.device
-        self._arrivals = Arrivals(
-            observation=allocate(torch.zeros, fields, (num_envs,), device),
-            reward=torch.zeros(num_envs, device=device),
-            first=torch.zeros(num_envs, dtype=torch.bool, device=device),
-        )
+        self._arrivals = allocate(torch.zeros, spec, (num_envs,), device)
         self._action = torch.empty(num_envs, len(agent.action_sizes), dtype=torch.int64, device=device)
         self._logits = torch.empty(num_envs, sum(agent.action_sizes), device=device)
         start, draws = tuple(leaf.clone() for leaf in self.state), generator.get_state()
@@ -67,7 +61,7 @@ class GraphedPolicy(Policy):
         for leaf, initial in zip(self.state, start, strict=True):
             leaf.copy_(initial)
 
-    def act(self, arrivals: Arrivals) -> tuple[Tensor, Tensor]:
+    def act(self, arrivals: AgentInput) -> tuple[Tensor, Tensor]:
         self._arrivals.copy_(arrivals)
         self._replay()
         return self._action, self._logits
@@ -83,13 +77,13 @@ def build_policy(
     agent: ActorCritic,
     num_envs: int,
     generator: torch.Generator,
-    fields: Sequence[Field],
+    spec: EnvSpec,
     graphs: bool,
 ) -> Policy:
     """Build the fastest policy: as a graph on a GPU if `graphs` is set. Warns if a graph cannot hold the agent."""
     if graphs and generator.device.type == "cuda":
         try:
-            return GraphedPolicy(agent, num_envs, generator, fields)
+            return GraphedPolicy(agent, num_envs, generator, spec)
         except HostWaits as waits:
             warnings.warn(f"acting is not replayed as a CUDA graph, training will be slower: {waits}", stacklevel=2)
     return Policy(agent, num_envs, generator)

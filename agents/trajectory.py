@@ -1,29 +1,15 @@
 """The data that acting passes to learning: unrolls of T steps in B environments."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rfwp.envs.spaces import Field
 from rfwp.envs.vector_env import EnvSpec
+from rfwp.models.actor_critic import AgentInput
 from rfwp.models.core import State
 from rfwp.models.observation_encoder import Observation
-
-
-class Arrivals(NamedTuple):
-    """What B environments sent at one step: a row of a trajectory."""
-
-    observation: Observation  # fields [B, ...]
-    reward: Tensor  # float32 [B]
-    first: Tensor  # bool [B]
-
-    def copy_(self, other: "Arrivals") -> None:
-        """Copy all fields of `other`; from page-locked memory to a GPU, the copies are only queued."""
-        pairs = zip((*self.observation, *self[1:]), (*other.observation, *other[1:]), strict=True)
-        for mine, theirs in pairs:
-            mine.copy_(theirs, non_blocking=True)
 
 
 class Trajectory(NamedTuple):
@@ -34,6 +20,7 @@ class Trajectory(NamedTuple):
     """
 
     observation: Observation  # fields [T+1, B, ...]
+    last_action: Tensor  # int64   [T+1, B, K]  taken before observation_t; any where an episode starts
     reward: Tensor  # float32 [T+1, B]    arrives with observation_t, unclipped
     first: Tensor  # bool    [T+1, B]    observation_t is the first of an episode
     action: Tensor  # int64   [T, B, K]   taken at observation_t
@@ -45,9 +32,7 @@ class Trajectory(NamedTuple):
     def empty(cls, length: int, num_envs: int, spec: EnvSpec, state: State, device: torch.device | str) -> "Trajectory":
         """Allocate an unroll of `length` agent steps; only its starting state is set."""
         return cls(
-            observation=allocate(torch.empty, spec.observation, (length + 1, num_envs), device),
-            reward=torch.empty(length + 1, num_envs, device=device),
-            first=torch.empty(length + 1, num_envs, dtype=torch.bool, device=device),
+            *allocate(torch.empty, spec, (length + 1, num_envs), device),
             action=torch.empty(length, num_envs, len(spec.action_sizes), dtype=torch.int64, device=device),
             behaviour=torch.empty(length, num_envs, sum(spec.action_sizes), device=device),
             version=torch.empty(length, num_envs, dtype=torch.int64, device=device),
@@ -74,9 +59,10 @@ class Trajectory(NamedTuple):
         """All tensors, in order."""
         return [*self.observation, *self[1:-1], *self.state]
 
-    def arrivals(self, t: int) -> Arrivals:
-        """Return what the environments sent with observation_t, as views."""
-        return Arrivals(tuple(field[t] for field in self.observation), self.reward[t], self.first[t])
+    @property
+    def inputs(self) -> AgentInput:
+        """What the agent reads, [T+1, B]."""
+        return AgentInput(self.observation, self.last_action, self.reward, self.first)
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory from being reused before work that is queued on another GPU stream has read it."""
@@ -85,9 +71,9 @@ class Trajectory(NamedTuple):
 
     def columns(self, start: int, stop: int) -> "Trajectory":
         """Return environments start ≤ b < stop, as views."""
-        observation = tuple(field[:, start:stop] for field in self.observation)
-        steps = [field[:, start:stop] for field in self[1:-1]]
-        return Trajectory._make([observation, *steps, tuple(leaf[start:stop] for leaf in self.state)])
+        inputs = self.inputs.map(lambda field: field[:, start:stop])
+        rest = (field[:, start:stop] for field in (self.action, self.behaviour, self.version))
+        return Trajectory._make([*inputs, *rest, tuple(leaf[start:stop] for leaf in self.state)])
 
 
 def concatenate(parts: list[Trajectory]) -> Trajectory:
@@ -101,10 +87,18 @@ def concatenate(parts: list[Trajectory]) -> Trajectory:
 
 
 def allocate(
-    make: Callable[..., Tensor], fields: Sequence[Field], lead: tuple[int, ...], device: torch.device | str
-) -> Observation:
-    """Allocate observations, each field [*lead, *field.shape]. `make`: torch.empty or torch.zeros."""
-    return tuple(make(*lead, *field.shape, dtype=getattr(torch, field.dtype.name), device=device) for field in fields)
+    make: Callable[..., Tensor], spec: EnvSpec, lead: tuple[int, ...], device: torch.device | str
+) -> AgentInput:
+    """Allocate an agent's inputs, each [*lead, ...]. `make`: torch.empty or torch.zeros."""
+    return AgentInput(
+        tuple(
+            make(*lead, *field.shape, dtype=getattr(torch, field.dtype.name), device=device)
+            for field in spec.observation
+        ),
+        make(*lead, len(spec.action_sizes), dtype=torch.int64, device=device),
+        make(*lead, device=device),
+        make(*lead, dtype=torch.bool, device=device),
+    )
 
 
 class Batcher:

@@ -3,9 +3,11 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from rfwp.models import factored
+from rfwp.runners.evaluation.rollout import inputs_of
 from rfwp.runners.evaluation.saved_agents import open_agent
 
 
@@ -15,12 +17,12 @@ def main(run: Path) -> None:
     agent = saved.load(torch.device("cpu"))
     with saved.config.env.build(num_envs=1) as env:
         step, state = env.reset(seed=0), agent.initial_state(1)
+        action = np.zeros((1, len(agent.action_sizes)), np.int64)  # [B=1, K]
         for episode in range(1, 4):
             while True:
-                observation = tuple(torch.from_numpy(field)[None] for field in step.observation)  # [T=1, B=1, ...]
-                reward, first = torch.from_numpy(step.reward)[None], torch.from_numpy(step.first)[None]  # [T=1, B=1]
-                output, state = agent(observation, reward, first, state)
-                step = env.step(factored.greedy(output.logits[0], agent.action_sizes).numpy())
+                output, state = agent(inputs_of(step, action, "cpu"), state)
+                action = factored.greedy(output.logits[0], agent.action_sizes).numpy()
+                step = env.step(action)
                 if step.episode_over[0]:
                     break
             print(f"episode {episode}: return {step.episode_return[0]:g} in {step.episode_length[0]} agent steps")

@@ -28,6 +28,14 @@ def probabilities(logits: Tensor, sizes: Sizes) -> Tensor:
     return torch.cat([part.softmax(dim=-1) for part in _split(logits, sizes)], dim=-1)
 
 
+def one_hot(action: Tensor, sizes: Sizes) -> Tensor:
+    """Return 1 at each chosen value and 0 elsewhere: int64 [..., K] -> float32 [..., ΣA]."""
+    pairs = zip(action.unbind(-1), sizes, strict=True)
+    return torch.cat(
+        [choice.unsqueeze(-1) == torch.arange(size, device=action.device) for choice, size in pairs], -1
+    ).float()
+
+
 def greedy(logits: Tensor, sizes: Sizes) -> Tensor:
     """Return the most likely action: logits [B, ΣA] -> int64 [B, K]."""
     return torch.stack([part.argmax(dim=-1) for part in _split(logits, sizes)], dim=-1)

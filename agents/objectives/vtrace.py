@@ -30,7 +30,7 @@ class Config(Objective[ActorCritic, Trajectory]):
     entropy_cost: float = 0.01
     """Weight of Σ π log π in the loss."""
     reward_clip: float = 1.0
-    """Rewards are clamped to [-reward_clip, reward_clip] in the loss; reported returns are not."""
+    """Rewards, after scaling, are clamped to [-reward_clip, reward_clip] in the loss; reported returns are not."""
 
     METRICS: ClassVar[Mapping[str, Metric]] = {
         "total_loss": Metric("loss", "the weighted sum of the three losses, per agent step"),
@@ -56,10 +56,10 @@ class Config(Objective[ActorCritic, Trajectory]):
 
     def loss(self, model: ActorCritic, batch: Trajectory, version: int) -> Loss:
         """Return the loss, summed over the T x B agent steps of a batch, and its metrics."""
-        output, state = model(batch.observation, batch.reward, batch.first, batch.state)
+        output, state = model(batch.inputs, batch.state)
         logits, values = output.logits[:-1], output.value[:-1]
         # The reward for the action at t arrives with observation t + 1, as does the flag that it ended the episode.
-        rewards = batch.reward[1:].clamp(-self.reward_clip, self.reward_clip)
+        rewards = (model.reward_scale * batch.reward[1:]).clamp(-self.reward_clip, self.reward_clip)
         discounts = self.discount * (~batch.first[1:]).float()
         sizes = model.action_sizes
         behaviour_nll = factored.negative_log_likelihood(batch.behaviour, batch.action, sizes)

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from rfwp.agents.graphs import graphed
 from rfwp.agents.policy import GraphedPolicy
-from rfwp.agents.trajectory import Arrivals
+from rfwp.models.actor_critic import AgentInput
 from rfwp.runners.bench.kernel_peers import kernel
 from rfwp.runners.bench.kernels import SHAPES, both, build_core, problem_for
 from rfwp.runners.bench.workloads import synthetic_batch
@@ -39,7 +39,7 @@ def milliseconds(function: Callable[[], object], calls: int = CALLS) -> str:
     return f"{1e3 * (ended - started) / calls:.3f} ms, host {1e3 * (queued - started) / calls:.3f} ms"
 
 
-def actions_on_the_host(policy: GraphedPolicy, row: Arrivals) -> torch.Tensor:
+def actions_on_the_host(policy: GraphedPolicy, row: AgentInput) -> torch.Tensor:
     return policy.act(row)[0].cpu()
 
 
@@ -70,7 +70,7 @@ def recurrence(core: str) -> None:
 def agent(core: str) -> None:
     system = build_system(config_from_words(f"--preset paper --device cuda --core {core}".split()))
     batch, device = synthetic_batch(system), torch.device("cuda")
-    frames, fields = tuple(field.flatten(0, 1) for field in batch.observation), system.config.env.spec().observation
+    frames = tuple(field.flatten(0, 1) for field in batch.observation)
     print("update:", milliseconds(lambda: system.update(batch), UPDATES))
     print(
         "encoder, forward and backward:", milliseconds(lambda: system.agent.encoder(frames).sum().backward(), UPDATES)
@@ -78,13 +78,9 @@ def agent(core: str) -> None:
     acting = system.agent.acting_copy()
     with torch.no_grad():
         for envs in (24, 64, 128):
-            row = Arrivals(
-                tuple(torch.randint(256, (envs, *field.shape), dtype=torch.uint8, device=device) for field in fields),
-                torch.randn(envs, device=device),
-                torch.zeros(envs, dtype=torch.bool, device=device),
-            )
-            policy = GraphedPolicy(acting, envs, torch.Generator(device).manual_seed(0), fields)
-            features = torch.randn(1, envs, system.agent.encoder.output_size + 1, device=device)
+            row = synthetic_batch(system, envs).inputs.map(lambda field: field[0])
+            policy = GraphedPolicy(acting, envs, torch.Generator(device).manual_seed(0), system.config.env.spec())
+            features = torch.randn(1, envs, acting.core_input_size, device=device)
             core_step = graphed(partial(acting.core, features, policy.state, row.first[None]), device)
             print(f"acting step of {envs} environments:", milliseconds(partial(policy.act, row)))
             print("  and its actions on the host:", milliseconds(partial(actions_on_the_host, policy, row)))

@@ -125,12 +125,16 @@ def run(name: str, config: AgentRunConfig, seconds: float) -> tuple[ActorLearner
     return system, recorder
 
 
-def synthetic_batch(system: ActorLearner) -> Trajectory:
-    """Return random observations, rewards, episode starts and actions in the shape of the learner's batches."""
+def synthetic_batch(system: ActorLearner, batch: int | None = None) -> Trajectory:
+    """Return random observations, rewards, episode starts and actions in the shape of the learner's batches.
+
+    `batch`: unrolls, if not those of the settings.
+    """
     config, spec, device = system.config, system.config.env.spec(), system.device
-    steps, batch = config.learner.unroll_length, config.learner.batch_size
+    steps, batch = config.learner.unroll_length, batch or config.learner.batch_size
     return Trajectory(
         observation=tuple(_random_field(field, (steps + 1, batch), device) for field in spec.observation),
+        last_action=_random_choices(spec.action_sizes, (steps + 1, batch), device),
         reward=torch.randn(steps + 1, batch, device=device),
         first=torch.rand(steps + 1, batch, device=device) < RESET_DENSITY,
         action=_random_choices(spec.action_sizes, (steps, batch), device),

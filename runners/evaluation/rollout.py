@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rfwp.envs.vector_env import Step, VectorEnv, check_rewards
 from rfwp.models import factored
-from rfwp.models.actor_critic import ActorCritic, AgentOutput
+from rfwp.models.actor_critic import ActorCritic, AgentInput, AgentOutput
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import Policy
 
@@ -31,11 +31,9 @@ def rollout(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> It
     device = next(agent.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     state = agent.initial_state(env.num_envs, device)
-    step = env.reset(seed)
+    step, action = env.reset(seed), np.zeros((env.num_envs, len(agent.action_sizes)), np.int64)
     while True:
-        observation = tuple(torch.from_numpy(field)[None].to(device) for field in step.observation)
-        reward, first = (torch.from_numpy(field)[None].to(device) for field in (step.reward, step.first))
-        output, state = agent(observation, reward, first, state)
+        output, state = agent(inputs_of(step, action, device), state)
         logits, sizes = output.logits[0], agent.action_sizes
         chosen = factored.greedy(logits, sizes) if policy == "greedy" else factored.sample(logits, sizes, generator)
         action = chosen.cpu().numpy()
@@ -45,3 +43,10 @@ def rollout(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> It
         except ValueError as error:
             raise UserError(f"env: {error}") from None
         yield Transition(output, action, step)
+
+
+def inputs_of(step: Step, last_action: NDArray[np.int64], device: torch.device | str) -> AgentInput:
+    """Return a step of E environments and the action before it, [E, K], as an agent reads them: [T=1, E, ...]."""
+    observation = tuple(map(torch.from_numpy, step.observation))
+    rest = map(torch.from_numpy, (last_action, step.reward, step.first))
+    return AgentInput(observation, *rest).map(lambda field: field[None].to(device))

@@ -76,7 +76,7 @@ AGENT = Kind(
     "AgentRunConfig",
     "env",
     agent_presets,
-    ("env", "encoder", "core", "seed", "initialisation", "learner.optimiser"),
+    ("env", "encoder", "core", "seed", "initialisation", "last_action", "learner.optimiser"),
     "agent step",
 )
 SEQUENCES = Kind(

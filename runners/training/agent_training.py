@@ -73,7 +73,7 @@ class AgentTraining(Training[AgentRunConfig, ActorLearner]):
         unroll, agent = self._newest_batch.columns(0, 1), self.system.agent
         agent.eval()  # dropout would draw from the generator
         try:
-            output, _ = agent(unroll.observation, unroll.reward, unroll.first, unroll.state)
+            output, _ = agent(unroll.inputs, unroll.state)
         finally:
             agent.train()
         if not all(each.isfinite().all() for each in output):

@@ -1,7 +1,7 @@
 """Estimates the memory of a run before it starts, and explains out-of-memory errors."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from rfwp.agents import slab
 from rfwp.agents.supervised import Supervised
 from rfwp.agents.trajectory import Trajectory, allocate
-from rfwp.envs.spaces import Field
+from rfwp.envs.vector_env import EnvSpec
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
@@ -32,7 +32,7 @@ def check_agent_sizes(config: AgentRunConfig, agent: ActorCritic, num_processes:
     # Every group fills one trajectory; more wait in the queue, and the learner holds one or two.
     unrolls = envs * (1 + (config.learner.queue_size + 2) / config.actors.groups) + batch
     unroll = Trajectory.empty(length, 1, spec, agent.initial_state(1, "meta"), "meta")
-    needed = int(unrolls * num_bytes(unroll.tensors)) + batch * unroll_bytes(agent, spec.observation, length + 1)
+    needed = int(unrolls * num_bytes(unroll.tensors)) + batch * unroll_bytes(agent, spec, length + 1)
     needed += 5 * num_bytes(agent.parameters())  # weights, gradients, mean squares, acting and published copies
     sizes = (
         f"actors.envs, learner.batch_size, learner.unroll_length: {observations}, {batch} unrolls of {length} steps,"
@@ -60,7 +60,7 @@ def check_sequence_sizes(config: SequenceRunConfig, system: Supervised) -> int:
     return needed
 
 
-def unroll_bytes(agent: ActorCritic, fields: Sequence[Field], length: int) -> int:
+def unroll_bytes(agent: ActorCritic, spec: EnvSpec, length: int) -> int:
     """Return the bytes that encoder and core save for the backward pass of an unroll of `length` observations.
 
     Measured. The core is measured over at most 32 steps, the most that any core takes at once.
@@ -68,10 +68,10 @@ def unroll_bytes(agent: ActorCritic, fields: Sequence[Field], length: int) -> in
     device, sample = next(agent.parameters()).device, min(length, 32)
 
     def encode(frames: int) -> None:
-        agent.encoder(allocate(torch.zeros, fields, (frames,), device))
+        agent.encoder(allocate(torch.zeros, spec, (frames,), device).observation)
 
     def remember(batch: int) -> None:
-        features = torch.zeros(sample, batch, agent.encoder.output_size + 1, device=device)
+        features = torch.zeros(sample, batch, agent.core_input_size, device=device)
         first = torch.zeros(sample, batch, dtype=torch.bool, device=device)
         agent.core(features, agent.initial_state(batch, device), first)
 

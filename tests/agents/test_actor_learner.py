@@ -139,6 +139,7 @@ def test_iterating_before_entering_is_refused_with_the_way_to_do_it():
         ({"device": "tpu"}, "device: got 'tpu'; allowed: auto, cpu, cuda"),
         ({"encoder": nature.Config()}, r"image_shape: got \(1, 1, 5\)"),
         ({"seed": -1}, "seed: got -1; allowed: "),
+        ({"reward_scale": 0.0}, "reward_scale: got 0.0; allowed: a number above 0"),
         ({"total_steps": 0}, "total_steps: got 0; allowed: "),
     ],
 )

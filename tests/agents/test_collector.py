@@ -29,7 +29,7 @@ CORE = rdn.Config(hidden_size=8, num_layers=1, num_heads=2, feedforward_size=8)
 
 def make_agent(env=ENV, seed=0) -> ActorCritic:
     torch.manual_seed(seed)
-    return ActorLearnerConfig(env=env, encoder=flat.Config(8), core=CORE).build_agent("cpu")
+    return ActorLearnerConfig(env=env, encoder=flat.Config(8), core=CORE, last_action=True).build_agent("cpu")
 
 
 def make_collector(pool: ActorPool, agent: ActorCritic, length=5) -> Collector:
@@ -50,7 +50,7 @@ def test_the_learner_sees_the_policy_that_acted_and_the_state_it_acted_from(pool
     for _ in range(8):
         trajectory = collector.collect().trajectory
         with torch.no_grad():
-            output, _ = agent(trajectory.observation, trajectory.reward, trajectory.first, trajectory.state)
+            output, _ = agent(trajectory.inputs, trajectory.state)
         torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)
 
 
@@ -58,9 +58,15 @@ def test_unrolls_of_a_group_follow_each_other_without_a_gap(pool):
     collector = make_collector(pool, make_agent())
     trajectories = [collector.collect().trajectory for _ in range(8)]
     for before, after in zip(trajectories[0::2], trajectories[2::2], strict=False):
-        (last, *ends), (opening, *starts) = before.arrivals(before.unroll_length), after.arrivals(0)
-        for end, start in zip((*last, *ends), (*opening, *starts), strict=True):
-            assert torch.equal(end, start)
+        for end, start in zip(before.inputs.tensors, after.inputs.tensors, strict=True):
+            assert torch.equal(end[-1], start[0])
+
+
+def test_the_last_action_is_the_one_before(pool):
+    collector = make_collector(pool, make_agent())
+    for _ in range(6):
+        trajectory = collector.collect().trajectory
+        assert torch.equal(trajectory.last_action[1:], trajectory.action)
 
 
 def test_rewards_resets_and_scores_are_those_of_the_task(pool):
@@ -92,7 +98,7 @@ def test_published_weights_act_from_the_next_step_on_and_their_version_travels_w
     trajectory = collector.collect().trajectory
     assert trajectory.version.unique().tolist() == [7]
     with torch.no_grad():
-        output, _ = published(trajectory.observation, trajectory.reward, trajectory.first, trajectory.state)
+        output, _ = published(trajectory.inputs, trajectory.state)
     torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)
 
 
@@ -117,8 +123,8 @@ def test_acting_on_fixed_memory_as_a_graph_does_changes_nothing(monkeypatch):
         with ActorPool(ActorsConfig(envs=8, processes=4), ENV, 4, seed=(5,)) as pool:
             collector = make_collector(pool, make_agent())
             if fixed:
-                generator, fields = torch.Generator().manual_seed(0), pool.spec.observation
-                collector._policies = [GraphedPolicy(collector.agent, 4, generator, fields) for _ in pool.groups]
+                generator, spec = torch.Generator().manual_seed(0), pool.spec
+                collector._policies = [GraphedPolicy(collector.agent, 4, generator, spec) for _ in pool.groups]
             unrolls = [collector.collect().trajectory for _ in range(3)]
             collector._weights.publish(make_agent(seed=2), 1)
             collected.append([*unrolls, *(collector.collect().trajectory for _ in range(6))])
@@ -135,7 +141,7 @@ def test_a_dead_actor_is_replaced_and_its_unroll_dropped(pool):
     for _ in range(6):
         trajectory = collector.collect().trajectory
         with torch.no_grad():
-            output, _ = agent(trajectory.observation, trajectory.reward, trajectory.first, trajectory.state)
+            output, _ = agent(trajectory.inputs, trajectory.state)
         torch.testing.assert_close(output.logits[:-1], trajectory.behaviour)
         if (collector._turn - 1) % 2 == 0:
             of_its_group.append(trajectory)

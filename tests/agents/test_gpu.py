@@ -8,18 +8,17 @@ from rfwp.agents.actor_pool import ActorsConfig
 from rfwp.agents.config import ActorLearnerConfig
 from rfwp.agents.learner import LearnerConfig
 from rfwp.agents.policy import GraphedPolicy, Policy, build_policy
-from rfwp.agents.trajectory import Arrivals
 from rfwp.agents.weights import WeightBoard
 from rfwp.envs.worlds import atari
-from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.actor_critic import ActorCritic, AgentInput
 from rfwp.models.cores import lstm, rdn, srwm, transformer
 from rfwp.models.encoders import flat, impala
 from rfwp.models.observation_encoder import ObservationEncoder
 
 pytestmark = pytest.mark.gpu
 
-FIELDS = atari.Config("pong").spec().observation
-SHAPE = FIELDS[0].shape
+SPEC = atari.Config("pong").spec()
+SHAPE = SPEC.observation[0].shape
 
 
 def encoder_of(config, precision=torch.float32) -> ObservationEncoder:
@@ -51,7 +50,7 @@ def test_the_learner_reads_what_acting_wrote_while_both_go_on(graphs) -> None:
         for update in system:
             batch = update.batch
             with torch.no_grad():
-                output, _ = system.agent(batch.observation, batch.reward, batch.first, batch.state)
+                output, _ = system.agent(batch.inputs, batch.state)
             torch.testing.assert_close(output.logits[:-1], batch.behaviour, rtol=1e-3, atol=1e-3)
             updates += 1
     assert updates == 50
@@ -72,9 +71,9 @@ def test_weights_arrive_whole_in_a_copy_of_another_precision() -> None:
 
 def build(core, graphs: bool) -> Policy:
     torch.manual_seed(1)
-    agent = ActorCritic(encoder_of(impala.Config()), core, (6,)).to("cuda").eval()
+    agent = ActorCritic(encoder_of(impala.Config()), core, (6,), reads_last_action=True).to("cuda").eval()
     with torch.no_grad():
-        return build_policy(agent, 8, torch.Generator("cuda").manual_seed(2), FIELDS, graphs)
+        return build_policy(agent, 8, torch.Generator("cuda").manual_seed(2), SPEC, graphs)
 
 
 @torch.no_grad()
@@ -83,8 +82,9 @@ def act(policy: Policy) -> list[torch.Tensor]:
     torch.manual_seed(0)
     results = []
     for _ in range(20):
-        arrivals = Arrivals(
+        arrivals = AgentInput(
             (torch.randint(256, (8, *SHAPE), dtype=torch.uint8, device="cuda"),),
+            torch.randint(6, (8, 1), device="cuda"),
             torch.randn(8, device="cuda"),
             torch.rand(8, device="cuda") < 0.1,
         )
@@ -115,7 +115,7 @@ def test_an_agent_that_a_graph_cannot_hold_acts_without_one() -> None:
     eager, other = build(lstm.Config(), graphs=False), build(lstm.Config(), graphs=False)
     other.agent.core = Waiting(other.agent.core)
     with pytest.warns(UserWarning, match="not replayed as a CUDA graph"):
-        policy = build_policy(other.agent, 8, other.generator, FIELDS, graphs=True)
+        policy = build_policy(other.agent, 8, other.generator, SPEC, graphs=True)
     assert not isinstance(policy, GraphedPolicy)
     other.generator.manual_seed(2)
     for given, wanted in zip(act(policy), act(eager), strict=True):

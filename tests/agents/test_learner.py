@@ -35,7 +35,8 @@ def agent_of(encoder: EncoderConfig, core: CoreConfig, fields: tuple[Field, ...]
         "vector": lambda field: Vector(field.shape[0], size),
         "categories": lambda field: Categories(field.sizes, size),
     }
-    return ActorCritic(ObservationEncoder([parts[field.kind](field) for field in fields], size), core, ACTIONS)
+    encoder = ObservationEncoder([parts[field.kind](field) for field in fields], size)
+    return ActorCritic(encoder, core, ACTIONS, reads_last_action=True)
 
 
 def make_agent(seed=0) -> ActorCritic:
@@ -59,6 +60,7 @@ def random_batch(agent: ActorCritic, seed=0, length=LENGTH, fields=FIELDS) -> Tr
     random = torch.Generator().manual_seed(seed)
     return Trajectory(
         observation=tuple(random_field(field, (length + 1, GAMES), random) for field in fields),
+        last_action=random_choices(ACTIONS, (length + 1, GAMES), random),
         reward=5 * torch.randn(length + 1, GAMES, generator=random),
         first=torch.rand(length + 1, GAMES, generator=random) < 0.2,
         action=random_choices(ACTIONS, (length, GAMES), random),
@@ -89,9 +91,11 @@ def test_two_episodes_in_one_unroll_teach_what_two_unrolls_teach():
     first = torch.zeros_like(whole.first)
     first[3] = True  # observation 3 opens a second episode in every row
     whole = whole._replace(first=first)
-    before, after = (tuple(field[rows] for field in whole.observation) for rows in (slice(4), slice(3, None)))
-    head = Trajectory(before, *(each[:4] for each in whole[1:3]), *(each[:3] for each in whole[3:6]), whole.state)
-    tail = Trajectory(after, *(each[3:] for each in whole[1:6]), agent.initial_state(GAMES))
+    steps = whole.action, whole.behaviour, whole.version
+    head = Trajectory(*whole.inputs.map(lambda field: field[:4]), *(each[:3] for each in steps), whole.state)
+    tail = Trajectory(
+        *whole.inputs.map(lambda field: field[3:]), *(each[3:] for each in steps), agent.initial_state(GAMES)
+    )
     parts = [OBJECTIVE.loss(agent, part, version=0)[0] for part in (head, tail)]
     torch.testing.assert_close(OBJECTIVE.loss(agent, whole, version=0)[0], sum(parts))
 
@@ -114,7 +118,9 @@ class Given(nn.Module):
         super().__init__()
         self.logits, self.value, self.action_sizes = nn.Parameter(logits), value, sizes
 
-    def forward(self, observation, reward, first, state):
+    reward_scale = 1.0
+
+    def forward(self, inputs, state):
         return AgentOutput(self.logits, self.value), state
 
 
@@ -147,6 +153,17 @@ def test_rewards_are_clipped_in_the_learner():
     clipped = batch._replace(reward=batch.reward.clamp(-1, 1))
     losses = [OBJECTIVE.loss(agent, each, version=0)[0] for each in (batch, clipped)]
     assert torch.equal(*losses)
+
+
+def test_a_scale_of_rewards_is_the_same_as_other_rewards():
+    agent = make_agent()
+    batch = random_batch(agent)
+    scaled = batch._replace(reward=0.25 * batch.reward)
+    agent.reward_scale = 0.25
+    loss, _, _ = OBJECTIVE.loss(agent, batch, version=0)
+    agent.reward_scale = 1.0
+    assert torch.equal(loss, OBJECTIVE.loss(agent, scaled, version=0)[0])
+    assert not torch.equal(loss, OBJECTIVE.loss(agent, batch, version=0)[0])
 
 
 def test_the_learning_rate_falls_linearly_to_zero_over_total_steps():
@@ -361,9 +378,13 @@ def two_updates(core: CoreConfig, device: str) -> tuple[dict[str, torch.Tensor],
     start = {name: weight.clone() for name, weight in agent.state_dict().items()}
     batches = [random_batch(agent, seed, length=20, fields=SCREENS) for seed in range(2)]
     learner = Learner(agent.to(device), OBJECTIVE, CONFIG, total_steps=10**9)
-    for (pixels,), *fields, state in batches:
-        there = (each.to(device) for each in fields)
-        metrics = learner.learn(Trajectory((pixels.to(device),), *there, tuple(leaf.to(device) for leaf in state)))
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device)
+
+    for batch in batches:
+        inputs, state = batch.inputs.map(move), tuple(map(move, batch.state))
+        metrics = learner.learn(Trajectory(*inputs, *map(move, batch[4:-1]), state))
     moved = {name: weight.cpu() - start[name] for name, weight in agent.state_dict().items()}
     return {name: value.cpu().double() for name, value in metrics.items()}, moved
 

@@ -10,6 +10,7 @@ def numbered(first: int, games: int, length: int = 2) -> Trajectory:
     rows = lambda steps, dtype: torch.arange(first, first + games, dtype=dtype).expand(steps, games)  # noqa: E731
     return Trajectory(
         observation=(rows(length + 1, torch.uint8)[..., None, None, None], rows(length + 1, torch.int64)[..., None]),
+        last_action=rows(length + 1, torch.int64)[..., None],
         reward=rows(length + 1, torch.float32),
         first=rows(length + 1, torch.int64) % 2 == 0,
         action=rows(length, torch.int64)[..., None],
@@ -24,6 +25,7 @@ def games_in(batch: Trajectory) -> list[int]:
     games = batch.action[0].flatten().tolist()
     for field in (
         *(each[0].flatten() for each in batch.observation),
+        batch.last_action[0].flatten(),
         batch.reward[0],
         batch.behaviour[0].flatten(),
         batch.state[0].flatten(),

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from rfwp.agents.weights import WeightBoard
-from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.actor_critic import ActorCritic, AgentInput
 from rfwp.models.core import CoreConfig
 from rfwp.models.cores import delta_net, feedforward, gru, lstm, rdn
 from rfwp.models.encoder import EncoderConfig
 from rfwp.models.encoders import flat, impala, shallow
 from rfwp.models.initialisation import initialise
-from rfwp.models.observation_encoder import Observation, ObservationEncoder
+from rfwp.models.observation_encoder import ObservationEncoder
 
 SHAPE, ACTIONS, LENGTH, BATCH = (1, 3, 3), (5,), 4, 2
 
@@ -30,18 +30,18 @@ def encoder_of(
     return ObservationEncoder([config.build(shape)], config.size, precision)
 
 
-def batch() -> tuple[Observation, Tensor, Tensor]:
-    """Frames, rewards, resets."""
+def batch() -> AgentInput:
     generator = torch.Generator().manual_seed(1)
     observation = torch.randint(0, 256, (LENGTH, BATCH, *SHAPE), dtype=torch.uint8, generator=generator)
     first = torch.zeros(LENGTH, BATCH, dtype=torch.bool)
     first[2, 1] = True
-    return (observation,), torch.randn(LENGTH, BATCH, generator=generator), first
+    last_action = torch.randint(0, ACTIONS[0], (LENGTH, BATCH, 1), generator=generator)
+    return AgentInput((observation,), last_action, torch.randn(LENGTH, BATCH, generator=generator), first)
 
 
 def test_outputs_have_time_first_and_are_float32() -> None:
     network = agent()
-    output, _ = network(*batch(), network.initial_state(BATCH))
+    output, _ = network(batch(), network.initial_state(BATCH))
     assert output.logits.shape == (LENGTH, BATCH, 5)
     assert output.value.shape == (LENGTH, BATCH)
     assert {output.logits.dtype, output.value.dtype} == {torch.float32}
@@ -49,35 +49,50 @@ def test_outputs_have_time_first_and_are_float32() -> None:
 
 def test_the_core_reads_features_of_each_frame_the_clamped_reward_and_the_resets() -> None:
     network = agent(feedforward.Config())
-    observation, _, first = batch()
-    reward = torch.tensor([[-7.0, -0.5], [0.0, 0.25], [1.0, 30.0], [2.0, -1.0]])
+    inputs = batch()._replace(reward=torch.tensor([[-7.0, -0.5], [0.0, 0.25], [1.0, 30.0], [2.0, -1.0]]))
     read: list[Tensor] = []
     network.core.register_forward_pre_hook(lambda _, arguments: read.extend((arguments[0], arguments[2])))
-    network(observation, reward, first, ())
+    network(inputs, ())
     core_input, core_reset = read
-    assert torch.equal(core_reset, first)
+    assert torch.equal(core_reset, inputs.first)
     assert core_input.shape == (LENGTH, BATCH, 7)
     assert core_input[..., 6].tolist() == [[-1.0, -0.5], [0.0, 0.25], [1.0, 1.0], [1.0, -1.0]]
     for t in range(LENGTH):
-        torch.testing.assert_close(core_input[t, :, :6], network.encoder((observation[0][t],)))
+        torch.testing.assert_close(core_input[t, :, :6], network.encoder((inputs.observation[0][t],)))
+
+
+def test_an_agent_that_is_shown_its_last_action_reads_it_one_hot_and_scaled_rewards() -> None:
+    encoder = encoder_of(flat.Config(size=6), SHAPE)
+    network = ActorCritic(encoder, feedforward.Config(), (2, 3), reads_last_action=True, reward_scale=4.0)
+    read: list[Tensor] = []
+    network.core.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0]))
+    inputs = batch()._replace(
+        last_action=torch.tensor([[[0, 0], [1, 2]], [[1, 1], [0, 2]], [[0, 1], [1, 2]], [[1, 0], [1, 1]]]),
+        reward=torch.tensor([[0.125, -0.2], [0.0, 0.25], [1.0, 30.0], [0.05, -1.0]]),
+    )
+    network(inputs, ())
+    (core_input,) = read
+    torch.testing.assert_close(core_input[..., 6], torch.tensor([[0.5, -0.8], [0.0, 1.0], [1.0, 1.0], [0.2, -1.0]]))
+    assert core_input[:, 0, 7:].tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 1, 0], [1, 0, 0, 1, 0], [0, 1, 1, 0, 0]]
+    assert core_input[:, 1, 7:].tolist() == [[0, 1, 0, 0, 1], [1, 0, 0, 0, 1], [0] * 5, [0, 1, 0, 1, 0]]  # 2: first
 
 
 def test_the_heads_are_linear_on_the_cores_output() -> None:
     network = agent(feedforward.Config())
-    observation, reward, first = batch()
-    output, _ = network(observation, reward, first, ())
-    features = torch.cat([network.encoder((observation[0][1],)), reward[1].clamp(-1, 1).unsqueeze(1)], 1)
+    inputs = batch()
+    output, _ = network(inputs, ())
+    features = torch.cat([network.encoder((inputs.observation[0][1],)), inputs.reward[1].clamp(-1, 1).unsqueeze(1)], 1)
     torch.testing.assert_close(output.logits[1], features @ network.policy.weight.T + network.policy.bias)
     torch.testing.assert_close(output.value[1], features @ network.value.weight[0] + network.value.bias)
 
 
 def test_acting_step_by_step_is_the_unroll() -> None:
     network = agent()
-    (frames,), reward, first = batch()
+    inputs = batch()
     state = network.initial_state(BATCH)
-    whole, after = network((frames,), reward, first, state)
+    whole, after = network(inputs, state)
     for t in range(LENGTH):
-        output, state = network((frames[t : t + 1],), reward[t : t + 1], first[t : t + 1], state)
+        output, state = network(inputs.map(lambda field, t=t: field[t : t + 1]), state)
         torch.testing.assert_close((output.logits[0], output.value[0]), (whole.logits[t], whole.value[t]))
     torch.testing.assert_close(state, after)
 
@@ -87,10 +102,10 @@ def test_bfloat16_reaches_the_encoder_only() -> None:
     inside: dict[str, torch.dtype] = {}
     network.encoder.parts[0].register_forward_hook(lambda _, __, features: inside.update(encoder=features.dtype))
     network.core.register_forward_hook(lambda _, __, outputs: inside.update(core=outputs[0].dtype))
-    output, state = network(*batch(), network.initial_state(BATCH))
+    output, state = network(batch(), network.initial_state(BATCH))
     assert inside == {"encoder": torch.bfloat16, "core": torch.float32}
     assert {leaf.dtype for leaf in (*output, *state)} == {torch.float32}
-    expected, _ = exact(*batch(), exact.initial_state(BATCH))
+    expected, _ = exact(batch(), exact.initial_state(BATCH))
     torch.testing.assert_close(output, expected, rtol=0.02, atol=0.01)
 
 
@@ -118,9 +133,11 @@ def test_a_copy_that_acts_is_the_agent_to_the_bit_with_its_newest_weights() -> N
         board.publish(network, version=1)
         assert board.update(acting, version=0) == 1
         frames = torch.randint(256, (1, 3, 4, 84, 84), dtype=torch.uint8)
-        inputs = (frames,), torch.randn(1, 3), torch.rand(1, 3) < 0.5
-        (logits, value), state = network.eval()(*inputs, network.initial_state(3))
-        (acting_logits, acting_value), acting_state = acting(*inputs, acting.initial_state(3))
+        inputs = AgentInput(
+            (frames,), torch.zeros(1, 3, 1, dtype=torch.int64), torch.randn(1, 3), torch.rand(1, 3) < 0.5
+        )
+        (logits, value), state = network.eval()(inputs, network.initial_state(3))
+        (acting_logits, acting_value), acting_state = acting(inputs, acting.initial_state(3))
     for ours, theirs in zip((logits, value, *state), (acting_logits, acting_value, *acting_state), strict=True):
         assert torch.equal(ours, theirs)
 

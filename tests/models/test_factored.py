@@ -89,6 +89,10 @@ def test_the_greedy_action_is_the_most_likely_one_and_probabilities_are_those_of
             torch.testing.assert_close(found[:, sum(sizes[:k]) + value], log_policy[:, of_value].exp().sum(-1))
 
 
+def test_one_hot_marks_each_choice() -> None:
+    assert factored.one_hot(torch.tensor([[0, 2], [1, 0]]), (2, 3)).tolist() == [[1, 0, 0, 0, 1], [0, 1, 1, 0, 0]]
+
+
 def test_a_single_choice_is_drawn_as_torch_multinomial_draws_it() -> None:
     logits = 3 * torch.randn(500, 6, generator=torch.Generator().manual_seed(1))
     ours, theirs = (torch.Generator().manual_seed(2) for _ in range(2))

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import linear, one_hot, relu
 
-from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.actor_critic import ActorCritic, AgentInput
 from rfwp.models.cores import rdn
 from rfwp.models.encoders import flat
 from rfwp.models.initialisation import initialise
@@ -58,8 +58,9 @@ def test_only_images_are_rounded_to_bfloat16() -> None:
 @torch.no_grad()
 def test_a_copy_that_acts_is_the_agent_to_the_bit() -> None:
     agent = ActorCritic(encoder(torch.bfloat16), rdn.Config(), (3, 2)).eval()
-    rest = torch.randn(1, 4), torch.zeros(1, 4, dtype=torch.bool), agent.initial_state(4)
-    (ours, state), (theirs, other_state) = (each(observation(1, 4), *rest) for each in (agent, agent.acting_copy()))
+    rest = torch.zeros(1, 4, 2, dtype=torch.int64), torch.randn(1, 4), torch.zeros(1, 4, dtype=torch.bool)
+    inputs, start = AgentInput(observation(1, 4), *rest), agent.initial_state(4)
+    (ours, state), (theirs, other_state) = (each(inputs, start) for each in (agent, agent.acting_copy()))
     assert all(torch.equal(*pair) for pair in zip((*ours, *state), (*theirs, *other_state), strict=True))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.actor_critic import ActorCritic, AgentInput
 from rfwp.models.core import cleared
 from rfwp.models.encoders import shallow
 from rfwp.models.memory_view import Matrices, MemoryView, Vector
@@ -54,7 +54,7 @@ def test_what_is_drawn_is_what_acted(atari_run, monkeypatch):
         np.testing.assert_array_equal(shown.policy, output.logits[0, 0].softmax(-1).numpy())
         assert (shown.action, shown.value) == ((transition.action[0, 0],), output.value.item())
         assert (shown.reward, shown.opens) == (transition.step.reward[0], transition.step.first[0])
-        before = cleared(inputs[3], inputs[2][0])
+        before = cleared(inputs[1], inputs[0].first[0])
         for entry, old, new in zip(shown.memory, before, after, strict=True):
             held = entry.weights if isinstance(entry, Matrices) else entry.values
             np.testing.assert_array_equal(held.ravel(), new.ravel().numpy())
@@ -71,7 +71,8 @@ def test_every_core_is_drawn_beside_the_game_and_not_over_it(name):
     with MemoryView(agent.core) as view, torch.no_grad():
         for _ in range(3):
             frame = torch.randint(256, (1, 1, 4, 84, 84), dtype=torch.uint8)
-            _, state = agent((frame,), torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool), state)
+            rest = torch.zeros(1, 1, 1, dtype=torch.int64), torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool)
+            _, state = agent(AgentInput((frame,), *rest), state)
             image = picture.draw(thought(view.read()))
             assert image.shape == (HEIGHT, WIDTH, 3)
             assert (picture.game.of(image) == canvas.BACKGROUND).all()

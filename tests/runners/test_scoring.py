@@ -8,7 +8,7 @@ from ladder import Ladder
 
 from rfwp.agents.config import ActorLearnerConfig
 from rfwp.envs.worlds import atari, counting
-from rfwp.models.actor_critic import ActorCritic
+from rfwp.models.actor_critic import ActorCritic, AgentInput
 from rfwp.models.cores import lstm
 from rfwp.models.encoders import flat, shallow
 from rfwp.runners.evaluation.scoreboard import print_evaluation
@@ -20,7 +20,7 @@ from rfwp.runners.machine.terminal import Terminal
 def toy_agent(env) -> ActorCritic:
     torch.manual_seed(0)
     core = lstm.Config(hidden_size=8)
-    return ActorLearnerConfig(env=env, encoder=flat.Config(8), core=core).build_agent("cpu")
+    return ActorLearnerConfig(env=env, encoder=flat.Config(8), core=core, last_action=True).build_agent("cpu")
 
 
 def test_short_games_are_not_counted_more_often():
@@ -50,11 +50,14 @@ def test_state_is_carried_and_reset_as_in_training():
     agent.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output[0].logits)))
     with env.build(3) as running:
         play(agent, running, np.full(3, 4), "greedy", "episode", seed=0)
-    pixels = torch.cat([inputs[0][0] for inputs, _ in seen])
-    reward, first = (torch.cat([inputs[field] for inputs, _ in seen]) for field in (1, 2))
+    read = [inputs[0] for inputs, _ in seen]
+    logits = torch.cat([logits for _, logits in seen])
+    pixels = torch.cat([each.observation[0] for each in read])
+    last_action, reward, first = (torch.cat([each[field] for each in read]) for field in (1, 2, 3))
+    assert torch.equal(last_action[1:, :, 0], logits[:-1].argmax(-1))
     with torch.no_grad():
-        whole, _ = agent((pixels,), reward, first, agent.initial_state(3))
-    torch.testing.assert_close(whole.logits, torch.cat([logits for _, logits in seen[: len(pixels)]]))
+        whole, _ = agent(AgentInput((pixels,), last_action, reward, first), agent.initial_state(3))
+    torch.testing.assert_close(whole.logits, logits)
 
 
 def test_lives_and_games_are_told_apart():

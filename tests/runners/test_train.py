@@ -311,7 +311,7 @@ def test_the_predicted_memory_of_an_unroll_is_what_one_more_in_the_batch_takes(c
     few, more = (
         kept_bytes(partial(each.config.objective.loss, each.agent, synthetic_batch(each), 0)) for each in systems
     )
-    predicted = unroll_bytes(systems[0].agent, systems[0].config.env.spec().observation, length + 1)
+    predicted = unroll_bytes(systems[0].agent, systems[0].config.env.spec(), length + 1)
     assert predicted == pytest.approx(more - few, rel=0.1)
 
 
