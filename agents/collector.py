@@ -90,6 +90,7 @@ class Collector:
             )
             for each in pool.slabs
         ]
+        self._truncated = [torch.from_numpy(each.truncated) for each in pool.slabs]
         self._acting: torch.cuda.Stream | None = None  # None on a CPU
         self._reading: torch.cuda.Stream | None = None
         if self.device.type == "cuda":
@@ -172,6 +173,7 @@ class Collector:
         fields, row = unroll.fields, unroll.row
         action, logits = self._policies[group].act(unroll.arrivals)
         fields.action[row] = action
+        fields.truncated[row].copy_(self._truncated[group], non_blocking=True)
         fields.behaviour[row] = logits
         fields.version[row] = self._version
         unroll.row += 1

@@ -21,6 +21,7 @@ class Slab(NamedTuple):
     observation: Observation  # one array per field, [E, ...]
     reward: NDArray[np.float32]  # [E]
     first: NDArray[np.bool_]  # [E]
+    truncated: NDArray[np.bool_]  # [E]
     episode_over: NDArray[np.bool_]  # [E]
     episode_return: NDArray[np.float64]  # [E]
     episode_length: NDArray[np.int32]  # [E]   agent steps
@@ -56,7 +57,7 @@ def view(memory: Any, num_envs: int, spec: EnvSpec) -> Slab:
 
 def _layout(num_envs: int, spec: EnvSpec) -> tuple[int, list[tuple[tuple[int, ...], np.dtype[Any], int]]]:
     """Return the total bytes, and (shape, dtype, offset) of each array of Slab in turn."""
-    numbers = (np.float32, np.bool_, np.bool_, np.float64, np.int32, np.float64)  # one per environment
+    numbers = (np.float32, np.bool_, np.bool_, np.bool_, np.float64, np.int32, np.float64)  # one per environment
     arrays: list[tuple[tuple[int, ...], np.dtype[Any]]] = [
         ((len(spec.action_names),), np.dtype(np.int64)),
         *((field.shape, field.dtype) for field in spec.observation),

@@ -24,6 +24,7 @@ class Trajectory(NamedTuple):
     reward: Tensor  # float32 [T+1, B]    arrives with observation_t, unclipped
     first: Tensor  # bool    [T+1, B]    observation_t is the first of an episode
     action: Tensor  # int64   [T, B, K]   taken at observation_t
+    truncated: Tensor  # bool    [T, B]      action_t did nothing: an episode was cut off at observation_t
     behaviour: Tensor  # float32 [T, B, ΣA]  logits that the action was drawn from
     version: Tensor  # int64   [T, B]      policy version that acted, in learner updates
     state: State  #         [B, ...]    core state before observation_0
@@ -34,6 +35,7 @@ class Trajectory(NamedTuple):
         return cls(
             *allocate(torch.empty, spec, (length + 1, num_envs), device),
             action=torch.empty(length, num_envs, len(spec.action_sizes), dtype=torch.int64, device=device),
+            truncated=torch.empty(length, num_envs, dtype=torch.bool, device=device),
             behaviour=torch.empty(length, num_envs, sum(spec.action_sizes), device=device),
             version=torch.empty(length, num_envs, dtype=torch.int64, device=device),
             state=state,
@@ -72,7 +74,7 @@ class Trajectory(NamedTuple):
     def columns(self, start: int, stop: int) -> "Trajectory":
         """Return environments start ≤ b < stop, as views."""
         inputs = self.inputs.map(lambda field: field[:, start:stop])
-        rest = (field[:, start:stop] for field in (self.action, self.behaviour, self.version))
+        rest = (field[:, start:stop] for field in (self.action, self.truncated, self.behaviour, self.version))
         return Trajectory._make([*inputs, *rest, tuple(leaf[start:stop] for leaf in self.state)])
 
 

@@ -19,6 +19,7 @@ class Step(NamedTuple):
     observation: Observation  # one array per field, [E, ...]
     reward: NDArray[np.float32]  # [E] raw, arrives with observation; returns are added up before it is rounded
     first: NDArray[np.bool_]  # [E] observation is the first of a learner episode; all True after reset()
+    truncated: NDArray[np.bool_]  # [E] observation is the last of an episode that was cut off; all False after reset()
     episode_over: NDArray[np.bool_]  # [E] a full episode ended at this step; all False after reset()
     episode_return: NDArray[np.float64]  # [E] raw return of the full episode that ended, else 0
     episode_length: NDArray[np.int32]  # [E] its length in agent steps, else 0
@@ -40,8 +41,10 @@ class EnvSpec(NamedTuple):
 class VectorEnv(ABC):
     """E environments stepped together; a context manager that closes them on exit.
 
-    When an episode ends, the next one starts in the same step: its first observation comes with the last reward of the
-    old episode.
+    When an episode terminates, the next one starts in the same step: its first observation comes with the last reward
+    of the old episode. When an episode is truncated, that is, cut off by a limit outside the task, its last observation
+    comes first, because the learner needs its value. The next action is ignored, and its step opens the next episode
+    with a reward of 0.
     """
 
     spec: EnvSpec
@@ -130,12 +133,14 @@ class EpisodeTracker:
     def __init__(self, num_envs: int) -> None:
         self._return = np.zeros(num_envs, np.float64)
         self._length = np.zeros(num_envs, np.int32)
+        self._truncated = np.zeros(num_envs, np.bool_)
 
     def open(self, observation: Observation) -> Step:
         """Return the step after reset(): the observation starts an episode in every environment."""
-        self._return[:], self._length[:] = 0, 0
+        self._return[:], self._length[:], self._truncated[:] = 0, 0, False
         over, nothing = np.zeros(len(self._return), np.bool_), np.zeros(len(self._return))
-        return Step(observation, nothing.astype(np.float32), ~over, over, nothing, nothing.astype(np.int32))
+        reward, length = nothing.astype(np.float32), nothing.astype(np.int32)
+        return Step(observation, reward, ~over, over.copy(), over, nothing, length)
 
     def advance(
         self,
@@ -143,14 +148,27 @@ class EpisodeTracker:
         reward: NDArray[np.integer | np.floating],
         first: NDArray[np.bool_],
         episode_over: NDArray[np.bool_],
+        truncated: NDArray[np.bool_] | None = None,
     ) -> Step:
-        """Return the step with these fields. A full episode lasts until `episode_over`, whatever `first` says."""
+        """Return the step with these fields. A full episode lasts until `episode_over`, whatever `first` says.
+
+        `truncated`: by default none is. Where it is set, so is `episode_over`.
+        """
         self._return += reward
-        self._length += 1
+        self._length += ~self._truncated  # after a truncation, a step only opens the next episode
+        self._truncated = np.zeros(len(first), np.bool_) if truncated is None else truncated.copy()
         episode_return = np.where(episode_over, self._return, 0)
         episode_length = np.where(episode_over, self._length, 0).astype(np.int32)
         self._return[episode_over], self._length[episode_over] = 0, 0
-        return Step(observation, reward.astype(np.float32), first, episode_over, episode_return, episode_length)
+        return Step(
+            observation,
+            reward.astype(np.float32),
+            first,
+            self._truncated.copy(),
+            episode_over,
+            episode_return,
+            episode_length,
+        )
 
 
 def check_rewards(step: Step) -> None:

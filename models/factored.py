@@ -18,9 +18,9 @@ def negative_log_likelihood(logits: Tensor, action: Tensor, sizes: Sizes) -> Ten
 
 
 def negative_entropy(logits: Tensor, sizes: Sizes) -> Tensor:
-    """Return Σ π log π of all distributions in nats, summed over T and B: logits [T, B, ΣA] -> scalar."""
+    """Return Σ π log π in nats: logits [T, B, ΣA] -> [T, B]."""
     log_policies = [part.log_softmax(dim=-1) for part in _split(logits, sizes)]
-    return torch.stack([(each.exp() * each).sum() for each in log_policies]).sum()
+    return torch.stack([(each.exp() * each).sum(-1) for each in log_policies]).sum(0)
 
 
 def probabilities(logits: Tensor, sizes: Sizes) -> Tensor:

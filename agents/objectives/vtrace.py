@@ -55,7 +55,7 @@ class Config(Objective[ActorCritic, Trajectory]):
         check(0 < self.reward_clip < math.inf, "reward_clip", self.reward_clip, "a number above 0")
 
     def loss(self, model: ActorCritic, batch: Trajectory, version: int) -> Loss:
-        """Return the loss, summed over the T x B agent steps of a batch, and its metrics."""
+        """Return the loss, summed over the agent steps of a batch, and its metrics."""
         output, state = model(batch.inputs, batch.state)
         logits, values = output.logits[:-1], output.value[:-1]
         # The reward for the action at t arrives with observation t + 1, as does the flag that it ended the episode.
@@ -64,15 +64,17 @@ class Config(Objective[ActorCritic, Trajectory]):
         sizes = model.action_sizes
         behaviour_nll = factored.negative_log_likelihood(batch.behaviour, batch.action, sizes)
         nll = factored.negative_log_likelihood(logits, batch.action, sizes)  # [T, B]
-        log_rhos = behaviour_nll - nll.detach()
+        # At the last observation of a truncated episode, the action did nothing. Only the value counts, as the bootstrap
+        # of the steps before it: an importance weight of 0 makes it its own target.
+        log_rhos = (behaviour_nll - nll.detach()).masked_fill(batch.truncated, -math.inf)
         targets = vtrace(log_rhos, discounts, rewards, values.detach(), output.value[-1].detach())
 
         policy = policy_gradient_loss(nll, targets.advantages)
         baseline = baseline_loss(values, targets.vs)
-        negative_entropy = factored.negative_entropy(logits, sizes)
+        negative_entropy = (factored.negative_entropy(logits, sizes) * ~batch.truncated).sum()
         loss = policy + self.baseline_cost * baseline + self.entropy_cost * negative_entropy
 
-        steps, rhos, errors = batch.steps, log_rhos.exp(), targets.vs - values.detach()
+        steps, rhos, errors = (~batch.truncated).sum(), log_rhos.exp(), targets.vs - values.detach()
         unexplained = errors.var(correction=0) / targets.vs.var(correction=0)  # not finite if all targets are equal
         metrics = {
             "total_loss": loss.detach() / steps,
@@ -81,8 +83,8 @@ class Config(Objective[ActorCritic, Trajectory]):
             "entropy": -negative_entropy.detach() / steps,
             "value_mean": values.detach().mean(),
             "value_explained_variance": 1 - unexplained,
-            "importance_weight_mean": rhos.mean(),
-            "importance_weight_clipped": (rhos > 1 + 1e-3).float().mean(),  # beyond rounding
+            "importance_weight_mean": rhos.sum() / steps,
+            "importance_weight_clipped": (rhos > 1 + 1e-3).sum() / steps,  # beyond rounding
             "policy_lag": version - batch.version.float().mean(),
         }
         return Loss(loss, metrics, state)

@@ -138,6 +138,7 @@ def synthetic_batch(system: ActorLearner, batch: int | None = None) -> Trajector
         reward=torch.randn(steps + 1, batch, device=device),
         first=torch.rand(steps + 1, batch, device=device) < RESET_DENSITY,
         action=_random_choices(spec.action_sizes, (steps, batch), device),
+        truncated=torch.zeros(steps, batch, dtype=torch.bool, device=device),
         behaviour=torch.zeros(steps, batch, sum(spec.action_sizes), device=device),
         version=torch.zeros(steps, batch, dtype=torch.int64, device=device),
         state=system.agent.initial_state(batch, device),

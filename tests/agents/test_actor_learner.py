@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import threading
 
+import endless
 import mixed
 import numpy as np
 import poisoned
@@ -14,9 +15,11 @@ from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.actor_pool import ActorsConfig
 from rfwp.agents.config import ActorLearnerConfig
 from rfwp.agents.learner import Learner, LearnerConfig
+from rfwp.agents.objectives import vtrace
 from rfwp.envs.worlds import delayed_cue
 from rfwp.models.cores import feedforward, gru
 from rfwp.models.encoders import flat, nature
+from rfwp.runners.evaluation.rollout import inputs_of
 from rfwp.runners.evaluation.scoring import evaluate
 from rfwp.runners.machine.errors import UserError
 
@@ -146,6 +149,25 @@ def test_iterating_before_entering_is_refused_with_the_way_to_do_it():
 def test_what_does_not_fit_is_a_value_error_that_names_it(changes, message):
     with pytest.raises(ValueError, match=message):
         ActorLearner(ActorLearnerConfig(**{**vars(CONFIG), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("terminates", "first", "last"), [(True, (1 - 0.9**endless.LIMIT) / 0.1, 1.0), (False, 10.0, 10.0)]
+)
+def test_values_go_on_beyond_a_truncation_and_end_at_a_termination(terminates, first, last):
+    env = endless.Config(terminates)
+    learner = LearnerConfig(unroll_length=10, batch_size=8, learning_rate=2e-2)
+    agent = {"env": env, "encoder": flat.Config(32), "core": feedforward.Config(), "learner": learner}
+    objective = {"objective": vtrace.Config(discount=0.9)}
+    with ActorLearner(ActorLearnerConfig(**{**vars(SYNC), **agent, **objective, "total_steps": 16_000})) as system:
+        for _ in system:
+            pass
+    with env.build(endless.LIMIT) as running, torch.no_grad():
+        step = running.reset(0)  # one environment at each time
+        action = np.zeros((endless.LIMIT, 1), np.int64)
+        output, _ = system.agent(inputs_of(step._replace(reward=step.reward + 1), action, "cpu"), ())
+    assert output.value[0, 0] == pytest.approx(first, rel=0.1)
+    assert output.value[0, -1] == pytest.approx(last, rel=0.1)
 
 
 def test_every_kind_of_field_and_every_choice_of_an_action_is_learned():

@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 
+import endless
 import numpy as np
 import psutil
 import pytest
@@ -67,6 +68,23 @@ def test_the_last_action_is_the_one_before(pool):
     for _ in range(6):
         trajectory = collector.collect().trajectory
         assert torch.equal(trajectory.last_action[1:], trajectory.action)
+
+
+def test_a_truncated_episode_has_its_last_observation_and_the_next_one_opens_after_it():
+    with ActorPool(ActorsConfig(envs=4, processes=2), endless.Config(), 2, seed=(0,)) as pool:
+        collector = make_collector(pool, make_agent(endless.Config()))
+        collected = [collector.collect() for _ in range(24)]
+    for group in (0, 1):
+        trajectories = [each.trajectory for each in collected[group::2]]
+        truncated = torch.cat([each.truncated for each in trajectories])
+        first = torch.cat([each.first[1:] for each in trajectories])
+        reward = torch.cat([each.reward[1:] for each in trajectories])
+        assert torch.equal(first, truncated)  # the step after a truncation opens an episode, and no other step does
+        assert torch.equal(reward, 1 - truncated.float())
+        assert truncated.any(0).all()
+    lengths = [episode.length for each in collected for episode in each.episodes]
+    assert lengths[-1] == endless.LIMIT
+    assert all(episode.score == episode.length for each in collected for episode in each.episodes)
 
 
 def test_rewards_resets_and_scores_are_those_of_the_task(pool):

@@ -64,6 +64,7 @@ def random_batch(agent: ActorCritic, seed=0, length=LENGTH, fields=FIELDS) -> Tr
         reward=5 * torch.randn(length + 1, GAMES, generator=random),
         first=torch.rand(length + 1, GAMES, generator=random) < 0.2,
         action=random_choices(ACTIONS, (length, GAMES), random),
+        truncated=torch.zeros(length, GAMES, dtype=torch.bool),
         behaviour=torch.randn(length, GAMES, sum(ACTIONS), generator=random),
         version=torch.zeros(length, GAMES, dtype=torch.int64),
         state=tuple(torch.randn(leaf.shape, generator=random) for leaf in agent.initial_state(GAMES)),
@@ -85,19 +86,37 @@ def test_the_loss_is_a_sum_so_twice_the_games_is_twice_the_gradient():
     torch.testing.assert_close(gradients[1], 2 * gradients[0])
 
 
+def parted(whole: Trajectory, stop: int, start: int, agent: ActorCritic) -> tuple[Trajectory, Trajectory]:
+    """Return the unroll up to observation `stop`, and that from observation `start` on, with a fresh state."""
+    steps = whole.action, whole.truncated, whole.behaviour, whole.version
+    head = whole.inputs.map(lambda field: field[: stop + 1]), (each[:stop] for each in steps)
+    tail = whole.inputs.map(lambda field: field[start:]), (each[start:] for each in steps)
+    return Trajectory(*head[0], *head[1], whole.state), Trajectory(*tail[0], *tail[1], agent.initial_state(GAMES))
+
+
 def test_two_episodes_in_one_unroll_teach_what_two_unrolls_teach():
     agent = make_agent()
     whole = random_batch(agent, length=8)
     first = torch.zeros_like(whole.first)
     first[3] = True  # observation 3 opens a second episode in every row
     whole = whole._replace(first=first)
-    steps = whole.action, whole.behaviour, whole.version
-    head = Trajectory(*whole.inputs.map(lambda field: field[:4]), *(each[:3] for each in steps), whole.state)
-    tail = Trajectory(
-        *whole.inputs.map(lambda field: field[3:]), *(each[3:] for each in steps), agent.initial_state(GAMES)
-    )
+    head, tail = parted(whole, 3, 3, agent)
     parts = [OBJECTIVE.loss(agent, part, version=0)[0] for part in (head, tail)]
     torch.testing.assert_close(OBJECTIVE.loss(agent, whole, version=0)[0], sum(parts))
+
+
+def test_a_truncated_episode_teaches_what_an_unroll_teaches_that_ends_with_its_last_observation():
+    agent = make_agent()
+    whole = random_batch(agent, length=8)
+    first, truncated = torch.zeros_like(whole.first), torch.zeros_like(whole.truncated)
+    truncated[3], first[4] = True, True
+    whole = whole._replace(first=first, truncated=truncated)
+    head, tail = parted(whole, 3, 4, agent)
+    parts = [OBJECTIVE.loss(agent, part, version=0) for part in (head, tail)]
+    loss, metrics, _ = OBJECTIVE.loss(agent, whole, version=0)
+    torch.testing.assert_close(loss, sum(part.value for part in parts))
+    for name in ("entropy", "importance_weight_mean", "importance_weight_clipped"):  # 3 and 4 steps were acted in
+        torch.testing.assert_close(metrics[name], (3 * parts[0].metrics[name] + 4 * parts[1].metrics[name]) / 7)
 
 
 @pytest.mark.parametrize("ended", [False, True])

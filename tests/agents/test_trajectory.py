@@ -14,6 +14,7 @@ def numbered(first: int, games: int, length: int = 2) -> Trajectory:
         reward=rows(length + 1, torch.float32),
         first=rows(length + 1, torch.int64) % 2 == 0,
         action=rows(length, torch.int64)[..., None],
+        truncated=rows(length, torch.int64) % 3 == 0,
         behaviour=rows(length, torch.float32)[..., None],
         version=rows(length, torch.int64),
         state=(torch.arange(first, first + games)[:, None],),

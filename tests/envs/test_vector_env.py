@@ -14,7 +14,7 @@ from rfwp.envs.spaces import Field, check_actions
 from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step
 
 NAMES = [module.name for module in pkgutil.iter_modules(worlds.__path__)]
-DTYPES = (np.float32, np.bool_, np.bool_, np.float64, np.int32)
+DTYPES = (np.float32, np.bool_, np.bool_, np.bool_, np.float64, np.int32)
 
 
 def config_of(name: str) -> EnvConfig:
@@ -52,6 +52,7 @@ class TestEveryWorld:
         assert first.first.all()
         assert not first.episode_over.any()
         assert not first.reward.any()
+        assert not first.truncated.any()
 
     def test_a_game_ends_with_a_learner_episode_and_its_score_is_given_only_then(self, name):
         for step in played(config_of(name), seed=1)[1:]:
@@ -140,6 +141,18 @@ def test_a_game_lasts_across_learner_episodes():
     assert (step.episode_return.tolist(), step.episode_length.tolist()) == ([0, -4], [0, 2])
     step = tracker.advance(observation, reward, both, both)
     assert (step.episode_return.tolist(), step.episode_length.tolist()) == ([4.5, -2], [3, 1])
+
+
+def test_the_step_that_opens_an_episode_after_a_truncation_belongs_to_none():
+    tracker, observation = EpisodeTracker(1), (np.zeros((1, 1), np.float32),)
+    no, yes, one, zero = np.array([False]), np.array([True]), np.ones(1), np.zeros(1)
+    tracker.open(observation)
+    tracker.advance(observation, one, no, no)
+    step = tracker.advance(observation, one, no, yes, truncated=yes)
+    assert (step.truncated.tolist(), step.episode_return.tolist(), step.episode_length.tolist()) == ([True], [2], [2])
+    assert not tracker.advance(observation, zero, yes, no).truncated.any()
+    step = tracker.advance(observation, one, no, yes, truncated=yes)
+    assert (step.episode_return.tolist(), step.episode_length.tolist()) == ([1], [1])
 
 
 def test_a_return_is_exact_where_float32_is_not():

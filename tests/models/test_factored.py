@@ -36,11 +36,11 @@ def test_likelihood_entropy_and_gradients_are_those_of_the_joint_policy(sizes) -
     expected = -log_policy.gather(-1, index[..., None]).squeeze(-1)
     found = factored.negative_log_likelihood(logits, torch.tensor(actions)[index], sizes)
     torch.testing.assert_close(found, expected)
-    negative_entropy, joint_entropy = factored.negative_entropy(logits, sizes), (log_policy.exp() * log_policy).sum()
+    negative_entropy, joint_entropy = factored.negative_entropy(logits, sizes), (log_policy.exp() * log_policy).sum(-1)
     torch.testing.assert_close(negative_entropy, joint_entropy)
     weights = torch.linspace(-1, 2, 6, dtype=torch.float64).view(3, 2)
-    (ours,) = torch.autograd.grad((found * weights).sum() + negative_entropy, logits, retain_graph=True)
-    (theirs,) = torch.autograd.grad((expected * weights).sum() + joint_entropy, logits)
+    (ours,) = torch.autograd.grad((found * weights + negative_entropy).sum(), logits, retain_graph=True)
+    (theirs,) = torch.autograd.grad((expected * weights + joint_entropy).sum(), logits)
     torch.testing.assert_close(ours, theirs)
 
 
@@ -63,8 +63,10 @@ def test_an_action_of_a_uniform_policy_is_as_likely_as_any_other() -> None:
 
 
 def test_a_uniform_policy_has_the_entropy_of_its_choices_and_a_certain_one_has_none() -> None:
-    torch.testing.assert_close(factored.negative_entropy(torch.zeros(1, 2, 7), (4, 3)), torch.tensor(-2 * math.log(12)))
-    torch.testing.assert_close(factored.negative_entropy(torch.tensor([[[0.0, -1e4]]]), (2,)), torch.tensor(0.0))
+    uniform, certain = torch.zeros(1, 2, 7), torch.tensor([[[0.0, -1e4]]])
+    expected = torch.tensor([[-math.log(12), -math.log(12)]])
+    torch.testing.assert_close(factored.negative_entropy(uniform, (4, 3)), expected)
+    torch.testing.assert_close(factored.negative_entropy(certain, (2,)), torch.tensor([[0.0]]))
 
 
 @every_size
