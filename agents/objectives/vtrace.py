@@ -64,8 +64,8 @@ class Config(Objective[ActorCritic, Trajectory]):
         sizes = model.action_sizes
         behaviour_nll = factored.negative_log_likelihood(batch.behaviour, batch.action, sizes)
         nll = factored.negative_log_likelihood(logits, batch.action, sizes)  # [T, B]
-        # At the last observation of a truncated episode, the action did nothing. Only the value counts, as the bootstrap
-        # of the steps before it: an importance weight of 0 makes it its own target.
+        # At the last observation of a truncated episode, the action did nothing. Only the value counts, as bootstrap of
+        # the steps before: an importance weight of 0 makes it its own target.
         log_rhos = (behaviour_nll - nll.detach()).masked_fill(batch.truncated, -math.inf)
         targets = vtrace(log_rhos, discounts, rewards, values.detach(), output.value[-1].detach())
 
