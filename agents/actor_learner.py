@@ -65,6 +65,7 @@ class ActorLearner(System[Update]):
         self.agent = config.build_agent(self.device)
         initialise(self.agent, config.initialisation)
         self.learner = Learner(self.agent, config.objective, config.learner, config.total_steps)
+        self.actor_output: str | None = None  # file to which actors print; None: the terminal. Set it before entering
         self.statistics = CollectorStatistics(seconds=0.0, phases={}, emulator_seconds=0.0, restarts=0)
         self._weights = WeightBoard()
         self._generator = torch.Generator(self.device).manual_seed(config.seed)
@@ -89,7 +90,7 @@ class ActorLearner(System[Update]):
         """Start the processes that step the environments; they end with the context."""
         # The seed changes with the version, so a resumed run does not replay the episodes it began with.
         seed = (self.config.seed, self.learner.version)
-        pool = ActorPool(self.config.actors, self.config.env, self.num_processes, seed)
+        pool = ActorPool(self.config.actors, self.config.env, self.num_processes, seed, self.actor_output)
         with pool, page_locked(pool.memory, self.device):
             yield pool
 
@@ -134,6 +135,7 @@ class ActorLearner(System[Update]):
 
     def update(self, batch: Trajectory) -> dict[str, Tensor]:
         """Learn from a batch and publish the new weights to the collector; return the learner's metrics."""
+        self.agent.encoder.measure(batch.observation)
         metrics = self.learner.learn(batch)
         with self.learner.phases("publish"):
             self._weights.publish(self.agent, self.learner.version)

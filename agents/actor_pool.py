@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rfwp.agents import actor_process, slab
 from rfwp.checks import check
-from rfwp.envs.vector_env import EnvConfig
+from rfwp.envs.vector_env import EnvConfig, EnvSpec
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,13 @@ class Actor:
     MESSAGE_SECONDS = 5.0  # for the rest of a message whose start has come
     START_SECONDS = 2.0  # per environment, added to the timeout of the first step; 0.25 s is usual
 
-    def __init__(self, env: EnvConfig, memory: Any, total_envs: int, num_envs: int, seed: int) -> None:
-        """Start the process and its `num_envs` environments, of `total_envs` in the shared memory."""
+    def __init__(
+        self, env: EnvConfig, spec: EnvSpec, memory: Any, total_envs: int, num_envs: int, seed: int, output: str | None
+    ) -> None:
+        """Start the process and its `num_envs` environments, of `total_envs` in the shared memory.
+
+        What the process prints is appended to the file `output`; by default it has this process's terminal.
+        """
         context = multiprocessing.get_context("spawn")
         self._start_seconds: float = self.START_SECONDS * num_envs
         self.connection: Connection
@@ -94,7 +99,7 @@ class Actor:
         _limit_waiting(self.connection, self.MESSAGE_SECONDS)
         self._process = context.Process(
             target=actor_process.run_actor,
-            args=(theirs, memory, total_envs, num_envs, env, seed),
+            args=(theirs, memory, total_envs, num_envs, env, spec, seed, output),
             daemon=True,
             name=actor_process.NAME,
         )
@@ -167,8 +172,18 @@ class ActorPool:
     GRACE_SECONDS = 2.0  # for all actors together to end by themselves
     SPARE_AFTER = 200  # steps of every group since the last start, which a spare would slow down
 
-    def __init__(self, config: ActorsConfig, env: EnvConfig, num_processes: int, seed: Sequence[int]) -> None:
-        """Start the processes. `seed` is one or more integers; pools with different seeds play unrelated episodes."""
+    def __init__(
+        self,
+        config: ActorsConfig,
+        env: EnvConfig,
+        num_processes: int,
+        seed: Sequence[int],
+        output: str | None = None,
+    ) -> None:
+        """Start the processes. `seed` is one or more integers; pools with different seeds play unrelated episodes.
+
+        What the processes print is appended to the file `output`; by default they have this process's terminal.
+        """
         actor_process.end_if_this_is_an_actor()
         self.config = config
         self.env = env
@@ -177,6 +192,7 @@ class ActorPool:
         self.restarts = 0
         self._recent: deque[float] = deque(maxlen=self.CRASH_LOOP)
         self._seed = seed
+        self._output = output
         self._started = 0
         self._spare: Actor | None = None
         self._acts_until_spare = self.SPARE_AFTER * config.groups
@@ -275,7 +291,8 @@ class ActorPool:
     def _start(self) -> Actor:
         self._started += 1
         seed = np.random.SeedSequence([*self._seed, self._started]).generate_state(1)[0]
-        return Actor(self.env, self.memory, self.config.envs, self.envs_per_actor, int(seed))
+        sizes = self.config.envs, self.envs_per_actor
+        return Actor(self.env, self.spec, self.memory, *sizes, int(seed), self._output)
 
     def _place(self, group: int, index: int) -> None:
         """Give an actor its place in the slab, and listen to it."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from rfwp.agents import slab
 from rfwp.agents.host import signal_at_end_of_parent
-from rfwp.envs.vector_env import EnvConfig, Step, VectorEnv, check_rewards
+from rfwp.envs.vector_env import EnvConfig, EnvSpec, Step, VectorEnv, check_step
 
 STEP = b"step"  # main process -> actor: the actions are in the slab; before the first one comes the actor's place
 READY = b"ready"  # actor -> main process: the slab holds the next step
@@ -29,18 +29,31 @@ def end_if_this_is_an_actor() -> None:
 
 
 def run_actor(
-    connection: Connection, memory: Any, total_envs: int, num_envs: int, env_config: EnvConfig, seed: int
+    connection: Connection,
+    memory: Any,
+    total_envs: int,
+    num_envs: int,
+    env_config: EnvConfig,
+    spec: EnvSpec,
+    seed: int,
+    output: str | None,
 ) -> None:
     """Start `num_envs` environments, wait for a place in the slab, then answer it and each STEP with READY.
 
-    The place is the first of their rows in the shared memory, which has room for `total_envs`. Ends when the other end
-    closes. No actor outlives the main process: the closed connection ends it, and the kernel kills an actor that hangs.
+    The place is the first of their rows in the shared memory, which has room for `total_envs` of this spec. What the
+    environments print goes to the file `output` if it is given. Ends when the other end closes. No actor outlives the
+    main process: the closed connection ends it, and the kernel kills an actor that hangs.
     """
     _die_with_parent()
+    if output is not None:
+        _print_to(output)
     os.environ.pop("PYTHONSAFEPATH", None)  # for the start of this process, not of those that an environment may start
     try:
         with env_config.build(num_envs) as env:
+            if env.spec != spec:
+                raise ValueError(f"this environment has {env.spec}, but others of the same settings have {spec}")
             step = env.reset(seed)
+            check_step(step, env.spec)
             place = int.from_bytes(connection.recv_bytes())
             shared = slab.view(memory, total_envs, env.spec).part(slice(place, place + num_envs))
             _write(shared, step)
@@ -49,6 +62,14 @@ def run_actor(
         pass
     except Exception:
         connection.send_bytes(FAILED + traceback.format_exc().encode())
+
+
+def _print_to(output: str) -> None:
+    """Append what this process prints to a file, under both its names."""
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
 
 
 def _die_with_parent() -> None:
@@ -68,7 +89,7 @@ def _serve(connection: Connection, shared: slab.Slab, env: VectorEnv) -> None:
         step = env.step(shared.action)
         steps += 1
         try:
-            check_rewards(step)
+            check_step(step, env.spec)
         except ValueError as error:
             raise ValueError(f"{error}; it was step {steps:,} of this process") from None
         _write(shared, step)

@@ -29,6 +29,17 @@ class Field(NamedTuple):
         return np.dtype({"image": np.uint8, "vector": np.float32, "categories": np.int64}[self.kind])
 
 
+def described(field: Field) -> str:
+    """Return a few words about a field, such as "position (vector of 3)"."""
+    match field.kind:
+        case "image":
+            return f"{field.name} (image of {' x '.join(map(str, field.shape))})"
+        case "vector":
+            return f"{field.name} (vector of {field.shape[0]})"
+        case "categories":
+            return f"{field.name} (categories of {', '.join(map(str, field.sizes))})"
+
+
 def check_actions(action: NDArray[np.int64], num_envs: int, sizes: tuple[int, ...]) -> None:
     """Raise ValueError unless `action` is a signed integer array [num_envs, K] whose column k is below sizes[k]."""
     ranges = ", ".join(f"0 to {size - 1}" for size in sizes)

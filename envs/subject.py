@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, NewType
+
+Json = NewType("Json", str)  # a setting whose value is JSON text
 
 
 class ScoreRange(NamedTuple):
@@ -34,6 +36,16 @@ class Subject(ABC):
     def protocol(self) -> str | None:
         """Name of the rules of play; scores under different protocols are not comparable."""
         return None
+
+    @property
+    def imports(self) -> Mapping[str, str]:
+        """Code that settings name and that is imported to run this, beyond known packages: setting -> what it is."""
+        return {}
+
+    @property
+    def packages(self) -> Mapping[str, str]:
+        """Versions of the installed packages, by name, that only this subject depends on."""
+        return {}
 
     @property
     @abstractmethod

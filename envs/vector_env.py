@@ -98,6 +98,16 @@ class EnvConfig(Subject):
         """Build `num_envs` environments, stepped by `num_threads` threads."""
 
     @property
+    def foreign(self) -> bool:
+        """True if it runs code that is not ours: in processes of its own, so that it cannot end any other."""
+        return False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about how this environment is read, one sentence each, without a full stop."""
+        return ()
+
+    @property
     def protocols(self) -> tuple[str, ...]:
         """Every protocol that `under` accepts."""
         return ()
@@ -171,8 +181,20 @@ class EpisodeTracker:
         )
 
 
-def check_rewards(step: Step) -> None:
-    """Raise ValueError if a reward is not finite: it would poison the weights."""
+def check_step(step: Step, spec: EnvSpec) -> None:
+    """Raise ValueError for a reward or an observation that would poison the weights or does not fit the spec."""
     wrong = np.flatnonzero(~np.isfinite(step.reward))
     if wrong.size:
         raise ValueError(f"environment {wrong[0]} returned the reward {step.reward[wrong[0]]}; allowed: finite numbers")
+    for field, value in zip(spec.observation, step.observation, strict=True):
+        if value.shape[1:] != field.shape or value.dtype != field.dtype:
+            raise ValueError(
+                f"observation: {field.name} is {value.dtype} {list(value.shape[1:])}; declared: {field.dtype}"
+                f" {list(field.shape)}"
+            )
+        if field.kind == "vector" and not np.isfinite(value).all():
+            raise ValueError(f"observation: {field.name} has {value[~np.isfinite(value)][0]}; allowed: finite numbers")
+        if field.kind == "categories" and ((value < 0) | (value >= field.sizes)).any():
+            row = value[((value < 0) | (value >= field.sizes)).any(axis=1)][0].tolist()
+            ranges = ", ".join(f"0 to {size - 1}" for size in field.sizes)
+            raise ValueError(f"observation: {field.name} is {row}; declared: {ranges}")

@@ -11,17 +11,40 @@ Observation = tuple[Tensor, ...]  # one tensor per field
 
 
 class Vector(Encoder):
-    """A linear layer and ReLU: float32 [N, size of the field] -> [N, D]."""
+    """A linear layer and ReLU on normalised numbers: float32 [N, size of the field] -> [N, D].
+
+    Each number is normalised by the mean and the variance of all its values that `measure` has seen, and clamped to
+    -10..10. The statistics are saved with the weights.
+    """
 
     reduced_precision = False
+    count: Tensor  # float64 [] observations measured
+    mean: Tensor  # float64 [size of the field]
+    variance: Tensor  # float64 [size of the field]
 
     def __init__(self, input_size: int, size: int) -> None:
         super().__init__()
         self.output_size = size
         self.linear = nn.Linear(input_size, size)
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(input_size, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(input_size, dtype=torch.float64))
+
+    @torch.no_grad()
+    def measure(self, observation: Tensor) -> None:
+        """Add observations [..., size of the field] to the statistics, in place (Chan et al. 1979)."""
+        values = observation.flatten(0, -2).double()
+        variance, mean = torch.var_mean(values, 0, correction=0)
+        before, added = self.count.clone(), len(values)
+        share = added / self.count.add_(added)
+        difference = mean - self.mean
+        self.variance.lerp_(variance, share).add_(difference.square() * share * before / self.count)
+        self.mean.lerp_(mean, share)
 
     def forward(self, observation: Tensor) -> Tensor:
-        return torch.relu(self.linear(observation))
+        scale = (self.variance + 1e-8).rsqrt()
+        normalised = (observation - self.mean.float()) * scale.float()
+        return torch.relu(self.linear(normalised.clamp(-10, 10)))
 
 
 class Categories(Encoder):
@@ -63,6 +86,12 @@ class ObservationEncoder(nn.Module):
     def reduced(self) -> list[nn.Module]:
         """The parts that run in `precision`; all else is float32."""
         return [part for part in self.parts if part.reduced_precision]
+
+    def measure(self, observation: Observation) -> None:
+        """Add observations, fields [..., size], to the statistics by which vectors are normalised."""
+        for part, field in zip(self.parts, observation, strict=True):
+            if isinstance(part, Vector):
+                part.measure(field)
 
     def forward(self, observation: Observation) -> Tensor:
         """Encode observations: fields [N, ...] -> float32 [N, output_size]."""

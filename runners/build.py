@@ -66,6 +66,8 @@ def _sizes_only() -> Iterator[None]:
 
 
 def _check_agent(config: AgentRunConfig, device: torch.device) -> None:
+    with _named("env"):
+        config.env.spec()
     try:
         with _sizes_only():
             sizes = config.build_agent("meta")

@@ -22,6 +22,7 @@ Reinforcement learning for agents with memory, and supervised sequence tasks for
   rfwp compare    train and evaluate cores on environments, with several seeds
   rfwp report     write a page of curves, tables and statistics from runs
   rfwp cores      list the memory cores
+  rfwp envs       list environments, and say how one of them is read
   rfwp bench      time parts of the program
   rfwp doctor     check this machine for problems
 
@@ -89,7 +90,7 @@ def _run(words: list[str]) -> int:
 
 def _command(name: str, words: Sequence[str]) -> Callable[[Sequence[str]], int]:
     # Each is a module in rfwp.runners.commands.
-    commands = ("train", "evaluate", "watch", "compare", "report", "cores", "bench", "doctor")
+    commands = ("train", "evaluate", "watch", "compare", "report", "cores", "envs", "bench", "doctor")
     if name not in commands:
         raise UserError(f"there is no such command; allowed: {', '.join(commands)}")
     # PyTorch's threads spin for a while when they wait for each other. That takes time from environments on the same

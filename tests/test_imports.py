@@ -53,7 +53,7 @@ ENVIRONMENTS = {
     *("toy", "env.game", "env.protocol"),
 }
 INTERFACES = ("rfwp.envs.subject.", "rfwp.envs.spaces.", "rfwp.envs.vector_env.", "rfwp.envs.sequence_task.")
-CHOOSING = ("runners/settings/presets.py", "runners/machine/doctor.py")
+CHOOSING = ("runners/settings/presets.py", "runners/machine/doctor.py", "runners/commands/envs.py")
 
 
 def environments_named(source: str) -> list[str]:

@@ -27,7 +27,7 @@ ENVS, UNROLLS = (8, 16, 32, 64, 128, 256, 512), (5, 10, 20, 40, 80)
 
 def run(argv: Sequence[str]) -> int:
     """Run `rfwp bench scaling` with these words; return the exit code."""
-    settings, values = read_command_line(argv, "rfwp bench scaling", _add_options)
+    settings, values, _ = read_command_line(argv, "rfwp bench scaling", _add_options)
     config = agent_config(settings)
     check_seconds(values.seconds)
     if not values.out:

@@ -59,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
     """Run `rfwp bench sequence` with these words; return the exit code."""
     if not names_a_task(argv) and not {"-h", "--help"} & set(argv):
         raise UserError(f"task: missing; allowed: {', '.join(components.names('task'))}")
-    settings, values = read_command_line(argv, "rfwp bench sequence", _add_options)
+    settings, values, _ = read_command_line(argv, "rfwp bench sequence", _add_options)
     config = replace(sequence_config(settings), total_steps=10**12)  # it must outlast the measurement
     check_seconds(values.seconds)
     files.check_writable(values.json)

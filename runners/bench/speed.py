@@ -43,7 +43,7 @@ ALL_KEYS = {
 
 def run(name: str, argv: Sequence[str]) -> int:
     """Run `rfwp bench NAME` with these words; return the exit code."""
-    settings, values = read_command_line(argv, f"rfwp bench {name}", lambda parser: _add_options(parser, name))
+    settings, values, _ = read_command_line(argv, f"rfwp bench {name}", lambda parser: _add_options(parser, name))
     config = agent_config(settings)
     check_seconds(values.seconds)
     files.check_writable(values.json)

@@ -26,7 +26,7 @@ DESCRIPTION = "Time env, act, learn and train with the same settings; write Mark
 
 def run(argv: Sequence[str]) -> int:
     """Run `rfwp bench suite` with these words; return the exit code."""
-    _, values = read_command_line(argv, "rfwp bench suite", _add_options)
+    _, values, _ = read_command_line(argv, "rfwp bench suite", _add_options)
     check_seconds(values.seconds)
     if not values.out:
         raise UserError("out: missing; allowed: a folder for the report")

@@ -23,11 +23,24 @@ from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.files import check_own, locked
 from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, AgentRunConfig
+from rfwp.runners.settings.consent import add_trust_option, check_imports, trusting
 from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.training.dashboard import command
 
-OPTIONS = ("-h", "--help", "--envs", "--tasks", "--cores", "--seeds", "--steps", "--out", "--jobs", "--preset")
+OPTIONS = (
+    "-h",
+    "--help",
+    "--envs",
+    "--tasks",
+    "--cores",
+    "--seeds",
+    "--steps",
+    "--out",
+    "--jobs",
+    "--preset",
+    "--trust",
+)
 DEFAULT_SEEDS = 3
 
 
@@ -44,6 +57,8 @@ def run(argv: Sequence[str]) -> int:
     check_own(out, [RECORD, "logs"], "out")
     comparison = _read_request(values, settings, read_record(out))
     comparison.check(out)
+    for _, config in comparison.configs():
+        check_imports(config.subject, values.trust, {word.removeprefix("--").partition("=")[0] for word in settings})
     device, run_bytes = comparison.any_config.device, largest_run(comparison)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "out") as folder:
@@ -61,7 +76,8 @@ def _launch(comparison: Comparison, out: Path, launcher: Launcher, console: Term
     with StopSignals() as stop, open_launcher_display(str(out), comparison, runs, console) as display:
         launcher.run(display, stop)
     out = launcher.folder.find()
-    go_on = f"{command('rfwp')} compare --out {shlex.quote(str(out))}"
+    trust = trusting(comparison.any_config.subject)
+    go_on = f"{command('rfwp')} compare --out {shlex.quote(str(out))}{trust}"
     if stop.received is not None:
         console.say(f"Stopped: {count_states(runs)}. To continue:\n  {go_on}")
         return stop.exit_code
@@ -174,5 +190,6 @@ def _parser() -> Parser:
         help="runs at once; default: as many as GPUs, or cores and memory, allow",
     )
     presets = f"one of {', '.join(AGENT.presets({}).settings)}; default: per environment or task, as in `rfwp train`"
+    add_trust_option(parser)
     parser.add_argument("--preset", type=str | None, metavar="NAME", help=presets)
     return parser

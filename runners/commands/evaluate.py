@@ -36,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     values = parse(_parser(), argv)
     policies = {kind: values.policy or POLICIES[kind] for kind in KINDS[values.score]}
     values.policy = next(iter(policies.values()))  # for films
-    saved_agents, left_out = find_agents([Path(name) for name in values.runs], values.checkpoint)
+    saved_agents, left_out = find_agents([Path(name) for name in values.runs], values.checkpoint, values.trust)
     envs = [_env_to_play(saved, values.protocol) for saved in saved_agents]
     for saved, env in zip(saved_agents, envs, strict=True):
         _check(values, dataclasses.replace(saved.config, env=env))

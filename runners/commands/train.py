@@ -3,20 +3,23 @@
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import yaml
 
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.learner import Diverged, Stuck
+from rfwp.envs.spaces import described
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.folder import RunFolder, create_run_folder
 from rfwp.runners.runfolder.metrics_file import check_metrics, newest_metrics
-from rfwp.runners.settings.config import RunConfig
-from rfwp.runners.settings.kinds import kind_of
+from rfwp.runners.settings.components import name_of
+from rfwp.runners.settings.config import AgentRunConfig, RunConfig
+from rfwp.runners.settings.consent import trusting
+from rfwp.runners.settings.kinds import MOVABLE, kind_of
 from rfwp.runners.settings.layers import differences, to_dict
 from rfwp.runners.settings.options import named_run, read_command_line
 from rfwp.runners.training.dashboard import command, open_display
@@ -33,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
         raise UserError("run: got ''; allowed: a folder")
     folder = RunFolder(Path(place)) if place else None
     before = folder.read_config() if folder is not None and folder.exists else None
-    config, own = read_command_line(argv, below=None if before is None else to_dict(before))
+    config, own, given = read_command_line(argv, below=None if before is None else to_dict(before))
     _check_request(own, config, folder, before)
     if own.print_config:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
@@ -43,6 +46,7 @@ def run(argv: Sequence[str]) -> int:
     console = Terminal()
     with console.status("reading the data and building the model ..."), sizes_named(config):
         training = build_training(config)  # refuses what does not fit before anything is written
+        _check_encoder(config, given)
         expected_bytes = training.check_sizes()
     if folder is None:
         folder = create_run_folder(config)
@@ -52,6 +56,8 @@ def run(argv: Sequence[str]) -> int:
     with folder.locked(), sizes_named(config):
         training.prepare(folder)
         _take_up(trainer, own.resume_from, (before or config).total_steps)
+        if before is not None:
+            _say_what_changed(folder, config, console)
         folder.write_config(config)
         _announce(training, expected_bytes, console)
         code = 0 if training.system.done else _train(trainer, console)
@@ -76,10 +82,21 @@ def _check_request(own: Namespace, config: RunConfig, folder: RunFolder | None, 
             )
     fixed = kind_of(to_dict(config)).fixed
     for name, (old, new) in differences(before, config).items():
-        if name in fixed or name.partition(".")[0] in fixed:
+        if name not in MOVABLE and (name in fixed or name.partition(".")[0] in fixed):
             raise UserError(
                 f"{name}: got {new!r}, but the run {str(folder.path)!r} was started with {old!r};"
                 " a resumed run cannot change it: choose another --run"
+            )
+
+
+def _check_encoder(config: RunConfig, given: Container[str]) -> None:
+    """Raise UserError if the command line chooses an encoder of images though there are none."""
+    if isinstance(config, AgentRunConfig) and "encoder.name" in given:
+        fields = config.env.spec().observation
+        if not any(field.kind == "image" for field in fields):
+            raise UserError(
+                f"encoder: got {name_of(config.encoder)}, but {config.env.title} has no images, only"
+                f" {' and '.join(map(described, fields))}; leave --encoder out"
             )
 
 
@@ -97,6 +114,14 @@ def _take_up(trainer: Trainer, which: str | None, total_before: int) -> None:
     if total < min(steps, total_before):  # a run usually overshoots its total_steps a little
         raise UserError(f"total_steps: got {total:,}, but the run is at {steps:,}; allowed: {steps:,} or more")
     folder.set_aside_after(steps)
+
+
+def _say_what_changed(folder: RunFolder, config: RunConfig, console: Terminal) -> None:
+    """Tell the user if the packages of the environment have other versions than when the run was last started."""
+    before = folder.read_origin()
+    for name, version in config.subject.packages.items():
+        if before.get(name, version) != version:
+            console.say(f"{name} is {version} now; this run began with {before[name]}")
 
 
 def _check_never_saved(folder: RunFolder, training: AnyTraining) -> None:
@@ -130,7 +155,8 @@ def _train(trainer: Trainer, console: Terminal) -> int:
         saved = "saved" if trainer.saved else "not saved"
         unit = f"{trainer.training.kind.step}s"
         where = f"at {steps:,} {unit}; {saved}. To resume" if steps else "before the first update. To start again"
-        console.say(f"Stopped {where}:\n  {command('rfwp')} train --run {path}")
+        again = f"{command('rfwp')} train --run {path}{trusting(trainer.config.subject)}"
+        console.say(f"Stopped {where}:\n  {again}")
     return signals.exit_code
 
 
@@ -140,7 +166,8 @@ def _conclude(trainer: Trainer, console: Terminal) -> None:
     try:
         training.evaluate(trainer.folder, console)
     except (KeyboardInterrupt, SystemExit):
-        console.say(f"Stopped. The run is complete and saved; to score it:\n  {command('rfwp')} evaluate {path}")
+        score_it = f"{command('rfwp')} evaluate {path}{trusting(training.config.subject)}"
+        console.say(f"Stopped. The run is complete and saved; to score it:\n  {score_it}")
         raise
     hints = {what: f"{command('rfwp')} {words.format(run=path)}" for what, words in training.hints.items()}
     hints["see its curves"] = f"{command('tensorboard')} --logdir {path}"

@@ -25,7 +25,7 @@ from rfwp.runners.settings.playing_options import add_playing_options, check_pla
 def run(argv: Sequence[str]) -> int:
     """Run `rfwp watch` with these words; return the exit code."""
     values = parse(_parser(), argv)
-    saved = open_agent(Path(values.run), values.checkpoint)
+    saved = open_agent(Path(values.run), values.checkpoint, values.trust)
     open_renderer = _check(values, saved.config)
     instead = f"rfwp evaluate {shlex.quote(values.run)} --video"
     check_display(instead)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rfwp.envs.vector_env import Step, VectorEnv, check_rewards
+from rfwp.envs.vector_env import Step, VectorEnv, check_step
 from rfwp.models import factored
 from rfwp.models.actor_critic import ActorCritic, AgentInput, AgentOutput
 from rfwp.runners.machine.errors import UserError
@@ -26,23 +26,27 @@ class Transition(NamedTuple):
 def rollout(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> Iterator[Transition]:
     """Yield transitions without end; carry and reset the core's state as in training.
 
-    Raise UserError if a reward is not finite.
+    Raise UserError if a reward is not finite, or an observation is not as the environment's spec says.
     """
     device = next(agent.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     state = agent.initial_state(env.num_envs, device)
-    step, action = env.reset(seed), np.zeros((env.num_envs, len(agent.action_sizes)), np.int64)
+    step, action = _checked(env.reset(seed), env), np.zeros((env.num_envs, len(agent.action_sizes)), np.int64)
     while True:
         output, state = agent(inputs_of(step, action, device), state)
         logits, sizes = output.logits[0], agent.action_sizes
         chosen = factored.greedy(logits, sizes) if policy == "greedy" else factored.sample(logits, sizes, generator)
         action = chosen.cpu().numpy()
-        step = env.step(action)
-        try:
-            check_rewards(step)
-        except ValueError as error:
-            raise UserError(f"env: {error}") from None
+        step = _checked(env.step(action), env)
         yield Transition(output, action, step)
+
+
+def _checked(step: Step, env: VectorEnv) -> Step:
+    try:
+        check_step(step, env.spec)
+    except ValueError as error:
+        raise UserError(f"env: {error}") from None
+    return step
 
 
 def inputs_of(step: Step, last_action: NDArray[np.int64], device: torch.device | str) -> AgentInput:

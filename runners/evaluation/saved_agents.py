@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -18,6 +19,7 @@ from rfwp.runners.runfolder.checkpoint import Checkpoint, CheckpointStore
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
 from rfwp.runners.runfolder.manifest import MANIFEST
 from rfwp.runners.settings.config import AgentRunConfig, RunConfig, SequenceRunConfig, agent_config, sequence_config
+from rfwp.runners.settings.consent import check_imports
 
 
 @dataclass(frozen=True)
@@ -86,26 +88,35 @@ AnySaved = TypeVar("AnySaved", bound=Saved)
 Make = Callable[[RunFolder, RunConfig, Checkpoint, Path | str], AnySaved]
 
 
-def _as_agent(folder: RunFolder, config: RunConfig, checkpoint: Checkpoint, which: Path | str) -> SavedAgent:
-    return SavedAgent(folder, agent_config(config), checkpoint, which)
+def _as_agent(
+    folder: RunFolder, config: RunConfig, checkpoint: Checkpoint, which: Path | str, trust: bool
+) -> SavedAgent:
+    saved = SavedAgent(folder, agent_config(config), checkpoint, which)
+    check_imports(saved.config.env, trust)
+    return saved
 
 
 def _as_model(folder: RunFolder, config: RunConfig, checkpoint: Checkpoint, which: Path | str) -> SavedModel:
     return SavedModel(folder, sequence_config(config), checkpoint, which)
 
 
-def open_agent(run: Path, which: str = "last") -> SavedAgent:
-    """Find the checkpoint `which` of a run: best, last, or its steps. Raise UserError if it does not exist."""
-    return _open(RunFolder(run), which, _as_agent)
+def open_agent(run: Path, which: str = "last", trust: bool = False) -> SavedAgent:
+    """Find the checkpoint `which` of a run: best, last, or its steps.
+
+    Raise UserError if it does not exist, or if its environment imports code beyond known packages and `trust` is not
+    set.
+    """
+    return _open(RunFolder(run), which, partial(_as_agent, trust=trust))
 
 
-def find_agents(places: Sequence[Path], which: str) -> tuple[list[SavedAgent], list[str]]:
+def find_agents(places: Sequence[Path], which: str, trust: bool = False) -> tuple[list[SavedAgent], list[str]]:
     """Return the agents at these places, and messages about those left out. Raise UserError if none can be read.
 
     A place is a run or a folder with runs at any depth, of which the checkpoint `which` is taken; a checkpoint; or
-    the checkpoints folder of a run, of which all are taken.
+    the checkpoints folder of a run, of which all are taken. An agent is left out if its environment imports code beyond
+    known packages, unless `trust` is set.
     """
-    return _find(places, which, _as_agent)
+    return _find(places, which, partial(_as_agent, trust=trust))
 
 
 def find_models(places: Sequence[Path], which: str) -> tuple[list[SavedModel], list[str]]:

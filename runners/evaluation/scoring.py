@@ -8,7 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.metrics import Episode
+from rfwp.agents.remote_env import open_env
 from rfwp.envs.vector_env import EnvConfig, Step, VectorEnv
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.evaluation.rollout import rollout
@@ -104,7 +106,7 @@ def evaluate(
     For full episodes, each environment plays a number fixed in advance, because otherwise short episodes would count
     more often. For lives, play five batches of `episodes` lives, as the RFWP paper's published code does; the lives
     of a batch follow each other in one environment. `drop_negative` replaces negative lives by further ones; raise
-    UserError if almost all are negative.
+    UserError if almost all are negative, or if the environment fails.
     """
     if score == "life":
         quota = np.full(BATCHES, episodes)
@@ -119,8 +121,11 @@ def evaluate(
         wraps += int((step.reward < config.lowest_reward).sum())
 
     agent.eval()
-    with config.build(len(quota), num_threads) as env:
-        played = play(agent, env, quota, policy, score, seed, on_progress, counts, look_for_wraps)
+    try:
+        with open_env(config, len(quota), num_threads) as env:
+            played = play(agent, env, quota, policy, score, seed, on_progress, counts, look_for_wraps)
+    except ActorFailure as failure:
+        raise UserError(f"env: {config.title}: {str(failure).partition(chr(10))[0]}") from None
     return Evaluation(
         env=config,
         policy=policy,

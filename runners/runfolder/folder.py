@@ -41,6 +41,7 @@ class RunFolder:
         self.config_file = path / "config.yaml"
         self.vocabulary_file = path / "vocabulary.json"
         self.metrics_file = path / "metrics.jsonl"
+        self.actor_output = path / "environments.log"
         self.tensorboard = path / "tensorboard"
         self.evaluations = path / "eval"
         self.videos = path / "videos"
@@ -73,7 +74,7 @@ class RunFolder:
 
     def check_own(self) -> None:
         """Raise UserError if something in the folder that rfwp reads or writes leads out of it."""
-        files = [self.config_file, self.vocabulary_file, self.metrics_file, self.profile]
+        files = [self.config_file, self.vocabulary_file, self.metrics_file, self.actor_output, self.profile]
         folders = [self.tensorboard, self.evaluations, self.videos, self.checkpoints.folder]
         check_own(self.path, [".lock", *(path.name for path in (*files, *folders))], "run")
 
@@ -108,7 +109,7 @@ class RunFolder:
         """Write config.yaml: all settings and, as comments, the versions the run uses now and used before resuming."""
         from rfwp.runners.machine.resources import versions  # here: it imports PyTorch
 
-        found = {**versions(), "commit": commit()}
+        found = {**versions(), **config.subject.packages, "commit": commit()}
         comments = [f"# {name}: {version}" for name, version in found.items()]
         for line in self._comments() if self.exists else ():
             earlier = f"# earlier {line.removeprefix('# ').removeprefix('earlier ')}"

@@ -9,6 +9,7 @@ from rfwp.agents.config import ActorLearnerConfig
 from rfwp.agents.supervised import SupervisedConfig
 from rfwp.agents.system import SystemConfig
 from rfwp.checks import check
+from rfwp.envs.subject import Subject
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings import components
 
@@ -46,6 +47,11 @@ class RunConfig(SystemConfig, ABC):
 
     @property
     @abstractmethod
+    def subject(self) -> Subject:
+        """The environment or the task."""
+
+    @property
+    @abstractmethod
     def sizes(self) -> str:
         """The settings that decide how much memory a run needs, and their values."""
 
@@ -65,6 +71,10 @@ class AgentRunConfig(ActorLearnerConfig, RunConfig):
     @property
     def name(self) -> str:
         return f"{self.env.title}-{components.name_of(self.core)}"
+
+    @property
+    def subject(self) -> Subject:
+        return self.env
 
     @property
     def sizes(self) -> str:
@@ -92,6 +102,10 @@ class SequenceRunConfig(SupervisedConfig, RunConfig):
     @property
     def name(self) -> str:
         return f"{self.task.title}-{components.name_of(self.core)}"
+
+    @property
+    def subject(self) -> Subject:
+        return self.task
 
     @property
     def sizes(self) -> str:

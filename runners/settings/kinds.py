@@ -91,6 +91,9 @@ SEQUENCES = Kind(
 )
 
 
+MOVABLE = ("env.path",)  # settings in a fixed section that may change all the same: where files lie
+
+
 def kind_of(values: Mapping[str, Any]) -> Kind:
     """Return the kind of run that settings belong to."""
     return SEQUENCES if SEQUENCES.subject in values else AGENT

@@ -16,6 +16,7 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.settings import components
 from rfwp.runners.settings.config import RunConfig
 from rfwp.runners.settings.config_file import read_config_file
+from rfwp.runners.settings.consent import add_trust_option, check_imports
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind, kind_of
 from rfwp.runners.settings.layers import build_config, check_layer, flatten, merge, nested, section_class
 from rfwp.runners.settings.parsing import Parser, parse
@@ -30,6 +31,7 @@ class CommandLine(NamedTuple):
 
     config: RunConfig
     own: Namespace  # the command's own options, apart from the settings
+    given: frozenset[str]  # names of the settings that it contains, as in "env.name"
 
 
 def add_run_options(parser: Parser) -> None:
@@ -55,6 +57,7 @@ def add_run_options(parser: Parser) -> None:
         help=f"trace UPDATES updates of the learner ({PROFILED_UPDATES} if no number is given) into the run's"
         " profile.json.gz, for https://ui.perfetto.dev",
     )
+    add_trust_option(parser)
     parser.add_argument("--print_config", action="store_true", help="print the resulting config and exit")
 
 
@@ -75,8 +78,11 @@ def read_command_line(
     add_own(parser)
     names = _add_settings(parser, merge(below, nested({key: value for key, value in named.items() if "." in key})))
     given = vars(parse(parser, argv))
-    layer = nested({name: given.pop(name) for name in names if name in given})
-    return CommandLine(build_config(merge(below, layer)), Namespace(**given))
+    names_given = frozenset(names) & given.keys()
+    layer = nested({name: given.pop(name) for name in names_given})
+    config, own = build_config(merge(below, layer)), Namespace(**given)
+    check_imports(config.subject, getattr(own, "trust", False), names_given)
+    return CommandLine(config, own, names_given)
 
 
 def config_from_words(argv: Sequence[str]) -> RunConfig:

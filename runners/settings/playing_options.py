@@ -4,6 +4,7 @@ from argparse import Namespace
 
 from rfwp.runners.film.picture import OverlayName
 from rfwp.runners.machine.errors import UserError
+from rfwp.runners.settings.consent import add_trust_option
 from rfwp.runners.settings.parsing import Parser
 
 
@@ -26,6 +27,7 @@ def add_scoring_options(parser: Parser) -> None:
 def add_playing_options(parser: Parser) -> None:
     """Add options for the checkpoint, seed, device and overlay."""
     add_loading_options(parser, checkpoint="last")
+    add_trust_option(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the episodes and of sampled actions")
     parser.add_argument(
         "--overlay",

@@ -40,6 +40,19 @@ _TOY: Values = {
 }
 
 
+# For memory benchmarks in Gymnasium. The encoder reads images, if there are any: other fields have parts of their own.
+_MEMORY: Values = {
+    "env": {"name": "gym"},
+    "encoder": {"name": "shallow", "size": 128},
+    "core": {"feature_map": "l2"},
+    "learner": {"unroll_length": 32, "batch_size": 16, "learning_rate": 1e-3},
+    "actors": {"envs": 32},
+    "total_steps": 1_000_000,
+    "initialisation": "orthogonal",
+    "last_action": True,
+}
+
+
 class Presets(NamedTuple):
     """Presets by name, and the names of those used without --preset."""
 
@@ -52,9 +65,10 @@ def agent_presets(named: Values) -> Presets:
     """Return the presets of agents; the default depends on the suite of the environment that is named."""
     env = named.get("env", {}).get("name") or DEFAULT_ENV
     atari = components.config_class("env", env).suite == "atari"
-    presets = {"paper": _PAPER, "gpu": _GPU, "cpu": _CPU, "toy": _TOY}
+    presets = {"paper": _PAPER, "gpu": _GPU, "cpu": _CPU, "toy": _TOY, "memory": _MEMORY}
     found = {name: _for_core(values, _named_core(named)) for name, values in presets.items()}
-    return Presets(found, *(("gpu", "cpu") if atari else ("toy", "toy")))
+    small = "memory" if env == "gym" else "toy"
+    return Presets(found, *(("gpu", "cpu") if atari else (small, small)))
 
 
 def _named_core(named: Values) -> str:

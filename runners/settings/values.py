@@ -1,10 +1,13 @@
 """Values of settings: converted from text or YAML by the type hint of their field, and described in words."""
 
+import json
 import math
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
+
+from rfwp.envs.subject import Json
 
 
 def convert(hint: Any, value: Any) -> Any:
@@ -17,6 +20,8 @@ def convert(hint: Any, value: Any) -> Any:
         return value
     if origin in (Union, UnionType):
         return _convert_union(arguments, value)
+    if hint is Json:
+        return json.dumps(json.loads(value) if isinstance(value, str) else value)
     if origin is tuple:
         return tuple(convert(arguments[0], each) for each in _as_list(value))
     if hint is bool and (isinstance(value, bool) or value in ("true", "false")):
@@ -69,5 +74,12 @@ def allowed(hint: Any) -> str:
         return " or ".join(allowed(each) for each in get_args(hint))
     if get_origin(hint) is tuple:
         return f"a list as in [2, 4], each {allowed(get_args(hint)[0])}"
-    words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", NoneType: "null"}
+    words = {
+        int: "a whole number",
+        float: "a finite number",
+        bool: "true or false",
+        str: "text",
+        NoneType: "null",
+        Json: "JSON",
+    }
     return words[hint]

@@ -10,6 +10,7 @@ from rfwp.agents.actor_learner import ActorLearner, Update
 from rfwp.agents.learner import Diverged
 from rfwp.agents.metrics import RECENT_EPISODES, EpisodeStatistics
 from rfwp.agents.trajectory import Trajectory
+from rfwp.envs.spaces import described
 from rfwp.runners.evaluation.scoreboard import print_evaluation, run_evaluation
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.terminal import Terminal
@@ -17,7 +18,9 @@ from rfwp.runners.runfolder.evaluations import final_evaluation, final_name, wri
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings.components import name_of
 from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, AgentRunConfig
+from rfwp.runners.settings.consent import trusting
 from rfwp.runners.settings.kinds import AGENT
+from rfwp.runners.training.advice import Advice
 from rfwp.runners.training.dashboard import number, percent
 from rfwp.runners.training.memory_estimate import check_agent_sizes
 from rfwp.runners.training.meter import ActorMeter
@@ -33,14 +36,22 @@ class AgentTraining(Training[AgentRunConfig, ActorLearner]):
         super().__init__(config, system)
         self._episodes = EpisodeStatistics()
         self._newest_batch: Trajectory | None = None
+        self._advice = Advice(config)
 
     def check_sizes(self) -> int:
         return check_agent_sizes(self.config, self.system.agent, self.system.num_processes, self.system.device)
 
     def prepare(self, folder: RunFolder) -> None:
-        pass
+        if self.config.env.foreign:
+            self.system.actor_output = str(folder.actor_output.absolute())
 
     def opening(self, expected_bytes: int) -> str:
+        env = self.config.env
+        fields = ", ".join(map(described, env.spec().observation))
+        read = [f"Observation: {fields}", *env.notes] if env.foreign else []
+        return "\n".join([self._machine(expected_bytes), *read])
+
+    def _machine(self, expected_bytes: int) -> str:
         threads, precision = torch.get_num_threads(), str(self.system.agent.encoder.precision).removeprefix("torch.")
         return (
             f"{self.config.env.title}, core {name_of(self.config.core)}, {self.num_parameters:,} parameters, on"
@@ -58,6 +69,8 @@ class AgentTraining(Training[AgentRunConfig, ActorLearner]):
         for failure in update.failures:
             reason = str(failure).partition("\n")[0]
             tell(f"an actor process {reason}; it was replaced and its unfinished unroll dropped")
+        if advice := self._advice.look(update):
+            tell(advice)
         return False
 
     def metrics(self) -> dict[str, float | None]:
@@ -133,7 +146,8 @@ class AgentTraining(Training[AgentRunConfig, ActorLearner]):
 
     @property
     def hints(self) -> Mapping[str, str]:
-        hints = {"score it again": "evaluate {run}"}
+        trust = trusting(self.config.env)
+        hints = {"score it again": f"evaluate {{run}}{trust}"}
         if self.config.env.renderer is not None:
-            hints |= {"watch it play": "watch {run}", "film it": "evaluate {run} --video"}
+            hints |= {"watch it play": f"watch {{run}}{trust}", "film it": f"evaluate {{run}} --video{trust}"}
         return hints

@@ -93,7 +93,7 @@ def test_a_reward_that_is_not_a_number_replaces_its_process_and_reaches_no_batch
 def test_a_resumed_run_plays_other_episodes_than_it_began_with(monkeypatch):
     seeds = []
 
-    def start(config, env, num_processes, seed):
+    def start(config, env, num_processes, seed, output):
         seeds.append(tuple(seed))
         raise KeyError
 

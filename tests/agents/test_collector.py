@@ -224,7 +224,7 @@ def test_a_hanging_actor_that_was_replaced_is_gone_and_the_new_one_plays_other_e
     seeds, start = [], Actor.__init__
 
     def note_seed(self, *arguments):
-        seeds.append(arguments[-1])
+        seeds.append(arguments[-2])
         start(self, *arguments)
 
     monkeypatch.setattr(Actor, "__init__", note_seed)

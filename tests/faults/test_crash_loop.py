@@ -22,8 +22,8 @@ def test_a_crash_loop_ends_the_run_with_a_checkpoint_and_the_traceback_of_the_ga
     read = train.read_command_line
 
     def read_with_a_breaking_game(*words, **layers):
-        config, own = read(*words, **layers)
-        return CommandLine(dataclasses.replace(config, env=deadly.BreakingConfig()), own)
+        config, *rest = read(*words, **layers)
+        return CommandLine(dataclasses.replace(config, env=deadly.BreakingConfig()), *rest)
 
     monkeypatch.setattr(train, "read_command_line", read_with_a_breaking_game)
     monkeypatch.setattr(ActorPool, "CRASH_LOOP_SECONDS", 1e9)  # however slow the machine

@@ -1,5 +1,6 @@
 """Observations of several fields: each is encoded by its own part, in the precision that suits it."""
 
+import numpy as np
 import torch
 from torch.nn.functional import linear, one_hot, relu
 
@@ -37,6 +38,25 @@ def test_the_features_of_all_parts_are_joined_by_a_linear_layer() -> None:
     expected = relu(linear(torch.cat(parts, -1), *network.join.parameters()))
     torch.testing.assert_close(network(fields), expected)
     assert network(fields).shape == (9, network.output_size) == (9, 7)
+
+
+def test_vectors_are_normalised_by_all_the_numbers_that_were_measured() -> None:
+    """The scales differ by nine orders of magnitude, and one number never changes."""
+    part, generator = Vector(4, 5), torch.Generator().manual_seed(2)
+    scale, offset = torch.tensor([1e-4, 1.0, 1e5, 0.0]), torch.tensor([3.0, 0.0, -2e6, 7.0])
+    batches = [scale * torch.randn(length, 3, 4, generator=generator) + offset for length in (1, 8, 3, 20)]
+    for batch in batches:
+        part.measure(batch)
+    everything = np.concatenate([batch.reshape(-1, 4).double().numpy() for batch in batches])
+    np.testing.assert_allclose(part.mean, everything.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(part.variance, everything.var(0), rtol=1e-9)
+    saved = {name: value.clone() for name, value in part.state_dict().items()}
+    normal = (everything - everything.mean(0)) / np.sqrt(everything.var(0) + 1e-8)
+    expected = relu(part.linear(torch.from_numpy(normal).float()))
+    torch.testing.assert_close(part(torch.from_numpy(everything).float()), expected, rtol=1e-3, atol=1e-3)
+    assert all(torch.equal(saved[name], value) for name, value in part.state_dict().items())
+    far = torch.tensor([[1e9, -1e9, 1e9, 7.0]])
+    torch.testing.assert_close(part(far), relu(part.linear(torch.tensor([[10.0, -10.0, 10.0, 0.0]]))))
 
 
 def test_the_features_of_a_single_field_are_used_as_they_are() -> None:

@@ -1,0 +1,246 @@
+"""Any Gymnasium environment: one that is installed, or a class of your own."""
+
+import difflib
+import importlib
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from rfwp.checks import check
+from rfwp.envs import gym_probe
+from rfwp.envs.gym_packages import find_module, is_known
+from rfwp.envs.gym_spaces import read_actions, read_fields
+from rfwp.envs.spaces import Observation, check_actions
+from rfwp.envs.subject import Json
+from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv
+
+NO_SETTINGS, NO_WRAPPERS = Json("{}"), Json("[]")
+
+
+@dataclass(frozen=True)
+class Config(EnvConfig):
+    """A Gymnasium environment. It runs only in processes of its own, never in the one that trains or evaluates."""
+
+    id: str = "CartPole-v1"
+    """An ID; or MODULE:ID or MODULE:CLASS, to import the module first. Those of popgym, minigrid, memory_gym and
+    vizdoom need no module. `rfwp envs` lists them."""
+    modules: tuple[str, ...] = ()
+    """Modules to import first, because they register environments."""
+    path: str = "."
+    """Folder to import modules from if they are not installed; by default the current folder."""
+    kwargs: Json = NO_SETTINGS
+    """Arguments of the environment."""
+    reset_options: Json = NO_SETTINGS
+    """Options of every reset, where some environments expect their task settings."""
+    wrappers: Json = NO_WRAPPERS
+    """Wrappers to apply, the innermost first: MODULE:CLASS, or a list of that and its arguments."""
+    keys: tuple[str, ...] = ()
+    """Fields of the observation to keep, by default all; those of nested spaces are joined by /, as in camera/image."""
+    max_steps: int | None = None
+    """Agent steps after which an episode is truncated; by default as registered."""
+    action_bins: int | None = None
+    """Number of values that each number of a continuous action is cut into."""
+    bootstrap_truncation: bool = True
+    """Learn from a truncated episode as one that would have gone on; false: as one that ended, for tasks whose limit
+    belongs to the task."""
+
+    def __post_init__(self) -> None:
+        check(bool(self.title.strip(".-")), "id", self.id, "an ID such as CartPole-v1, or MODULE:CLASS")
+        for name, kind, example in (
+            ("kwargs", dict, '{"size": 9}'),
+            ("reset_options", dict, '{"level": 3}'),
+            ("wrappers", list, '["gymnasium.wrappers:FlattenObservation"]'),
+        ):
+            value = getattr(self, name)
+            check(_is_json(value, kind), name, value, f"JSON as in {example}")
+        for wrapper in json.loads(self.wrappers):
+            match wrapper:
+                case str(name) | [str(name), dict()] if re.fullmatch(r"[\w.]+:\w+", name):
+                    continue
+            check(False, "wrappers", json.dumps(wrapper), '"MODULE:CLASS" or ["MODULE:CLASS", {"argument": 1}]')
+        check(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "1 or more, or null")
+        check(self.action_bins is None or self.action_bins >= 2, "action_bins", self.action_bins, "2 or more, or null")
+
+    @property
+    def title(self) -> str:
+        return re.sub(r"[^\w.-]", "-", self.id.rpartition(":")[2])
+
+    @property
+    def foreign(self) -> bool:
+        return True
+
+    @property
+    def imports(self) -> Mapping[str, str]:
+        module, _, _ = self.id.rpartition(":")
+        wrappers = [each if isinstance(each, str) else each[0] for each in json.loads(self.wrappers)]
+        foreign = {
+            "id": [name for name in [module] if name and not is_known(name)],
+            "modules": [name for name in self.modules if not is_known(name)],
+            # RecordVideo writes files wherever its arguments say.
+            "wrappers": [name for name in wrappers if not is_known(name.partition(":")[0]) or "RecordVideo" in name],
+            "path": [] if self.path == "." else [f"modules in {self.path}"],
+        }
+        return {setting: ", ".join(names) for setting, names in foreign.items() if names}
+
+    @property
+    def packages(self) -> Mapping[str, str]:
+        return gym_probe.ask(self).packages
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return gym_probe.ask(self).notes
+
+    def spec(self) -> EnvSpec:
+        return gym_probe.ask(self).spec
+
+    def build(self, num_envs: int, num_threads: int = 1) -> "Gym":
+        return Gym(self, num_envs)
+
+    def make(self) -> gymnasium.Env[Any, Any]:
+        """Make one environment, with its wrappers. Raise ValueError that names the setting if that fails."""
+        folder = os.path.abspath(self.path)
+        if folder not in sys.path:
+            sys.path.append(folder)
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame needs no screen and no loudspeaker
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+        for module in self.modules:
+            _import("modules", module)
+        env = self._registered_or_class()
+        for each in json.loads(self.wrappers):
+            name, settings = (each, {}) if isinstance(each, str) else each
+            module, _, attribute = name.partition(":")
+            wrapper: Any = getattr(_import("wrappers", module), attribute, None)
+            wraps = isinstance(wrapper, type) and issubclass(wrapper, gymnasium.Wrapper)
+            check(wraps, "wrappers", name, "a subclass of gymnasium.Wrapper")
+            try:
+                env = wrapper(env, **settings)
+            except (TypeError, AssertionError) as error:
+                raise ValueError(f"wrappers: {name} refuses {self.id}: {error}") from error
+        return env
+
+    def _registered_or_class(self) -> gymnasium.Env[Any, Any]:
+        module, _, name = self.id.rpartition(":")
+        found = _import("id", module) if module else find_module(name)
+        settings, limit = json.loads(self.kwargs), self.max_steps
+        try:
+            made: Any = getattr(found, name, None)
+            if name not in gymnasium.registry and isinstance(made, type):
+                env: gymnasium.Env[Any, Any] = made(**settings)
+                check(isinstance(env, gymnasium.Env), "id", self.id, "a subclass of gymnasium.Env")
+                return env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
+            # The checker warns about what the readers refuse, and costs as much time as a small environment.
+            return gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **settings)
+        except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
+            close = difflib.get_close_matches(name, gymnasium.registry, n=1)
+            hint = f"did you mean {close[0]}, or " if close else ""
+            raise ValueError(
+                f"id: got {self.id!r}, which is not registered; {hint}does env.modules lack its module?"
+            ) from error
+        except gymnasium.error.Error as error:
+            raise ValueError(f"id: {error}") from error
+        except TypeError as error:
+            reason = str(error).partition(" was raised from")[0]
+            raise ValueError(f"kwargs: got {self.kwargs}; {self.id} refuses them: {reason}") from error
+
+
+def _is_json(text: str, kind: type) -> bool:
+    try:
+        return isinstance(json.loads(text), kind)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _import(setting: str, module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # a module that this one imports
+        raise ValueError(
+            f"{setting}: got {module!r}, which is neither installed nor in this folder; allowed: a module, with"
+            " --env.path FOLDER if it is elsewhere"
+        ) from error
+
+
+class Gym(VectorEnv):
+    """E environments, stepped one after the other."""
+
+    def __init__(self, config: Config, num_envs: int) -> None:
+        """Make the environments. Raise ValueError that names the setting if that fails, or a space cannot be read."""
+        check(num_envs >= 1, "num_envs", num_envs, "1 or more")
+        self.envs = [config.make() for _ in range(num_envs)]
+        first = self.envs[0]
+        self._readers, self.left_out = read_fields(first.observation_space, config.keys)
+        self._actions = read_actions(first.action_space, config.action_bins, _action_names(first))
+        fields = tuple(reader.field for reader in self._readers)
+        self.spec = EnvSpec(fields, self._actions.names, frames_per_step=1)
+        self.num_envs = num_envs
+        self._options = json.loads(config.reset_options) or None
+        self._bootstrap = config.bootstrap_truncation
+        self._tracker = EpisodeTracker(num_envs)
+
+    def reset(self, seed: int) -> Step:
+        seeds = np.random.SeedSequence(seed).generate_state(self.num_envs) >> 1  # 31 bits: a C int
+        self._cut_off = np.zeros(self.num_envs, np.bool_)
+        observations = [
+            env.reset(seed=int(seed), options=self._options)[0] for env, seed in zip(self.envs, seeds, strict=True)
+        ]
+        return self._tracker.open(self._read(observations))
+
+    def step(self, action: NDArray[np.int64]) -> Step:
+        check_actions(action, self.num_envs, self.spec.action_sizes)
+        observations = []
+        reward = np.zeros(self.num_envs)
+        first, over, cut_off = np.zeros((3, self.num_envs), np.bool_)
+        for index, env in enumerate(self.envs):
+            if self._cut_off[index]:
+                observation, _ = env.reset(options=self._options)
+                first[index] = True
+            else:
+                observation, gained, terminated, truncated, _ = env.step(self._actions.convert(action[index]))
+                reward[index] = _number(gained)
+                over[index] = terminated or truncated
+                cut_off[index] = truncated and not terminated and self._bootstrap
+                if over[index] and not cut_off[index]:
+                    observation, _ = env.reset(options=self._options)
+                    first[index] = True
+            observations.append(observation)
+        self._cut_off = cut_off
+        return self._tracker.advance(self._read(observations), reward, first, over, cut_off)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+    def _read(self, observations: list[Any]) -> Observation:
+        for constant in self.left_out:
+            for observation in observations:
+                constant.check(observation)
+        return tuple(
+            np.stack([reader(observation) for observation in observations]).astype(reader.field.dtype, copy=False)
+            for reader in self._readers
+        )
+
+
+def _number(reward: Any) -> float:
+    try:
+        return float(reward)
+    except (TypeError, ValueError):
+        raise ValueError(f"reward: got {reward!r}; allowed: a number") from None
+
+
+def _action_names(env: gymnasium.Env[Any, Any]) -> tuple[str, ...]:
+    """Return the names of the actions if the environment has them in one of the usual places."""
+    actions: Any = getattr(env.unwrapped, "actions", None)  # an enumeration, as in MiniGrid
+    if hasattr(actions, "__members__"):
+        return tuple(name.upper() for name in actions.__members__)
+    meanings = getattr(env.unwrapped, "get_action_meanings", None)  # of Atari and others
+    return tuple(map(str, meanings())) if callable(meanings) else ()

@@ -1,0 +1,103 @@
+"""`rfwp envs`: lists environments, and says how one of them is read."""
+
+import json
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from rfwp.envs import gym_probe
+from rfwp.envs.gym_packages import PACKAGES
+from rfwp.envs.spaces import Field, described
+from rfwp.runners.machine.errors import UserError
+from rfwp.runners.machine.terminal import Terminal
+from rfwp.runners.settings import components
+from rfwp.runners.settings.config import AgentRunConfig, agent_config
+from rfwp.runners.settings.consent import add_trust_option
+from rfwp.runners.settings.options import read_command_line
+from rfwp.runners.settings.parsing import Parser, parse
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `rfwp envs` with these words; return the exit code."""
+    word = argv[0] if argv and not argv[0].startswith("-") else ""
+    if ":" in word or any(word in (ids or ()) for ids in _registered().values()):
+        config = agent_config(read_command_line(["--env=gym", f"--env.id={word}", *argv], "rfwp envs", _options).config)
+        _describe(config)
+        return 0
+    parser = Parser("rfwp envs")
+    _options(parser)
+    parser.add_argument("--json", action="store_true", help="print the list as an object: package to IDs")
+    values = parse(parser, argv)
+    _list(values.word.lower(), values.json)
+    return 0
+
+
+def _options(parser: Parser) -> None:
+    parser.description = (
+        "List the environments that are installed and whose names contain WORD; or, for the ID of a Gymnasium"
+        " environment, say how its observations and actions are read. Settings of the environment can follow an ID, as"
+        " in `rfwp train --env gym`."
+    )
+    parser.add_argument("word", type=str, nargs="?", default="", metavar="WORD", help="part of a name, or an ID")
+    add_trust_option(parser)
+
+
+def _registered() -> dict[str, list[str] | None]:
+    try:
+        return gym_probe.registered_ids()
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _list(word: str, as_json: bool) -> None:
+    """Print the names that contain a word, by where they come from."""
+    found = _registered()
+    own = {name: components.description("env", name) for name in components.names("env")}
+    names = {
+        package: [name for name in ids or () if word in f"{package} {name}".lower()]
+        for package, ids in {"rfwp": list(own), **found}.items()
+    }
+    if not any(names.values()):
+        everything = [*found, *own, *(name for ids in found.values() for name in ids or ())]
+        raise UserError(f"word: no environment has {word!r} in its name{components.nearest(word, everything)}")
+    if as_json:
+        print(json.dumps(names, indent=2))
+        return
+    console = Terminal()
+    for name in names.pop("rfwp"):
+        console.say(f"--env {name}: {own[name]}")
+    for package, ids in names.items():
+        if ids:
+            console.say(f"\n--env gym --env.id ID, of {package}:")
+            console.print("  " + "  ".join(ids))
+    missing = [f"{each.module.partition('.')[0]} ({each.install})" for each in PACKAGES if found[each.module] is None]
+    if missing:
+        console.say(f"\nNot installed: {', '.join(missing)}")
+
+
+def _describe(config: AgentRunConfig) -> None:
+    """Print the fields and the actions of an environment, and which part of the network reads each field."""
+    try:
+        spec = config.env.spec()
+    except ValueError as error:
+        raise UserError(f"env.{error}") from None
+    console, table = Terminal(), Table("field", "read by", title=config.env.title, title_justify="left")
+    for field in spec.observation:
+        table.add_row(described(field), _reader(field, config))
+    console.print(table)
+    for names in spec.action_names:
+        console.print(f"Action: {len(names)} values: {', '.join(names)}")
+    for note in config.env.notes:
+        console.say(f"Note: {note}")
+    packages = ", ".join(f"{name} {version}" for name, version in config.env.packages.items())
+    console.say(f"From {packages or 'no installed package'}")
+
+
+def _reader(field: Field, config: AgentRunConfig) -> str:
+    match field.kind:
+        case "image":
+            return f"the encoder ({components.name_of(config.encoder)}), divided by 255"
+        case "vector":
+            return "a linear layer, normalised"
+        case "categories":
+            return "a learned vector per value, summed"
