@@ -18,7 +18,7 @@ class FieldReader:
     """Reads one field from the observations of an environment."""
 
     def __init__(self, name: str, path: tuple[Any, ...], space: spaces.Box | Categories) -> None:
-        """Take the keys that lead to the field, and its space, which is one of READABLE."""
+        """Take the keys that lead to the field, and its space."""
         self._path = path
         self._declared = space
         self._arrange: Arrange

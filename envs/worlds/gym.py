@@ -79,10 +79,11 @@ class Config(EnvConfig):
 
     @property
     def imports(self) -> Mapping[str, str]:
-        module, _, _ = self.id.rpartition(":")
+        module, _, name = self.id.rpartition(":")
         wrappers = [each if isinstance(each, str) else each[0] for each in json.loads(self.wrappers)]
         foreign = {
-            "id": [name for name in [module] if name and not is_known(name)],
+            # GymV21Environment and the like import what their arguments say.
+            "id": [module or name] if (module and not is_known(module)) or name.startswith("GymV") else [],
             "modules": [name for name in self.modules if not is_known(name)],
             # RecordVideo writes files wherever its arguments say.
             "wrappers": [name for name in wrappers if not is_known(name.partition(":")[0]) or "RecordVideo" in name],
@@ -133,8 +134,8 @@ class Config(EnvConfig):
         try:
             made: Any = getattr(found, name, None)
             if name not in gymnasium.registry and isinstance(made, type):
-                env: gymnasium.Env[Any, Any] = made(**settings)
-                check(isinstance(env, gymnasium.Env), "id", self.id, "a subclass of gymnasium.Env")
+                check(issubclass(made, gymnasium.Env), "id", self.id, "a subclass of gymnasium.Env")
+                env = made(**settings)
                 return env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
             # The checker warns about what the readers refuse, and costs as much time as a small environment.
             return gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **settings)

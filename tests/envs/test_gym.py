@@ -161,6 +161,7 @@ ODD = {
     "no bins": (odd("Continuous"), "action_bins: got null, but actions are Box"),
     "actions": (odd("Continuous", kind="Tuple"), "id: its actions are Tuple.*Box with env.action_bins"),
     "no environment": (odd("SAMPLED"), "id: got 'odd_environments:SAMPLED', which is not registered"),
+    "other class": (Config(id="json:JSONDecoder"), "id: got 'json:JSONDecoder'; allowed: a subclass of gymnasium.Env"),
     "abort": (odd("Odd", how="abort when made"), "ended its process with signal 6"),
     "raise": (odd("Odd", how="raise when made"), r"Odd raised ValueError: no such level \(.*odd_environments.py, line"),
     "raise later": (odd("Odd", how="raise", at=1), r"raised IndexError: .* \(.*odd_environments.py, line"),

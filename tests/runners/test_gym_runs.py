@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -123,10 +124,38 @@ def test_a_comparison_goes_on_with_code_only_if_it_is_trusted(own):
     assert rfwp(own, *"compare --out grid --trust".split()).returncode == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("env_id", "settings"),
+    [
+        ("CartPole-v1", ""),
+        ("Blackjack-v1", ""),
+        ("popgym-AutoencodeEasy-v0", ""),
+        ("popgym-CountRecallEasy-v0", ""),
+        ("popgym-BattleshipEasy-v0", ""),
+        ("popgym-NoisyPositionOnlyPendulumEasy-v0", "--env.action_bins 5"),
+        ("MiniGrid-MemoryS7-v0", "--env.max_steps 40"),
+        (
+            "MiniGrid-MemoryS7-v0",
+            """--env.max_steps 40 --env.wrappers '["minigrid.wrappers:RGBImgPartialObsWrapper"]'""",
+        ),
+    ],
+)
+def test_an_installed_environment_is_trained_resumed_and_scored(tmp_path, capsys, env_id, settings):
+    run = str(tmp_path / "run")
+    assert main(["train", "--env", "gym", "--env.id", env_id, *shlex.split(settings), "--run", run, *QUICK]) == 0
+    assert main(["train", "--run", run, "--total_steps", "3_000"]) == 0
+    assert main(["evaluate", run, "--episodes", "2", "--json", "-"]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+    assert final_evaluation(RunFolder(Path(run)))["steps"] >= 3000
+
+
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
         ("modules: [json]", "json"),
+        ("id: json:JSONDecoder", "json"),
+        ("id: GymV21Environment-v0", "GymV21Environment-v0"),
         ("path: elsewhere", "modules in elsewhere"),
         ("""wrappers: '["os:system"]'""", "os:system"),
         ("""wrappers: '["gymnasium.wrappers:RecordVideo"]'""", "gymnasium.wrappers:RecordVideo"),
@@ -136,7 +165,9 @@ def test_every_setting_that_names_code_needs_trust(tmp_path, capsys, settings, c
     file = tmp_path / "config.yaml"
     file.write_text(f"env:\n  name: gym\n  {settings}\n")
     assert main(["train", "--config", str(file), "--run", str(tmp_path / "run")]) == 2
-    assert f"env.{settings.partition(':')[0]}: CartPole-v1 imports {code}, which" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"rfwp train: env.{settings.partition(':')[0]}: ")
+    assert f" imports {code}, which" in error
     assert not (tmp_path / "run").exists()
 
 

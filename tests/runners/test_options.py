@@ -1,6 +1,7 @@
 """Command lines and config files: what wins, what is refused, and that every refusal is one line that helps."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +44,7 @@ def test_the_command_lines_of_the_docs_are_understood(words, tmp_path, monkeypat
     run = RunFolder(tmp_path / "runs" / "pong")
     run.create()
     run.write_config(config())
-    config_from_words([word for word in words.split() if word != "--help"])
+    config_from_words([word for word in shlex.split(words) if word != "--help"])
 
 
 def test_a_long_command_line_is_understood():
@@ -121,7 +122,7 @@ WRONG = [
     ("--env pacman", "env: got 'pacman'; allowed: .*atari"),
     ("--env.game pnog", "env.game: got 'pnog'.*pong"),
     ("--env.protocol paper", "env.protocol: got paper; allowed: dqn, machado"),
-    ("--preset big", "preset: got 'big'; allowed: paper, gpu, cpu, toy"),
+    ("--preset big", "preset: got 'big'; allowed: paper, gpu, cpu, toy, memory"),
     ("--core.num_head 3", "core.num_head: there is no such option.*core.num_heads"),
     ("--core.hidden_size 101", "core.hidden_size: got 101; allowed: a multiple of num_heads = 4"),
     ("--core.gradient_horizon 0", "core.gradient_horizon: got 0"),
