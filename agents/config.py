@@ -42,6 +42,9 @@ class ActorLearnerConfig(SystemConfig):
     reward_scale: float = 1.0
     """Factor of rewards in the loss and in what the core reads; reported returns are raw. Rewards far below 1 are lost
     beside the entropy term, rewards above 1 are clipped."""
+    normalise_values: bool = False
+    """Learn values and advantages in units of the deviation of the value targets, so that the scale of rewards does not
+    matter."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the encoder of images; everything else is float32. auto: bfloat16 where the hardware is faster with
     it. On a GPU, float32 convolutions round their inputs to TF32 if PyTorch allows it, as it does by default."""
@@ -60,7 +63,8 @@ class ActorLearnerConfig(SystemConfig):
         spec, device = self.env.spec(), torch.device(device)
         parts = [self._build_encoder(field) for field in spec.observation]
         encoder = ObservationEncoder(parts, self.encoder.size, pick_precision(self.precision, device))
-        return ActorCritic(encoder, self.core, spec.action_sizes, self.last_action, self.reward_scale).to(device)
+        reads = self.last_action, self.reward_scale
+        return ActorCritic(encoder, self.core, spec.action_sizes, *reads, self.normalise_values).to(device)
 
     def _build_encoder(self, field: Field) -> Encoder:
         match field.kind:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple, NewType
+from typing import ClassVar, NamedTuple, NewType, Self
 
 Json = NewType("Json", str)  # a setting whose value is JSON text
 
@@ -26,6 +26,13 @@ class Subject(ABC):
 
     title_setting: ClassVar[str | None] = None
     """Name of the setting that selects the title, in any spelling; None if there is only one title."""
+
+    @classmethod
+    def titled(cls, name: str) -> Self:
+        """Return it with this title and defaults for the rest. Raise ValueError that says which are allowed."""
+        if cls.title_setting is None:
+            raise TypeError(f"{cls} has only one title")
+        return cls(**{cls.title_setting: name})
 
     @property
     @abstractmethod

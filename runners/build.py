@@ -8,6 +8,7 @@ from torch import nn
 
 from rfwp.agents.actor_learner import ActorLearner
 from rfwp.agents.supervised import Supervised
+from rfwp.envs.vector_env import EnvConfig, EnvSpec
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
@@ -42,6 +43,12 @@ def build_sequence_system(config: SequenceRunConfig) -> Supervised:
         return Supervised(config, data)
 
 
+def spec_of(env: EnvConfig) -> EnvSpec:
+    """Return what an agent must know about an environment. Raise UserError if that cannot be found out."""
+    with _named("env"):
+        return env.spec()
+
+
 @contextlib.contextmanager
 def _named(section: str) -> Iterator[None]:
     """Turn a ValueError, which names a setting, into a UserError that names its section as well."""
@@ -66,8 +73,7 @@ def _sizes_only() -> Iterator[None]:
 
 
 def _check_agent(config: AgentRunConfig, device: torch.device) -> None:
-    with _named("env"):
-        config.env.spec()
+    spec_of(config.env)
     try:
         with _sizes_only():
             sizes = config.build_agent("meta")

@@ -38,6 +38,8 @@ class Config(Objective[ActorCritic, Trajectory]):
         "baseline_loss": Metric("loss", "half the squared error of the value, per agent step"),
         "entropy": Metric("loss", "entropy of the policy, nats"),
         "value_mean": Metric("value", "mean predicted value"),
+        "target_mean": Metric("value", "mean of the value targets vs"),
+        "target_deviation": Metric("value", "standard deviation of the value targets vs"),
         "value_explained_variance": Metric(
             "value", "1 - Var(vs - V) / Var(vs): 1 is perfect, 0 no better than a constant"
         ),
@@ -69,8 +71,8 @@ class Config(Objective[ActorCritic, Trajectory]):
         log_rhos = (behaviour_nll - nll.detach()).masked_fill(batch.truncated, -math.inf)
         targets = vtrace(log_rhos, discounts, rewards, values.detach(), output.value[-1].detach())
 
-        policy = policy_gradient_loss(nll, targets.advantages)
-        baseline = baseline_loss(values, targets.vs)
+        policy = policy_gradient_loss(nll, targets.advantages / model.value_scale)
+        baseline = baseline_loss(values / model.value_scale, targets.vs / model.value_scale)
         negative_entropy = (factored.negative_entropy(logits, sizes) * ~batch.truncated).sum()
         loss = policy + self.baseline_cost * baseline + self.entropy_cost * negative_entropy
 
@@ -82,6 +84,8 @@ class Config(Objective[ActorCritic, Trajectory]):
             "baseline_loss": baseline.detach() / steps,
             "entropy": -negative_entropy.detach() / steps,
             "value_mean": values.detach().mean(),
+            "target_mean": targets.vs.mean(),
+            "target_deviation": targets.vs.std(correction=0),
             "value_explained_variance": 1 - unexplained,
             "importance_weight_mean": rhos.sum() / steps,
             "importance_weight_clipped": (rhos > 1 + 1e-3).sum() / steps,  # beyond rounding

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import gymnasium
 import numpy as np
@@ -28,6 +28,8 @@ NO_SETTINGS, NO_WRAPPERS = Json("{}"), Json("[]")
 @dataclass(frozen=True)
 class Config(EnvConfig):
     """A Gymnasium environment. It runs only in processes of its own, never in the one that trains or evaluates."""
+
+    title_setting: ClassVar[str] = "id"
 
     id: str = "CartPole-v1"
     """An ID; or MODULE:ID or MODULE:CLASS, to import the module first. Those of popgym, minigrid, memory_gym and
@@ -68,6 +70,12 @@ class Config(EnvConfig):
             check(False, "wrappers", json.dumps(wrapper), '"MODULE:CLASS" or ["MODULE:CLASS", {"argument": 1}]')
         check(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "1 or more, or null")
         check(self.action_bins is None or self.action_bins >= 2, "action_bins", self.action_bins, "2 or more, or null")
+
+    @classmethod
+    def titled(cls, name: str) -> Self:
+        known = re.search(r":|-v\d+$", name) is not None
+        check(known, "id", name, "an ID of Gymnasium such as CartPole-v1, or MODULE:CLASS")
+        return super().titled(name)
 
     @property
     def title(self) -> str:

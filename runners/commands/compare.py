@@ -57,8 +57,10 @@ def run(argv: Sequence[str]) -> int:
     check_own(out, [RECORD, "logs"], "out")
     comparison = _read_request(values, settings, read_record(out))
     comparison.check(out)
+    given = {word.removeprefix("--").partition("=")[0] for word in settings}
     for _, config in comparison.configs():
-        check_imports(config.subject, values.trust, {word.removeprefix("--").partition("=")[0] for word in settings})
+        named = [f"env.{config.subject.title_setting}"] if values.envs else []
+        check_imports(config.subject, values.trust, {*given, *named})
     device, run_bytes = comparison.any_config.device, largest_run(comparison)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "out") as folder:
@@ -174,7 +176,7 @@ def _parser() -> Parser:
         " scored on the test split. Example: rfwp compare --envs pong breakout --cores lstm rdn"
         " --seeds 3 --steps 2_000_000 --out runs/pong-breakout --learner.learning_rate 3e-4",
     )
-    envs = "Atari games, and toy tasks such as recall"
+    envs = "Atari games, memory tasks such as recall, and IDs of Gymnasium such as CartPole-v1"
     parser.add_argument(
         "--out", type=str | None, metavar="DIR", help="folder of the runs; alone, continues the comparison in it"
     )

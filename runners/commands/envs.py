@@ -8,6 +8,7 @@ from rich.table import Table
 from rfwp.envs import gym_probe
 from rfwp.envs.gym_packages import PACKAGES
 from rfwp.envs.spaces import Field, described
+from rfwp.runners.build import spec_of
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.settings import components
@@ -77,10 +78,7 @@ def _list(word: str, as_json: bool) -> None:
 
 def _describe(config: AgentRunConfig) -> None:
     """Print the fields and the actions of an environment, and which part of the network reads each field."""
-    try:
-        spec = config.env.spec()
-    except ValueError as error:
-        raise UserError(f"env.{error}") from None
+    spec = spec_of(config.env)
     console, table = Terminal(), Table("field", "read by", title=config.env.title, title_justify="left")
     for field in spec.observation:
         table.add_row(described(field), _reader(field, config))

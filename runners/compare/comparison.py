@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +39,14 @@ KINDS = {"envs": AGENT, "tasks": SEQUENCES}  # by the option that names the subj
 class Cell(NamedTuple):
     """One run of a comparison."""
 
-    subject: str  # title of an environment, or name of a task
+    subject: str  # what selects the title of an environment, or the name of a task
     core: str
     seed: int
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        return f"{self.subject}-{self.core}-{self.seed}"
+        return re.sub(r"[^\w.-]", "-", f"{self.subject}-{self.core}-{self.seed}")
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def find_title(option: str, name: str) -> str:
 
 
 def _find(option: str, name: str) -> tuple[str, str]:
-    """Return the component's name and the usual spelling of its title, from a title in any spelling."""
+    """Return the component's name and the usual spelling of what selects its title, from any spelling."""
     section = KINDS[option].subject
     owners: dict[str, type[Subject]] = {
         each: components.config_class(section, each) for each in components.names(section)
@@ -193,7 +194,7 @@ def _find(option: str, name: str) -> tuple[str, str]:
     for each, owner in owners.items():
         if owner.title_setting is not None:
             try:
-                return each, owner(**{owner.title_setting: name}).title
+                return each, str(getattr(owner.titled(name), owner.title_setting))
             except ValueError as error:
                 reasons.append(str(error).partition("; ")[2])  # without the name of the setting and its value
     others = f"{', '.join(single)}{components.nearest(name, single)}"

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from rfwp.agents import host
-from rfwp.runners.build import build_agent, build_sequence_system
+from rfwp.runners.build import build_agent, build_sequence_system, spec_of
 from rfwp.runners.compare.comparison import Cell, Comparison
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.signals import StopSignals
@@ -92,7 +92,7 @@ def _memory_key(config: RunConfig) -> object:
     Environments that differ only in their actions need about the same, and checking each would be slow.
     """
     if isinstance(config, AgentRunConfig):
-        return config.env.spec().observation, config.encoder, config.core, config.learner, config.actors
+        return spec_of(config.env).observation, config.encoder, config.core, config.learner, config.actors
     return config
 
 

@@ -123,7 +123,7 @@ class Study:
     @cached_property
     def mixed_envs(self) -> list[str]:
         """Environments with several titles whose runs differ in other settings of the environment."""
-        return sorted({run.family for run in self.runs if run.subject.title_setting and self.variants[run.family]})
+        return sorted({run.family for run in self.runs if run.family != run.title and self.variants[run.family]})
 
     @property
     def comparable(self) -> bool:

@@ -80,7 +80,7 @@ class Run(ABC):
     @property
     def family(self) -> str:
         """Groups runs whose other settings of the subject should agree: by environment, or by title."""
-        return self.subject_name if self.subject.title_setting else self.title
+        return self.subject_name if self.subject.title_setting and self.subject.suite else self.title
 
     @property
     def protocol(self) -> str | None:

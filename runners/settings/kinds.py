@@ -76,7 +76,7 @@ AGENT = Kind(
     "AgentRunConfig",
     "env",
     agent_presets,
-    ("env", "encoder", "core", "seed", "initialisation", "last_action", "learner.optimiser"),
+    ("env", "encoder", "core", "seed", "initialisation", "last_action", "normalise_values", "learner.optimiser"),
     "agent step",
 )
 SEQUENCES = Kind(

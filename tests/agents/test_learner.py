@@ -137,7 +137,7 @@ class Given(nn.Module):
         super().__init__()
         self.logits, self.value, self.action_sizes = nn.Parameter(logits), value, sizes
 
-    reward_scale = 1.0
+    reward_scale = value_scale = 1.0
 
     def forward(self, inputs, state):
         return AgentOutput(self.logits, self.value), state
@@ -183,6 +183,21 @@ def test_a_scale_of_rewards_is_the_same_as_other_rewards():
     agent.reward_scale = 1.0
     assert torch.equal(loss, OBJECTIVE.loss(agent, scaled, version=0)[0])
     assert not torch.equal(loss, OBJECTIVE.loss(agent, batch, version=0)[0])
+
+
+def test_with_normalised_values_the_scale_of_rewards_does_not_matter():
+    """All rewards are so large that the core, which reads them clamped, sees the same whatever their scale."""
+    gradients, loss_of = [], replace(OBJECTIVE, reward_clip=1e9)
+    for scale in (1.0, 1000.0):
+        torch.manual_seed(0)
+        encoder = ObservationEncoder([Vector(2, 8)], 8)
+        agent = ActorCritic(encoder, lstm.Config(hidden_size=8), ACTIONS, normalises_values=True)
+        batch = random_batch(agent, fields=FIELDS[1:2])
+        batch = batch._replace(reward=scale * torch.sign(batch.reward) * (1 + batch.reward.abs()))
+        agent.adapt_values(torch.tensor(-3.0 * scale), torch.tensor(2.0 * scale))
+        loss, _, _ = loss_of.loss(agent, batch, version=0)
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(agent.parameters()))]))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
 def test_the_learning_rate_falls_linearly_to_zero_over_total_steps():

@@ -32,10 +32,10 @@ class Run:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *words: str, **options: Any) -> None:
-        """Begins the run, or resumes it where it has a config; `options` are those of Popen.
+        """Begin the run, or resume it where it has a config; `options` are those of Popen.
 
-        It gets a session of its own: when the shell that started the tests ends, the kernel continues whatever is
-        stopped in their process group.
+        It runs in its own session. Otherwise the kernel would continue every stopped process of the group when the
+        shell ends.
         """
         settings = [] if (self.folder / "config.yaml").exists() else self._words
         command = own_command("train", *settings, "--run", str(self.folder), *words)

@@ -113,11 +113,10 @@ def test_who_trusts_a_run_scores_and_resumes_it_also_from_elsewhere(own):
 
 @pytest.mark.slow
 def test_a_comparison_goes_on_with_code_only_if_it_is_trusted(own):
-    words = (
-        f"compare --envs gym --cores gru --seeds 1 --steps 2000 --out grid --env.id cards:Cards {' '.join(QUICK[4:])}"
-    )
+    words = f"compare --envs cards:Cards --cores gru --seeds 1 --steps 2000 --out grid {' '.join(QUICK[4:])}"
     done = rfwp(own, *words.split())
     assert done.returncode == 0, done.stdout + done.stderr
+    assert (own / "grid" / "cards-Cards-gru-1" / "config.yaml").exists()
     (own / "imported").unlink()
     assert rfwp(own, *"compare --out grid".split()).returncode == 2
     assert not (own / "imported").exists()
@@ -181,6 +180,13 @@ def test_an_encoder_of_images_needs_an_image(tmp_path, capsys):
     assert main(["train", "--env", "gym", "--encoder", "nature", "--run", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert "encoder: got nature, but CartPole-v1 has no images, only observation (vector of 4)" in error
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_comparison_refuses_an_id_that_is_not_registered(tmp_path, capsys):
+    words = ["compare", "--envs", "CartPole-v99", "--cores", "gru", "--steps", "100", "--out", str(tmp_path / "grid")]
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("rfwp compare: env.id: ")
     assert os.listdir(tmp_path) == []
 
 
