@@ -23,10 +23,11 @@ RECENT_EPISODES = 100  # window of the mean return and length
 
 
 class EpisodeStatistics:
-    """Number of full episodes that ended, with the returns and lengths of the most recent ones."""
+    """Number and total return of the full episodes that ended, with returns and lengths of the most recent ones."""
 
     METRICS: ClassVar[Mapping[str, Metric]] = {
         "episodes": Metric("episodes", "full episodes ended since the start of the run"),
+        "return_total": Metric("episodes", "sum of their raw returns"),
         "return_mean": Metric("episodes", f"mean raw return of the last {RECENT_EPISODES} full episodes"),
         "return_max": Metric("episodes", "highest raw return among those"),
         "length_mean": Metric("episodes", "mean length of those, in agent steps"),
@@ -34,12 +35,14 @@ class EpisodeStatistics:
 
     def __init__(self) -> None:
         self.count = 0
+        self.total = 0.0
         self.recent: deque[Episode] = deque(maxlen=RECENT_EPISODES)
 
     def add(self, episodes: Iterable[Episode]) -> None:
         """Count episodes that have ended."""
         for episode in episodes:
             self.count += 1
+            self.total += episode.score
             self.recent.append(episode)
 
     @property
@@ -51,6 +54,7 @@ class EpisodeStatistics:
         """Return the values of METRICS."""
         return {
             "episodes": self.count,
+            "return_total": self.total,
             "return_mean": self.return_mean,
             "return_max": max((episode.score for episode in self.recent), default=None),
             "length_mean": sum(episode.length for episode in self.recent) / len(self.recent) if self.recent else None,
@@ -58,10 +62,10 @@ class EpisodeStatistics:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics as plain values, for `load_state_dict`."""
-        return {"count": self.count, "recent": [tuple(episode) for episode in self.recent]}
+        return {"count": self.count, "total": self.total, "recent": [tuple(episode) for episode in self.recent]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state written by `state_dict`."""
-        self.count = int(state["count"])
+        self.count, self.total = int(state["count"]), float(state["total"])
         recent = (Episode(float(score), int(length)) for score, length in state["recent"])
         self.recent = deque(recent, maxlen=RECENT_EPISODES)

@@ -13,7 +13,7 @@ from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.files import is_count, is_number
 
 MANIFEST = "manifest.json"
-FORMAT = 5  # lower ones were those of earlier checkouts
+FORMAT = 6  # lower ones were those of earlier checkouts
 
 
 @dataclass(frozen=True)
