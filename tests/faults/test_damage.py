@@ -139,9 +139,9 @@ def test_evaluate_offers_the_older_checkpoint_too(run, capsys):
 
 def test_a_newer_format_names_the_release_that_reads_it(run, capsys):
     path = FILES["manifest"](run)
-    path.write_text(path.read_text().replace('"format": 5', '"format": 6').replace("rfwp 0.1.0", "rfwp 7.0.0"))
+    path.write_text(path.read_text().replace('"format": 6', '"format": 7').replace("rfwp 0.1.0", "rfwp 7.0.0"))
     assert main(resume(run)) == 2
-    assert "has format 6; this release reads 5: use rfwp 7.0.0" in capsys.readouterr().err
+    assert "has format 7; this release reads 6: use rfwp 7.0.0" in capsys.readouterr().err
 
 
 def test_metrics_that_were_moved_away_begin_anew(run):

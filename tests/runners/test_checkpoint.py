@@ -146,7 +146,7 @@ def test_without_a_score_the_newest_checkpoint_is_the_best(store):
     assert store.find("best").manifest.steps == 300
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 5}', '{"format": 99}', '{"format": 5, "surprise": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 6}', '{"format": 99}', '{"format": 6, "surprise": 2}'])
 def test_a_damaged_manifest_is_refused(store, text):
     save(store, 100)
     (store.folder / "step-000000000100" / "manifest.json").write_text(text)
