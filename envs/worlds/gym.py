@@ -73,8 +73,9 @@ class Config(EnvConfig):
 
     @classmethod
     def titled(cls, name: str) -> Self:
-        known = re.search(r":|-v\d+$", name) is not None
-        check(known, "id", name, "an ID of Gymnasium such as CartPole-v1, or MODULE:CLASS")
+        # ALE/... is a spelling of Atari games.
+        like_an_id = re.search(r":|-v\d+$", name) is not None and not name.startswith("ALE/")
+        check(like_an_id, "id", name, "an ID of Gymnasium such as CartPole-v1, or MODULE:CLASS")
         return super().titled(name)
 
     @property

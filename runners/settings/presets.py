@@ -45,12 +45,13 @@ _MEMORY: Values = {
     "env": {"name": "gym"},
     "encoder": {"name": "shallow", "size": 128},
     "core": {"feature_map": "l2"},
-    "objective": {"discount": 0.9},
+    "objective": {"discount": 0.95},
     "learner": {"unroll_length": 32, "batch_size": 8, "learning_rate": 2e-3},
     "actors": {"envs": 32},
     "total_steps": 1_000_000,
     "initialisation": "orthogonal",
     "last_action": True,
+    "normalise_values": True,
 }
 
 

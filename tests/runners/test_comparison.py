@@ -19,7 +19,11 @@ from rfwp.runners.runfolder.folder import RunFolder
 FINAL = {"env": "pong", "protocol": "dqn", "score": "episode", "policy": "sampled", "mean": -20.5}
 FINAL |= {"steps": 9, "episodes": 30, "seed": 0}
 WRONG = [
-    ("--envs pnog --cores gru --steps 9", "envs: got 'pnog'; nearest: pong, up_n_down; or counting, "),
+    (
+        "--envs pnog --cores gru --steps 9",
+        "envs: got 'pnog'; nearest: pong, up_n_down; or allowed: an ID of Gymnasium such as CartPole-v1, or"
+        " MODULE:CLASS; or counting, ",
+    ),
     ("--envs Recal --cores gru --steps 9", "envs: got 'Recal'; .*did you mean recall"),
     ("--envs ALE/Pnog-v5 --cores gru --steps 9", "envs: got 'ALE/Pnog-v5'; nearest: pong"),
     ("--envs pong --cores gru --steps 9 --env.game pong", "env.game: .*use --envs"),
