@@ -16,6 +16,7 @@ class RemoteEnv(VectorEnv):
     """E environments in one actor process. Their methods raise ActorFailure if it fails."""
 
     SECONDS = 60.0  # to wait for a step
+    GRACE_SECONDS = 2.0  # for the environments to close
 
     def __init__(self, config: EnvConfig, num_envs: int) -> None:
         self.spec = config.spec()
@@ -51,7 +52,7 @@ class RemoteEnv(VectorEnv):
 
     def close(self) -> None:
         if self._actor is not None:
-            self._actor.close(grace=0)
+            self._actor.close(self.GRACE_SECONDS)
             self._actor = None
 
 

@@ -121,7 +121,7 @@ def _say_what_changed(folder: RunFolder, config: RunConfig, console: Terminal) -
     before = folder.read_origin()
     for name, version in config.subject.packages.items():
         if before.get(name, version) != version:
-            console.say(f"{name} is {version} now; this run began with {before[name]}")
+            console.say(f"{name} is {version} now; until now, this run used {before[name]}")
 
 
 def _check_never_saved(folder: RunFolder, training: AnyTraining) -> None:

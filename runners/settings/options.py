@@ -79,7 +79,7 @@ def read_command_line(
     names = _add_settings(parser, merge(below, nested({key: value for key, value in named.items() if "." in key})))
     given = vars(parse(parser, argv))
     names_given = frozenset(names) & given.keys()
-    layer = nested({name: given.pop(name) for name in names_given})
+    layer = nested({name: given.pop(name) for name in names if name in names_given})
     config, own = build_config(merge(below, layer)), Namespace(**given)
     check_imports(config.subject, getattr(own, "trust", False), names_given)
     return CommandLine(config, own, names_given)

@@ -53,8 +53,10 @@ class Advice:
         largest = float(update.batch.reward[1:].abs().max())
         if entropy < 0.99 * most:
             return None
+        finding = f"after {EARLY:.0%} of the run, the policy is still random (entropy {entropy:.3f} of {most:.3f} nats)"
+        if self._config.normalise_values:
+            return f"{finding}; it may need more steps, or a lower objective.entropy_cost"
         return (
-            f"after {EARLY:.0%} of the run, the policy is still random (entropy {entropy:.3f} of {most:.3f} nats); if"
-            f" rewards are small (the largest of an update is {largest:.3g}), a --reward_scale above"
-            f" {self._config.reward_scale:g} lets them outweigh objective.entropy_cost"
+            f"{finding}; if rewards are small (the largest of an update is {largest:.3g}), --normalise_values or a"
+            f" --reward_scale above {self._config.reward_scale:g} lets them outweigh objective.entropy_cost"
         )
