@@ -137,7 +137,7 @@ class ActorLearner(System[Update]):
         """Learn from a batch and publish the new weights to the collector; return the learner's metrics."""
         self.agent.encoder.measure(batch.observation)
         metrics = self.learner.learn(batch)
-        self.agent.adapt_values(metrics["target_mean"], metrics["target_deviation"])
+        self.agent.value.adapt(metrics["target_mean"], metrics["target_deviation"])
         with self.learner.phases("publish"):
             self._weights.publish(self.agent, self.learner.version)
         return metrics

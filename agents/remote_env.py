@@ -1,4 +1,4 @@
-"""A vector environment in a process of its own, for those whose code may print, hang or crash."""
+"""A vector environment in a separate process, for code that may print, hang or crash."""
 
 import multiprocessing.connection
 import os
@@ -57,5 +57,5 @@ class RemoteEnv(VectorEnv):
 
 
 def open_env(config: EnvConfig, num_envs: int, num_threads: int) -> VectorEnv:
-    """Build environments to play in: here, or in a process of their own if their code is not ours."""
+    """Build environments to play in: here, or in a separate process if their code is not ours."""
     return RemoteEnv(config, num_envs) if config.foreign else config.build(num_envs, num_threads)

@@ -1,4 +1,4 @@
-"""Asks Gymnasium environments what they are, in a process of its own: their code may print, hang or crash there."""
+"""Asks Gymnasium environments what they are, in a separate process: their code may print, hang or crash."""
 
 import functools
 import importlib

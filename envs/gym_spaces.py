@@ -34,12 +34,7 @@ class FieldReader:
 
     def __call__(self, observation: Any) -> NDArray[Any]:
         """Return the field's numbers, of the field's shape. Raise ValueError if they are not as declared."""
-        try:
-            for key in self._path:
-                observation = observation[key]
-        except (KeyError, IndexError, TypeError):
-            raise ValueError(f"observation: it has no field {self.field.name}, which its space declares") from None
-        value = np.asarray(observation)
+        value = np.asarray(_part(observation, self._path, self.field.name))
         if value.shape != self._declared.shape or value.dtype.kind not in self._kinds:
             raise ValueError(
                 f"observation: {self.field.name} is {value.dtype} {list(value.shape)}; declared: {self._declared}"
@@ -56,12 +51,11 @@ class Constant(NamedTuple):
 
     def check(self, observation: Any) -> None:
         """Raise ValueError if an observation has another value."""
-        for key in self.path:
-            observation = observation[key]
-        if str(observation) != self.value:
+        text = str(_part(observation, self.path, self.name))
+        if text != self.value:
             raise ValueError(
-                f"keys: {self.name} is text that cannot be read: {str(observation)!r} here, {self.value!r} elsewhere;"
-                " name the fields to keep, without it"
+                f"keys: {self.name} is text that cannot be read: {text!r} here, {self.value!r} elsewhere; name the"
+                " fields to keep, without it"
             )
 
 
@@ -104,6 +98,15 @@ def _leaves(
             yield from _leaves(f"{name}/{key}".removeprefix("/"), (*path, key), part)
     else:
         yield name or "observation", (path, space)
+
+
+def _part(observation: Any, path: tuple[Any, ...], name: str) -> Any:
+    try:
+        for key in path:
+            observation = observation[key]
+    except (KeyError, IndexError, TypeError):
+        raise ValueError(f"observation: it has no field {name}, which its space declares") from None
+    return observation
 
 
 def _below(name: str, key: str) -> bool:

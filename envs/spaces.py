@@ -42,12 +42,30 @@ def described(field: Field) -> str:
 
 def check_actions(action: NDArray[np.int64], num_envs: int, sizes: tuple[int, ...]) -> None:
     """Raise ValueError unless `action` is a signed integer array [num_envs, K] whose column k is below sizes[k]."""
-    ranges = ", ".join(f"0 to {size - 1}" for size in sizes)
-    allowed = f"int64 [{num_envs}, {len(sizes)}] of {ranges}"
+    allowed = f"int64 [{num_envs}, {len(sizes)}] of {_ranges(sizes)}"
     if not isinstance(action, np.ndarray):
         raise ValueError(f"action: got {type(action).__name__}; allowed: {allowed}")
     if action.shape != (num_envs, len(sizes)) or action.dtype not in (np.int64, np.int32):
         raise ValueError(f"action: got {action.dtype} {list(action.shape)}; allowed: {allowed}")
-    invalid = ((action < 0) | (action >= sizes)).any(axis=1)
-    if invalid.any():
+    if (invalid := _out_of_range(action, sizes)).any():
         raise ValueError(f"action: got {action[invalid][0].tolist()}; allowed: {allowed}")
+
+
+def check_field(field: Field, value: NDArray[Any]) -> None:
+    """Raise ValueError unless `value` [E, ...] is finite and as the field says: its shape, its type and its range."""
+    if value.shape[1:] != field.shape or value.dtype != field.dtype:
+        got, declared = f"{value.dtype} {list(value.shape[1:])}", f"{field.dtype} {list(field.shape)}"
+        raise ValueError(f"observation: {field.name} is {got}; declared: {declared}")
+    if field.kind == "vector" and not (finite := np.isfinite(value)).all():
+        raise ValueError(f"observation: {field.name} has {value[~finite][0]}; allowed: finite numbers")
+    if field.kind == "categories" and (invalid := _out_of_range(value, field.sizes)).any():
+        raise ValueError(f"observation: {field.name} is {value[invalid][0].tolist()}; declared: {_ranges(field.sizes)}")
+
+
+def _out_of_range(choices: NDArray[np.integer], sizes: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which rows of choices [E, K] have a column k that is not from 0 to sizes[k] - 1, [E]."""
+    return np.asarray(((choices < 0) | (choices >= sizes)).any(axis=1))
+
+
+def _ranges(sizes: tuple[int, ...]) -> str:
+    return ", ".join(f"0 to {size - 1}" for size in sizes)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rfwp.envs.spaces import Field, Observation
+from rfwp.envs.spaces import Field, Observation, check_field
 from rfwp.envs.subject import Subject
 
 
@@ -99,7 +99,7 @@ class EnvConfig(Subject):
 
     @property
     def foreign(self) -> bool:
-        """True if it runs code that is not ours: in processes of its own, so that it cannot end any other."""
+        """True if its code is not ours, so that it must run in separate processes, which may crash."""
         return False
 
     @property
@@ -187,14 +187,4 @@ def check_step(step: Step, spec: EnvSpec) -> None:
     if wrong.size:
         raise ValueError(f"environment {wrong[0]} returned the reward {step.reward[wrong[0]]}; allowed: finite numbers")
     for field, value in zip(spec.observation, step.observation, strict=True):
-        if value.shape[1:] != field.shape or value.dtype != field.dtype:
-            raise ValueError(
-                f"observation: {field.name} is {value.dtype} {list(value.shape[1:])}; declared: {field.dtype}"
-                f" {list(field.shape)}"
-            )
-        if field.kind == "vector" and not np.isfinite(value).all():
-            raise ValueError(f"observation: {field.name} has {value[~np.isfinite(value)][0]}; allowed: finite numbers")
-        if field.kind == "categories" and ((value < 0) | (value >= field.sizes)).any():
-            row = value[((value < 0) | (value >= field.sizes)).any(axis=1)][0].tolist()
-            ranges = ", ".join(f"0 to {size - 1}" for size in field.sizes)
-            raise ValueError(f"observation: {field.name} is {row}; declared: {ranges}")
+        check_field(field, value)

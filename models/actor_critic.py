@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rfwp.models import factored
 from rfwp.models.core import CoreConfig, State
 from rfwp.models.observation_encoder import Observation, ObservationEncoder
-from rfwp.models.value_head import NormalisedValue
+from rfwp.models.value_head import NormalisedValue, ValueHead
 
 
 class AgentInput(NamedTuple):
@@ -69,7 +69,7 @@ class ActorCritic(nn.Module):
         self.core_input_size = encoder.output_size + 1 + (sum(action_sizes) if reads_last_action else 0)
         self.core = core_config.build(self.core_input_size)
         self.policy = nn.Linear(self.core.output_size, sum(action_sizes))
-        self.value = (NormalisedValue if normalises_values else nn.Linear)(self.core.output_size, 1)
+        self.value = (NormalisedValue if normalises_values else ValueHead)(self.core.output_size)
 
     def acting_copy(self) -> "ActorCritic":
         """Return a copy that acts exactly as this agent does, but cannot learn.
@@ -81,16 +81,6 @@ class ActorCritic(nn.Module):
             if isinstance(module, (nn.Conv2d, nn.Linear)):  # what autocast rounds
                 module.to(acting.encoder.precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return acting
-
-    @property
-    def value_scale(self) -> Tensor | float:
-        """Unit of values and advantages in the loss: their deviation if they are normalised, else 1."""
-        return self.value.deviation.float() if isinstance(self.value, NormalisedValue) else 1.0
-
-    def adapt_values(self, mean: Tensor, deviation: Tensor) -> None:
-        """Take account of the mean and the deviation of new value targets, if values are normalised."""
-        if isinstance(self.value, NormalisedValue):
-            self.value.adapt(mean, deviation)
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return the core's state at the start of an episode, each leaf [B, ...]."""

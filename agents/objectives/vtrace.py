@@ -71,8 +71,9 @@ class Config(Objective[ActorCritic, Trajectory]):
         log_rhos = (behaviour_nll - nll.detach()).masked_fill(batch.truncated, -math.inf)
         targets = vtrace(log_rhos, discounts, rewards, values.detach(), output.value[-1].detach())
 
-        policy = policy_gradient_loss(nll, targets.advantages / model.value_scale)
-        baseline = baseline_loss(values / model.value_scale, targets.vs / model.value_scale)
+        scale = model.value.scale
+        policy = policy_gradient_loss(nll, targets.advantages / scale)
+        baseline = baseline_loss(values / scale, targets.vs / scale)
         negative_entropy = (factored.negative_entropy(logits, sizes) * ~batch.truncated).sum()
         loss = policy + self.baseline_cost * baseline + self.entropy_cost * negative_entropy
 

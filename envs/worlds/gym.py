@@ -27,7 +27,7 @@ NO_SETTINGS, NO_WRAPPERS = Json("{}"), Json("[]")
 
 @dataclass(frozen=True)
 class Config(EnvConfig):
-    """A Gymnasium environment. It runs only in processes of its own, never in the one that trains or evaluates."""
+    """A Gymnasium environment. It runs in separate processes, never in the one that trains or evaluates."""
 
     title_setting: ClassVar[str] = "id"
 
@@ -89,13 +89,14 @@ class Config(EnvConfig):
     @property
     def imports(self) -> Mapping[str, str]:
         module, _, name = self.id.rpartition(":")
-        wrappers = [each if isinstance(each, str) else each[0] for each in json.loads(self.wrappers)]
         foreign = {
             # GymV21Environment and the like import what their arguments say.
             "id": [module or name] if (module and not is_known(module)) or name.startswith("GymV") else [],
             "modules": [name for name in self.modules if not is_known(name)],
             # RecordVideo writes files wherever its arguments say.
-            "wrappers": [name for name in wrappers if not is_known(name.partition(":")[0]) or "RecordVideo" in name],
+            "wrappers": [
+                name for name, _ in self._wrappers if not is_known(name.partition(":")[0]) or "RecordVideo" in name
+            ],
             "path": [] if self.path == "." else [f"modules in {self.path}"],
         }
         return {setting: ", ".join(names) for setting, names in foreign.items() if names}
@@ -124,8 +125,7 @@ class Config(EnvConfig):
         for module in self.modules:
             _import("modules", module)
         env = self._registered_or_class()
-        for each in json.loads(self.wrappers):
-            name, settings = (each, {}) if isinstance(each, str) else each
+        for name, settings in self._wrappers:
             module, _, attribute = name.partition(":")
             wrapper: Any = getattr(_import("wrappers", module), attribute, None)
             wraps = isinstance(wrapper, type) and issubclass(wrapper, gymnasium.Wrapper)
@@ -135,6 +135,11 @@ class Config(EnvConfig):
             except (TypeError, AssertionError) as error:
                 raise ValueError(f"wrappers: {name} refuses {self.id}: {error}") from error
         return env
+
+    @property
+    def _wrappers(self) -> list[tuple[str, dict[str, Any]]]:
+        """The wrappers as MODULE:CLASS with their arguments."""
+        return [(each, {}) if isinstance(each, str) else tuple(each) for each in json.loads(self.wrappers)]
 
     def _registered_or_class(self) -> gymnasium.Env[Any, Any]:
         module, _, name = self.id.rpartition(":")

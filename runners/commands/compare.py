@@ -14,6 +14,7 @@ from rfwp.runners.compare.comparison import (
     check_settings,
     find_title,
     make_comparison,
+    named_settings,
     read_record,
 )
 from rfwp.runners.compare.display import SCORE_CELL, count_states, open_launcher_display, score_table
@@ -23,7 +24,7 @@ from rfwp.runners.machine.signals import StopSignals
 from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.files import check_own, locked
 from rfwp.runners.settings.config import FINAL_POLICY, FINAL_SEED, AgentRunConfig
-from rfwp.runners.settings.consent import add_trust_option, check_imports, trusting
+from rfwp.runners.settings.consent import add_trust_option, trusting
 from rfwp.runners.settings.kinds import AGENT
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.training.dashboard import command
@@ -56,11 +57,7 @@ def run(argv: Sequence[str]) -> int:
     _check_folder(out)
     check_own(out, [RECORD, "logs"], "out")
     comparison = _read_request(values, settings, read_record(out))
-    comparison.check(out)
-    given = {word.removeprefix("--").partition("=")[0] for word in settings}
-    for _, config in comparison.configs():
-        named = [f"env.{config.subject.title_setting}"] if values.envs else []
-        check_imports(config.subject, values.trust, {*given, *named})
+    comparison.check(out, values.trust, named_settings(settings), subjects_named=values.envs is not None)
     device, run_bytes = comparison.any_config.device, largest_run(comparison)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "out") as folder:

@@ -1,7 +1,7 @@
 """`rfwp envs`: lists environments, and says how one of them is read."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
@@ -21,7 +21,8 @@ from rfwp.runners.settings.parsing import Parser, parse
 def run(argv: Sequence[str]) -> int:
     """Run `rfwp envs` with these words; return the exit code."""
     word = argv[0] if argv and not argv[0].startswith("-") else ""
-    if ":" in word or any(word in (ids or ()) for ids in _registered().values()):
+    registered = _registered()
+    if ":" in word or any(word in (ids or ()) for ids in registered.values()):
         config = agent_config(read_command_line(["--env=gym", f"--env.id={word}", *argv], "rfwp envs", _options).config)
         _describe(config)
         return 0
@@ -29,7 +30,7 @@ def run(argv: Sequence[str]) -> int:
     _options(parser)
     parser.add_argument("--json", action="store_true", help="print the list as an object: package to IDs")
     values = parse(parser, argv)
-    _list(values.word.lower(), values.json)
+    _list(registered, values.word.lower(), values.json)
     return 0
 
 
@@ -50,9 +51,8 @@ def _registered() -> dict[str, list[str] | None]:
         raise UserError(str(error)) from None
 
 
-def _list(word: str, as_json: bool) -> None:
-    """Print the names that contain a word, by where they come from."""
-    found = _registered()
+def _list(found: Mapping[str, Sequence[str] | None], word: str, as_json: bool) -> None:
+    """Print the names that contain a word, by where they come from. `found`: IDs by package."""
     own = {name: components.description("env", name) for name in components.names("env")}
     names = {
         package: [name for name in ids or () if word in f"{package} {name}".lower()]

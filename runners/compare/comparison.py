@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -14,6 +14,7 @@ from rfwp.runners.runfolder.files import write_whole
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
 from rfwp.runners.settings.config import AgentRunConfig, RunConfig
+from rfwp.runners.settings.consent import check_imports
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES, Kind
 from rfwp.runners.settings.layers import differences
 from rfwp.runners.settings.options import config_from_words, named_device
@@ -102,9 +103,14 @@ class Comparison:
             raise UserError("final_episodes: got 0; allowed in a comparison: 1 or more, because they are its scores")
         return config
 
-    def check(self, out: Path) -> None:
-        """Raise UserError for settings that are not allowed or differ from those of runs already in the folder."""
+    def check(self, out: Path, trust: bool, named: Collection[str], subjects_named: bool) -> None:
+        """Raise UserError for settings that are not allowed or differ from those of runs already in the folder.
+
+        Code to import must be trusted, or be named on the command line: by settings, or as subjects.
+        """
         for cell, config in self.configs():
+            selecting = [f"env.{config.subject.title_setting}"] if subjects_named else []
+            check_imports(config.subject, trust, {*named, *selecting})
             folder = RunFolder(out / cell.name)
             folder.check_free()
             title = components.title_option(config.env) if isinstance(config, AgentRunConfig) else None
@@ -139,9 +145,14 @@ def check_settings(words: Iterable[str]) -> None:
     """Raise UserError if these words for `rfwp train` contain an option that a comparison sets itself."""
     envs = (components.config_class("env", name) for name in components.names("env"))
     instead = INSTEAD | {components.title_option(env): "--envs" for env in envs}
-    for name in (word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")):
+    for name in named_settings(words):
         if name in instead:
             raise UserError(f"{name}: there is no such option in a comparison; use {instead[name]}")
+
+
+def named_settings(words: Iterable[str]) -> list[str]:
+    """Return the names of the settings among these words for `rfwp train`, in order."""
+    return [word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")]
 
 
 def make_comparison(

@@ -40,7 +40,7 @@ _TOY: Values = {
 }
 
 
-# For memory benchmarks in Gymnasium. The encoder reads images, if there are any: other fields have parts of their own.
+# For memory benchmarks in Gymnasium. The encoder reads images, if there are any.
 _MEMORY: Values = {
     "env": {"name": "gym"},
     "encoder": {"name": "shallow", "size": 128},

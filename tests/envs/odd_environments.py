@@ -1,4 +1,4 @@
-"""Gymnasium environments that do what real ones do now and then. Only processes of their own import them."""
+"""Gymnasium environments that do what real ones do now and then. Only separate processes import them."""
 
 import os
 import time
