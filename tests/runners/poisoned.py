@@ -1,5 +1,6 @@
 """A delayed cue whose first process, of all that share a file, returns one reward that is not a number."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from rfwp.envs.worlds import delayed_cue
 class Poisoned(Toy):
     def step(self, action):
         step = super().step(action)
-        if self._config.flag and not Path(self._config.flag).exists():
-            Path(self._config.flag).touch()
-            step.reward[1] = np.nan
+        if self._config.flag:
+            with contextlib.suppress(FileExistsError):  # two processes may come here at the same time
+                Path(self._config.flag).touch(exist_ok=False)
+                step.reward[1] = np.nan
         return step
 
 
