@@ -12,6 +12,7 @@ class ScoreRange(NamedTuple):
 
     low: float  # normalises to 0
     high: float  # normalises to 1
+    meaning: str  # what they are, such as "random play at 0 and a professional tester at 100 %"
 
     def normalise(self, score: float) -> float:
         """Map a raw score linearly, so that `low` becomes 0 and `high` becomes 1."""
@@ -21,8 +22,8 @@ class ScoreRange(NamedTuple):
 class Subject(ABC):
     """An environment or a supervised task. Callers ask what it can do and how it is scored, never which one it is."""
 
-    suite: ClassVar[str | None] = None
-    """Group that shares presets and whose normalised scores may be averaged; None for no group."""
+    title_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Titles that are often compared together, by the name of the set, such as "atari/57"."""
 
     title_setting: ClassVar[str | None] = None
     """Name of the setting that selects the title, in any spelling; None if there is only one title."""
@@ -38,6 +39,11 @@ class Subject(ABC):
     @abstractmethod
     def title(self) -> str:
         """Short name for run folders and tables, such as "breakout" or "listops-10"."""
+
+    @property
+    def suite(self) -> str | None:
+        """Group of subjects whose normalised scores may be averaged; None for no group."""
+        return None
 
     @property
     def protocol(self) -> str | None:
@@ -67,6 +73,14 @@ class Subject(ABC):
     @property
     def score_range(self) -> ScoreRange | None:
         """Scores that normalise to 0 and 1; None if there are none."""
+        return None
+
+    @property
+    def mmer_steps(self) -> int | None:
+        """Agent steps of one training iteration, for benchmarks that report MMER; None for all others.
+
+        MMER is the maximum over iterations of the mean return of the episodes that ended in one.
+        """
         return None
 
     @property

@@ -2,16 +2,18 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.checks import check
 from rfwp.envs.spaces import Field, Observation, check_actions
+from rfwp.envs.subject import ScoreRange
 from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv
 
 NO_QUESTION = -1  # as an answer: no action earns a reward at this step
+CHANCE_TO_BEST = "the best without memory at 0 and the best possible at 100 %"
 
 
 class Episodes(NamedTuple):
@@ -26,8 +28,6 @@ class Episodes(NamedTuple):
 class ToyConfig(EnvConfig):
     """A task whose observation is K pixels, each 0 or 255. The file name is the task's name."""
 
-    suite: ClassVar[str] = "toy"
-
     @property
     @abstractmethod
     def num_pixels(self) -> int:
@@ -38,13 +38,27 @@ class ToyConfig(EnvConfig):
     def action_names(self) -> tuple[str, ...]:
         """One name per action."""
 
+    @property
+    @abstractmethod
+    def num_questions(self) -> int:
+        """Questions per episode, which is the best return."""
+
     @abstractmethod
     def draw(self, random: np.random.Generator, count: int) -> Episodes:
         """Draw `count` episodes, in new arrays."""
 
     @property
+    def suite(self) -> str:
+        return "toy"
+
+    @property
     def title(self) -> str:
         return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def score_range(self) -> ScoreRange:
+        # Every answer is as likely as any other, and nothing that is shown with a question gives it away.
+        return ScoreRange(self.num_questions / len(self.action_names), self.num_questions, CHANCE_TO_BEST)
 
     def spec(self) -> EnvSpec:
         return EnvSpec((Field("pixels", "image", (1, 1, self.num_pixels)),), (self.action_names,), frames_per_step=1)

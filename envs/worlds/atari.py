@@ -25,6 +25,12 @@ from rfwp.envs.vector_env import (
     VectorEnv,
 )
 
+# atari/5 predicts the median over all games best among sets of five games (Aitchison et al. 2023).
+TITLE_SETS = {
+    "atari/5": ("battle_zone", "double_dunk", "name_this_game", "phoenix", "qbert"),
+    "atari/57": tuple(GAMES),
+}
+
 
 @dataclass(frozen=True)
 class Config(EnvConfig):
@@ -33,8 +39,8 @@ class Config(EnvConfig):
     At the start of a game its first frame is stacked four times.
     """
 
-    suite: ClassVar[str] = "atari"
     title_setting: ClassVar[str] = "game"
+    title_sets = TITLE_SETS
 
     game: str = "breakout"
     """One of the 57 games, in any common spelling; stored as snake_case."""
@@ -59,6 +65,10 @@ class Config(EnvConfig):
     @property
     def title(self) -> str:
         return self.game
+
+    @property
+    def suite(self) -> str:
+        return "atari"
 
     @property
     def rules(self) -> Protocol:
@@ -86,8 +96,7 @@ class Config(EnvConfig):
 
     @property
     def score_range(self) -> ScoreRange:
-        """Scores of random play and of the human tester."""
-        return ScoreRange(low=GAMES[self.game].random, high=GAMES[self.game].human)
+        return ScoreRange(*GAMES[self.game], "random play at 0 and a professional tester at 100 %")
 
     @property
     def reference_scores(self) -> Mapping[str, float]:

@@ -34,6 +34,10 @@ class Config(ToyConfig):
     def action_names(self) -> tuple[str, ...]:
         return tuple(f"COUNT_{number}" for number in range(self.max_count + 1))
 
+    @property
+    def num_questions(self) -> int:
+        return 1
+
     def draw(self, random: np.random.Generator, count: int) -> Episodes:
         steps = random.integers(self.max_count, self.max_steps + 1, size=count)
         marks = random.integers(self.max_count + 1, size=count)

@@ -33,6 +33,10 @@ class Config(ToyConfig):
     def action_names(self) -> tuple[str, ...]:
         return tuple(f"CUE_{cue}" for cue in range(self.num_cues))
 
+    @property
+    def num_questions(self) -> int:
+        return 1
+
     def draw(self, random: np.random.Generator, count: int) -> Episodes:
         cue = random.integers(self.num_cues, size=count)
         symbol = np.full((count, self.delay + 2), -1)

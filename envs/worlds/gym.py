@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from rfwp.checks import check
 from rfwp.envs import gym_probe
-from rfwp.envs.gym_packages import find_module, is_known
+from rfwp.envs.gym_packages import ID_SETS, find_module, is_known, package_of
 from rfwp.envs.gym_spaces import read_actions, read_fields
 from rfwp.envs.spaces import Observation, check_actions
-from rfwp.envs.subject import Json
+from rfwp.envs.subject import Json, ScoreRange
 from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv
 
 NO_SETTINGS, NO_WRAPPERS = Json("{}"), Json("[]")
@@ -30,6 +30,7 @@ class Config(EnvConfig):
     """A Gymnasium environment. It runs in separate processes, never in the one that trains or evaluates."""
 
     title_setting: ClassVar[str] = "id"
+    title_sets = ID_SETS
 
     id: str = "CartPole-v1"
     """An ID; or MODULE:ID or MODULE:CLASS, to import the module first. Those of popgym, minigrid, memory_gym and
@@ -53,6 +54,9 @@ class Config(EnvConfig):
     bootstrap_truncation: bool = True
     """Learn from a truncated episode as one that would have gone on; false: as one that ended, for tasks whose limit
     belongs to the task."""
+    score_bounds: tuple[float, ...] = ()
+    """Two returns that become 0 and 100 % in normalised scores; by default, without wrappers, the lowest and the
+    highest one of popgym and minigrid."""
 
     def __post_init__(self) -> None:
         check(bool(self.title.strip(".-")), "id", self.id, "an ID such as CartPole-v1, or MODULE:CLASS")
@@ -70,6 +74,9 @@ class Config(EnvConfig):
             check(False, "wrappers", json.dumps(wrapper), '"MODULE:CLASS" or ["MODULE:CLASS", {"argument": 1}]')
         check(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "1 or more, or null")
         check(self.action_bins is None or self.action_bins >= 2, "action_bins", self.action_bins, "2 or more, or null")
+        bounds = self.score_bounds
+        two = len(bounds) == 2 and bounds[0] != bounds[1]
+        check(not bounds or two, "score_bounds", list(bounds), "two different numbers as in [-1, 1], or []")
 
     @classmethod
     def titled(cls, name: str) -> Self:
@@ -81,6 +88,26 @@ class Config(EnvConfig):
     @property
     def title(self) -> str:
         return re.sub(r"[^\w.-]", "-", self.id.rpartition(":")[2])
+
+    @property
+    def suite(self) -> str | None:
+        package = package_of(self.id)
+        return package.module if package and package.returns else None
+
+    @property
+    def score_range(self) -> ScoreRange | None:
+        if self.score_bounds:
+            low, high = self.score_bounds
+            return ScoreRange(low, high, f"a return of {low:g} at 0 and one of {high:g} at 100 %")
+        package = package_of(self.id)
+        if package is None or package.returns is None or self._wrappers:  # a wrapper may change rewards
+            return None
+        return ScoreRange(*package.returns, "the lowest return at 0 and the highest at 100 %")
+
+    @property
+    def mmer_steps(self) -> int | None:
+        package = package_of(self.id)
+        return package.mmer_steps if package else None
 
     @property
     def foreign(self) -> bool:

@@ -38,6 +38,10 @@ class Config(ToyConfig):
     def action_names(self) -> tuple[str, ...]:
         return ("NO_MATCH", "MATCH")
 
+    @property
+    def num_questions(self) -> int:
+        return self.num_steps - self.distance
+
     def draw(self, random: np.random.Generator, count: int) -> Episodes:
         symbol = random.integers(self.num_symbols, size=(count, self.num_steps))
         answer = random.integers(2, size=symbol.shape)

@@ -45,6 +45,10 @@ class Config(ToyConfig):
     def action_names(self) -> tuple[str, ...]:
         return tuple(f"VALUE_{value}" for value in range(self.num_values))
 
+    @property
+    def num_questions(self) -> int:
+        return self.num_queries
+
     def draw(self, random: np.random.Generator, count: int) -> Episodes:
         first = random.integers(self.num_values, size=(count, self.num_keys))  # by key
         second = (first + random.integers(1, self.num_values, size=first.shape)) % self.num_values  # another one

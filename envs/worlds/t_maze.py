@@ -1,14 +1,14 @@
 """Toy task: walk down a corridor, and turn where a sign at its start said."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rfwp.checks import check
 from rfwp.envs.spaces import Field, Observation, check_actions
-from rfwp.envs.toy import one_hot
+from rfwp.envs.subject import ScoreRange
+from rfwp.envs.toy import CHANCE_TO_BEST, one_hot
 from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv
 
 FORWARD, LEFT, RIGHT = range(3)
@@ -23,8 +23,6 @@ class Config(EnvConfig):
     1 / length. An episode ends after 4 * (length + 1) agent steps at the latest. Return: at best 1; without memory 1/2.
     """
 
-    suite: ClassVar[str] = "toy"
-
     length: int = 10
     """Agent steps from the sign to the junction."""
 
@@ -32,8 +30,16 @@ class Config(EnvConfig):
         check(self.length >= 1, "length", self.length, "1 or more")
 
     @property
+    def suite(self) -> str:
+        return "toy"
+
+    @property
     def title(self) -> str:
         return "t_maze"
+
+    @property
+    def score_range(self) -> ScoreRange:
+        return ScoreRange(1 / 2, 1, CHANCE_TO_BEST)
 
     def spec(self) -> EnvSpec:
         return EnvSpec((Field("pixels", "image", (1, 1, 3)),), (("FORWARD", "LEFT", "RIGHT"),), frames_per_step=1)

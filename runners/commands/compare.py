@@ -12,7 +12,7 @@ from rfwp.runners.compare.comparison import (
     RECORD,
     Comparison,
     check_settings,
-    find_title,
+    find_titles,
     make_comparison,
     named_settings,
     read_record,
@@ -143,7 +143,7 @@ def _read_request(values: Namespace, settings: list[str], before: Comparison | N
             request[name] = getattr(values, name)
         elif name not in request:
             raise UserError(f"{name}: missing, and {values.out!r} has no {RECORD} to take it from; see --help")
-    request["subjects"] = [find_title(request["option"], subject) for subject in request["subjects"]]
+    request["subjects"] = find_titles(request["option"], request["subjects"])
     request["presets"] = [values.preset or presets.get(subject) for subject in request["subjects"]]
     request["settings"] = settings or request["settings"]
     return make_comparison(**request)

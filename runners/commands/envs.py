@@ -71,6 +71,9 @@ def _list(found: Mapping[str, Sequence[str] | None], word: str, as_json: bool) -
         if ids:
             console.say(f"\n--env gym --env.id ID, of {package}:")
             console.print("  " + "  ".join(ids))
+    sets = [name for env in own for name in components.config_class("env", env).title_sets if word in name]
+    if sets:
+        console.say(f"\nSets of these, for rfwp compare --envs: {', '.join(sets)}")
     missing = [f"{each.module.partition('.')[0]} ({each.install})" for each in PACKAGES if found[each.module] is None]
     if missing:
         console.say(f"\nNot installed: {', '.join(missing)}")

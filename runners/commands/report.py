@@ -25,19 +25,19 @@ def run(argv: Sequence[str]) -> int:
 
 def print_report(report: Report, console: Terminal) -> None:
     """Print the scores, the warnings and the path of the page."""
-    normalised = report.study.has_score_range
+    normalisation = report.study.normalisation
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("task")
     table.add_column("agent")
-    for heading in ("seeds", "score [95 %]", *(["human"] if normalised else [])):
+    for heading in ("seeds", "score [95 %]", *(["normalised"] if normalisation else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in report.study.results:
-        human = f"{100 * result.normalised:,.1f} %" if math.isfinite(result.normalised) else "–"
+        normalised = [f"{100 * result.normalised:,.1f} %" if math.isfinite(result.normalised) else "–"]
         score = tables.score_text(result) or "–"
-        table.add_row(result.task, result.agent, str(len(result.finals)), score, *([human] if normalised else []))
+        table.add_row(result.task, result.agent, str(len(result.finals)), score, *(normalised if normalisation else []))
     console.print(table)
-    note = f"Scores are {report.study.words.score}; mean over seeds. †: {report.study.words.in_training}."
-    console.say(note)
+    scale = f" Normalised scores have {normalisation}." if normalisation else ""
+    console.say(f"Scores are {report.study.words.score}; mean over seeds. †: {report.study.words.in_training}.{scale}")
     for warning in report.warnings:
         console.say(f"! {warning}")
     console.say(f"Report on {len(report.study.runs)} runs: {report.page}")

@@ -1,5 +1,6 @@
 """A comparison: every combination of environments or tasks, cores and seeds, trained and scored in the same way."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -49,13 +50,21 @@ class Cell(NamedTuple):
         """Name of its folder."""
         return re.sub(r"[^\w.-]", "-", f"{self.subject}-{self.core}-{self.seed}")
 
+    @contextlib.contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """Append which runs are meant to a UserError."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{error} (in the runs of {self.core} on {self.subject})") from None
+
 
 @dataclass(frozen=True)
 class Comparison:
     """The requested grid: every subject with every core and seeds from 1."""
 
     option: str  # envs or tasks: what the subjects are
-    subjects: tuple[str, ...]  # titles of environments, or names of tasks, as `find_title` spells them
+    subjects: tuple[str, ...]  # titles of environments, or names of tasks, as `find_titles` spells them
     cores: tuple[str, ...]
     seeds: int
     steps: int
@@ -95,10 +104,8 @@ class Comparison:
         return next(self.configs())[1]
 
     def _read(self, cell: Cell) -> RunConfig:
-        try:
+        with cell.named_in_errors():
             config = config_from_words(self.words(cell))
-        except UserError as error:
-            raise UserError(f"{error} (in the runs of {cell.core} on {cell.subject})") from None
         if isinstance(config, AgentRunConfig) and config.final_episodes == 0:
             raise UserError("final_episodes: got 0; allowed in a comparison: 1 or more, because they are its scores")
         return config
@@ -187,17 +194,27 @@ def make_comparison(
     )
 
 
-def find_title(option: str, name: str) -> str:
-    """Return the usual spelling of a subject, given by this option. Raise UserError with the nearest name otherwise."""
-    return _find(option, name)[1]
+def find_titles(option: str, names: Iterable[str]) -> list[str]:
+    """Return the usual spelling of subjects, given by this option, and the titles of sets such as atari/57.
+
+    Raise UserError with the nearest name for an unknown one.
+    """
+    sets = _title_sets(option)
+    return [title for name in names for title in sets.get(name) or [_find(option, name)[1]]]
+
+
+def _title_sets(option: str) -> dict[str, tuple[str, ...]]:
+    return {name: titles for owner in _owners(option).values() for name, titles in owner.title_sets.items()}
+
+
+def _owners(option: str) -> dict[str, type[Subject]]:
+    section = KINDS[option].subject
+    return {name: components.config_class(section, name) for name in components.names(section)}
 
 
 def _find(option: str, name: str) -> tuple[str, str]:
     """Return the component's name and the usual spelling of what selects its title, from any spelling."""
-    section = KINDS[option].subject
-    owners: dict[str, type[Subject]] = {
-        each: components.config_class(section, each) for each in components.names(section)
-    }
+    owners = _owners(option)
     single = [each for each, owner in owners.items() if owner.title_setting is None]
     if name in single:
         return name, name
@@ -208,5 +225,6 @@ def _find(option: str, name: str) -> tuple[str, str]:
                 return each, str(getattr(owner.titled(name), owner.title_setting))
             except ValueError as error:
                 reasons.append(str(error).partition("; ")[2])  # without the name of the setting and its value
-    others = f"{', '.join(single)}{components.nearest(name, single)}"
-    raise UserError(f"{option}: got {name!r}; {'; or '.join([*reasons, others])}")
+    reasons.append(", ".join([*single, *_title_sets(option)]))
+    hint = components.nearest(name, [*single, *_title_sets(option)])
+    raise UserError(f"{option}: got {name!r}; {'; or '.join(reasons)}{hint}")

@@ -82,8 +82,13 @@ def find_runs(comparison: Comparison, out: Path) -> list[Run]:
 
 def largest_run(comparison: Comparison) -> int:
     """Return the bytes of main memory that the largest run needs. Raise UserError if a run does not fit."""
-    unlike = {_memory_key(config): config for cell, config in comparison.configs() if cell.seed == 1}
-    return max(map(_memory_of, unlike.values()))
+    unlike: dict[object, int] = {}
+    for cell, config in comparison.configs():
+        if cell.seed == 1:
+            with cell.named_in_errors():
+                key = _memory_key(config)
+                unlike[key] = unlike.get(key) or _memory_of(config)
+    return max(unlike.values())
 
 
 def _memory_key(config: RunConfig) -> object:

@@ -64,8 +64,8 @@ def print_evaluation(result: Evaluation, console: Terminal) -> None:
         table.add_row("negative, dropped", f"{result.dropped:,} more lives")
     if result.wraps:
         table.add_row("wrong", wrapping(result.wraps))
-    if facts["human_normalised"] is not None:
-        table.add_row("human-normalised", f"{facts['human_normalised']:,.1f} %")
+    if result.normalised is not None and result.env.score_range:
+        table.add_row("normalised", f"{100 * result.normalised:,.1f} %, with {result.env.score_range.meaning}")
     table.add_row("mean length", f"{facts['length_mean']:,.0f} agent steps")
     trained = f"trained under {result.trained_protocol}" if result.trained_protocol else None
     table.add_row(
@@ -118,7 +118,7 @@ def print_scoreboard(lines: Sequence[Line], console: Terminal) -> None:
     table.add_column("run", overflow="fold")
     for heading in ("environment", "core", *(["protocol"] if marked else [])):
         table.add_column(heading)
-    headings = {"episodes": ("full episodes", "median", "human"), "lives": (f"lives, {BATCHES} means",)}
+    headings = {"episodes": ("full episodes", "median", "norm."), "lives": (f"lives, {BATCHES} means",)}
     kinds = [kind for kind in headings if any(getattr(line, kind) for line in lines)]
     for heading in ("steps", *(heading for kind in kinds for heading in headings[kind])):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -139,8 +139,8 @@ def _protocol_text(result: Evaluation) -> str:
 def _episode_cells(line: Line) -> list[str]:
     assert line.episodes is not None, "all agents are scored alike"
     facts = line.episodes.summary()
-    human = f"{facts['human_normalised']:,.1f} %" if facts["human_normalised"] is not None else "–"
-    return [f"{facts['mean']:,.2f} ± {facts['standard_deviation']:,.2f}", f"{facts['median']:,.2f}", human]
+    normalised = f"{100 * line.episodes.normalised:,.1f} %" if line.episodes.normalised is not None else "–"
+    return [f"{facts['mean']:,.2f} ± {facts['standard_deviation']:,.2f}", f"{facts['median']:,.2f}", normalised]
 
 
 def _life_cells(line: Line) -> list[str]:
@@ -158,6 +158,8 @@ def _print_notes(lines: Sequence[Line], console: Terminal) -> None:
     scored = [line.episodes for line in lines if line.episodes]
     references = {", ".join(filter(None, (each.title, each.protocol))): each.env.reference_scores for each in scored}
     notes += [f"{place}: {reference_line(scores)}." for place, scores in sorted(references.items()) if scores]
+    ranges = dict.fromkeys(each.env.score_range.meaning for each in scored if each.env.score_range)
+    notes += [f"Normalised scores (norm.) have {'; '.join(ranges)}."] if ranges else []
     notes += aggregate_lines(lines)
     for note in dict.fromkeys(notes):
         console.say(note)
@@ -205,7 +207,7 @@ def _aggregate_suite(lines: Sequence[Line]) -> list[str]:
                 for name in ("mean", "median", "iqm")
             )
             after = f"{core} after {steps:,} agent steps"
-            found.append(f"{after}, human-normalised over {len(strata)} environments: {values}.")
+            found.append(f"{after}, normalised over {len(strata)} environments: {values}.")
     if len(found) < len(trained_alike):
         found.append(
             "Scores of a core are aggregated over environments only for runs with the same agent steps and settings."

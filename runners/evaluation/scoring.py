@@ -83,7 +83,7 @@ class Evaluation:
             "max": max(scores),
             **(means if self.score == "life" else {}),
             "length_mean": fmean(episode.length for episode in self.episodes),
-            "human_normalised": None if self.normalised is None else 100 * self.normalised,
+            "normalised_percent": None if self.normalised is None else 100 * self.normalised,
             "returns": scores,
             "lengths": [episode.length for episode in self.episodes],
         }

@@ -65,14 +65,14 @@ def performance_profile(strata: Strata, thresholds: ArrayLike) -> Array:
     return np.stack([(runs > threshold).mean(axis=-1) for threshold in np.asarray(thresholds)], axis=-1)
 
 
-def relative_improvement(ours: ArrayLike, baseline: ArrayLike, random: ArrayLike, human: ArrayLike) -> Array:
-    """Return the gain over a baseline as a share of what the better of baseline and human gains over random play.
+def relative_improvement(ours: ArrayLike, baseline: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
+    """Return the gain over a baseline as a share of what the better of baseline and `high` gains over `low`.
 
-    Wang et al. 2016, Dueling Network Architectures, equation 10. Unlike a plain quotient, it makes sense for negative
-    raw scores.
+    Wang et al. 2016, Dueling Network Architectures, equation 10, where `high` is a human and `low` random play. Unlike
+    a plain quotient, it makes sense for negative raw scores.
     """
-    ours, baseline, random, human = (np.asarray(each, np.float64) for each in (ours, baseline, random, human))
-    return np.asarray((ours - baseline) / (np.maximum(baseline, human) - random))
+    ours, baseline, low, high = (np.asarray(each, np.float64) for each in (ours, baseline, low, high))
+    return np.asarray((ours - baseline) / (np.maximum(baseline, high) - low))
 
 
 def bootstrap(
@@ -129,7 +129,7 @@ def _env_means(strata: Strata) -> Array:
     return np.stack([runs.mean(axis=-1) for runs in strata], axis=-1)  # [..., environments]
 
 
-# Aggregates of human-normalised scores: name and function.
+# Aggregates of normalised scores: name and function.
 AGGREGATES: dict[str, tuple[str, Callable[[Strata], Array]]] = {
     "iqm": ("interquartile mean", iqm),
     "median": ("median", median),

@@ -116,7 +116,7 @@ def _end(axes: Axes, x: float, y: float, mark: Mark) -> None:
 
 
 def aggregates(study: Study, tasks: Sequence[str]) -> str:
-    """Draw aggregates of human-normalised scores over environments: a row per agent, a column per statistic."""
+    """Draw aggregates of normalised scores over environments: a row per agent, a column per statistic."""
     look = marks(study.agents)
     with Drawing(0.34 * len(study.agents) + 0.9) as drawing:
         for axes, (title, statistic) in zip(
@@ -131,7 +131,7 @@ def aggregates(study: Study, tasks: Sequence[str]) -> str:
             axes.set(title=title.capitalize())
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             axes.locator_params(axis="x", nbins=4)
-    return drawing.svg("aggregates of human-normalised scores")
+    return drawing.svg("aggregates of normalised scores")
 
 
 def _interval(axes: Axes, row: float, estimate: statistics.Estimate, mark: Mark) -> None:
@@ -148,7 +148,7 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def profiles(study: Study, tasks: Sequence[str]) -> str:
-    """Draw performance profiles: the share of runs above each human-normalised score."""
+    """Draw performance profiles: the share of runs above each normalised score."""
     look, scores = marks(study.agents), {agent: study.strata(agent, tasks, True) for agent in study.agents}
     highest = max(float(np.max(np.concatenate(strata))) for strata in scores.values())
     thresholds = np.linspace(0, max(1.0, min(highest * 1.05, 8.0)), 121)
@@ -158,7 +158,7 @@ def profiles(study: Study, tasks: Sequence[str]) -> str:
             share, low, high = statistics.bootstrap(lambda s: statistics.performance_profile(s, thresholds), strata)
             axes.fill_between(thresholds, low, high, color=look[agent].light, alpha=0.16, linewidth=0, step="post")
             axes.step(thresholds, share, where="post", color=look[agent].light, dashes=look[agent].dashes)
-        axes.set(xlabel="human-normalised score", ylabel="share of runs above it", ylim=(0, 1.03), xlim=(0, None))
+        axes.set(xlabel="normalised score", ylabel="share of runs above it", ylim=(0, 1.03), xlim=(0, None))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         drawing.legend(look)
@@ -203,8 +203,11 @@ def _gain(study: Study, agent: str, baseline: str, task: str) -> float:
     ours, theirs = study.result(task, agent), study.result(task, baseline)
     assert ours is not None, "the task is shared"
     assert theirs is not None, "the task is shared"
-    assert ours.subject.score_range is not None, "shared tasks of normalised scores have one"
-    return float(statistics.relative_improvement(ours.score.value, theirs.score.value, *ours.subject.score_range))
+    score_range = ours.subject.score_range
+    assert score_range is not None, "shared tasks of normalised scores have one"
+    return float(
+        statistics.relative_improvement(ours.score.value, theirs.score.value, score_range.low, score_range.high)
+    )
 
 
 def _draw_bars(axes: Axes, gains: Sequence[tuple[float, str]], mark: Mark) -> None:

@@ -49,7 +49,8 @@ def render(
         baseline=baseline,
         words=study.words,
         step=study.kind.step,
-        normalised=study.has_score_range,
+        normalisation=study.normalisation,
+        mmer=study.has_mmer,
         sources="; ".join(
             dict.fromkeys(run.subject.reference_sources for run in study.runs if run.subject.reference_scores)
         ),

@@ -46,6 +46,12 @@ class Result(NamedTuple):
         return fmean(known) if known else None
 
     @property
+    def mmer(self) -> float | None:
+        """Mean over runs of their MMER; None without any."""
+        known = [mmer for run in self.runs if (mmer := run.mmer) is not None]
+        return fmean(known) if known else None
+
+    @property
     def subject(self) -> Subject:
         """Environment or task of the first run; the others do not differ in anything that matters."""
         return self.runs[0].subject
@@ -88,10 +94,15 @@ class Study:
         """The protocols of all runs."""
         return sorted({run.protocol for run in self.runs if run.protocol})
 
+    @cached_property
+    def normalisation(self) -> str:
+        """What 0 and 100 % mean in normalised scores, as a phrase; "" if no task has a score range."""
+        return "; ".join(dict.fromkeys(run.subject.score_range.meaning for run in self.runs if run.subject.score_range))
+
     @property
-    def has_score_range(self) -> bool:
-        """True if any task has a score range."""
-        return any(run.subject.score_range for run in self.runs)
+    def has_mmer(self) -> bool:
+        """True if any task has an MMER."""
+        return any(result.mmer is not None for result in self.results)
 
     @property
     def has_answers(self) -> bool:

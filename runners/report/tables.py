@@ -14,7 +14,7 @@ from rfwp.runners.settings.components import title_option
 from rfwp.runners.settings.kinds import AGENT, SEQUENCES
 
 NAMED_ELSEWHERE = ("core.name", "seed")  # in other columns of the table of runs, like the title
-OPTIONAL = ("answers, %", "human, %")  # columns that only some kinds of tasks have
+OPTIONAL = ("answers, %", "normalised, %", "MMER")  # columns that only some kinds of tasks have
 BESIDE = ("random", "human")  # reference scores that get a column in the table by environment
 
 
@@ -27,8 +27,8 @@ def scores(study: Study) -> Table:
 def _score_row(study: Study, result: Result) -> list[Cell]:
     steps = max((final.steps for final in result.finals), default=None)
     score, low, high = (_known(number) for number in result.score)
-    human, seeds = _known(100 * result.normalised), len(result.finals)
-    return [result.task, result.agent, seeds, steps, score, low, high, result.answers, human, source(study, result)]
+    optional = (result.answers, _known(100 * result.normalised), result.mmer)
+    return [result.task, result.agent, len(result.finals), steps, score, low, high, *optional, source(study, result)]
 
 
 def source(study: Study, result: Result) -> str:
@@ -80,7 +80,7 @@ def references(study: Study) -> Table:
 
 
 def aggregates(study: Study, tasks: Sequence[str]) -> Table:
-    """Tabulate aggregates of human-normalised scores over environments, with intervals: a row per agent."""
+    """Tabulate aggregates of normalised scores over environments, with intervals: a row per agent."""
     rows: list[list[Cell]] = []
     for agent in study.agents:
         strata = study.strata(agent, tasks, normalised=True)
@@ -115,7 +115,7 @@ def runs(study: Study) -> Table:
 
 def _without_empty(study: Study, table: Table) -> Table:
     """Return a table without the optional columns that say nothing about these runs."""
-    shown = dict(zip(OPTIONAL, (study.has_answers, study.has_score_range), strict=True))
+    shown = dict(zip(OPTIONAL, (study.has_answers, bool(study.normalisation), study.has_mmer), strict=True))
     kept = [place for place, name in enumerate(table.columns) if shown.get(name, True)]
     return Table([table.columns[place] for place in kept], [[row[place] for place in kept] for row in table.rows])
 
@@ -135,6 +135,7 @@ def _run_row(study: Study, run: Run) -> list[Cell]:
         final.score if final else None,
         final.answers if final else None,
         _known(100 * run.normalised(final.score)) if final else None,
+        run.mmer,
         source + state,
     ]
 

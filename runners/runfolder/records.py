@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 # The metrics that reports show: a run of weeks has a million lines, and all metrics of them would fill the memory.
 READ = {
     AGENT: (
-        *("steps", "wall_seconds", "episodes", "return_mean", "steps_per_second", "policy_lag"),
+        *("steps", "wall_seconds", "episodes", "return_total", "return_mean", "steps_per_second", "policy_lag"),
         *("importance_weight_clipped", "emulator_share", "learning_share", "actor_restarts", "memory_megabytes"),
     ),
     SEQUENCES: (
@@ -68,19 +68,14 @@ class Run(ABC):
     notes: list[str] = field(default_factory=list)  # what could not be read
 
     @property
-    def subject_name(self) -> str:
-        """Name of its environment or task."""
-        return str(self.settings[f"{self.kind.subject}.name"])
-
-    @property
     def title(self) -> str:
         """Title of its environment or task."""
         return self.subject.title
 
     @property
     def family(self) -> str:
-        """Groups runs whose other settings of the subject should agree: by environment, or by title."""
-        return self.subject_name if self.subject.title_setting and self.subject.suite else self.title
+        """Groups runs whose other settings of the subject should agree: by suite, or by title."""
+        return self.subject.suite if self.subject.title_setting and self.subject.suite else self.title
 
     @property
     def protocol(self) -> str | None:
@@ -106,6 +101,11 @@ class Run(ABC):
     def finished(self) -> bool:
         """True if it has done all its steps."""
         return self.steps >= self.total_steps
+
+    @property
+    def mmer(self) -> float | None:
+        """The MMER (see Subject) of its training; None if the subject or the run has none."""
+        return None
 
     @property
     @abstractmethod
@@ -141,6 +141,18 @@ class AgentRun(Run):
     @property
     def scores(self) -> Array:
         return self.metrics["return_mean"]
+
+    @property
+    def mmer(self) -> float | None:
+        stretch = self.subject.mmer_steps
+        columns = np.stack([self.metrics[name] for name in ("steps", "episodes", "return_total")])
+        steps, *totals = np.pad(columns[:, np.isfinite(columns).all(axis=0)], ((0, 0), (1, 0)))  # all start at 0
+        if stretch is None or steps[-1] < stretch:
+            return None
+        ends = np.arange(0, steps[-1] + 1, stretch)
+        episodes, returns = (np.diff(np.interp(ends, steps, total)) for total in totals)
+        ended = episodes > 0
+        return float((returns[ended] / episodes[ended]).max()) if ended.any() else None
 
     def final(self, policy: str) -> Final | None:
         """Return the newest evaluation of full episodes by this policy, or the end of training; None if no episode."""

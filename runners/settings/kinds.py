@@ -91,7 +91,8 @@ SEQUENCES = Kind(
 )
 
 
-MOVABLE = ("env.path",)  # settings in a fixed section that may change all the same: where files lie
+# Settings in a fixed section that may change all the same: where files lie, and how scores are shown.
+MOVABLE = ("env.path", "env.score_bounds")
 
 
 def kind_of(values: Mapping[str, Any]) -> Kind:

@@ -64,13 +64,12 @@ class Presets(NamedTuple):
 
 
 def agent_presets(named: Values) -> Presets:
-    """Return the presets of agents; the default depends on the suite of the environment that is named."""
+    """Return the presets of agents; the default depends on the environment that is named."""
     env = named.get("env", {}).get("name") or DEFAULT_ENV
-    atari = components.config_class("env", env).suite == "atari"
     presets = {"paper": _PAPER, "gpu": _GPU, "cpu": _CPU, "toy": _TOY, "memory": _MEMORY}
     found = {name: _for_core(values, _named_core(named)) for name, values in presets.items()}
-    small = "memory" if env == "gym" else "toy"
-    return Presets(found, *(("gpu", "cpu") if atari else (small, small)))
+    on_gpu, on_cpu = {"atari": ("gpu", "cpu"), "gym": ("memory", "memory")}.get(env, ("toy", "toy"))
+    return Presets(found, on_gpu, on_cpu)
 
 
 def _named_core(named: Values) -> str:

@@ -12,7 +12,8 @@ from gymnasium import spaces
 
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.remote_env import RemoteEnv
-from rfwp.envs.gym_probe import ask
+from rfwp.envs.gym_packages import ID_SETS, package_of
+from rfwp.envs.gym_probe import ask, registered_ids
 from rfwp.envs.gym_spaces import read_actions
 from rfwp.envs.worlds.gym import Config
 from rfwp.runners.settings.values import convert
@@ -199,12 +200,34 @@ def test_an_environment_that_hangs_is_given_up():
         {"wrappers": '[["a:B", 1]]'},
         {"max_steps": 0},
         {"action_bins": 1},
+        {"score_bounds": (1.0, 1.0)},
+        {"score_bounds": (0.0, 1.0, 2.0)},
     ],
 )
 def test_a_setting_that_is_not_allowed_is_refused(settings):
     (name,) = settings
     with pytest.raises(ValueError, match=f"^{name}: got .*; allowed: "):
         Config(**settings)
+
+
+def test_sets_consist_of_ids_that_the_packages_register():
+    registered = {package: set(ids) for package, ids in registered_ids().items() if ids}
+    assert {"popgym", "minigrid"} <= registered.keys()
+    for ids in ID_SETS.values():
+        package = package_of(ids[0]).module
+        assert len(set(ids)) == len(ids)
+        assert package not in registered or set(ids) <= registered[package]
+
+
+def test_a_score_range_is_that_of_the_benchmark_unless_wrappers_or_the_user_change_it():
+    def bounds(env_id, **settings):
+        return (Config(id=env_id, **settings).score_range or ())[:2]
+
+    assert bounds("popgym-RepeatFirstEasy-v0") == bounds("popgym:popgym-RepeatFirstEasy-v0") == (-1, 1)
+    assert bounds("MiniGrid-MemoryS7-v0") == (0, 1)
+    assert bounds("MiniGrid-MemoryS7-v0", wrappers='["minigrid.wrappers:RGBImgPartialObsWrapper"]') == ()
+    assert bounds("CartPole-v1") == ()
+    assert bounds("CartPole-v1", score_bounds=(0.0, 500.0)) == (0, 500)
 
 
 def test_json_is_stored_in_one_spelling():

@@ -98,6 +98,7 @@ def test_who_remembers_gets_the_best_return(config, policy, best, at_random):
     found = returns(config, act, num_envs=8, num_steps=100)
     assert len(found) > 30
     np.testing.assert_array_equal(found, best)
+    assert config.score_range.high == best
 
 
 @every_task
@@ -106,6 +107,7 @@ def test_random_play_gets_the_stated_return(config, policy, best, at_random):
     found = returns(config, lambda step: random.integers(len(config.action_names), size=256), 256, num_steps=200)
     standard_error = found.std() / len(found) ** 0.5
     assert abs(found.mean() - at_random) < 5 * standard_error
+    assert config.score_range.low == at_random
 
 
 @every_task

@@ -28,12 +28,12 @@ def run(tmp_path_factory):
 def test_it_is_evaluated_and_reported_without_protocol_and_normalised_score(run, tmp_path, capsys):
     (evaluation,) = (run / "eval").iterdir()
     facts = json.loads(evaluation.read_text())
-    assert (facts["env"], facts["protocol"], facts["mean"], facts["human_normalised"]) == ("ladder", None, 2.0, None)
+    assert (facts["env"], facts["protocol"], facts["mean"], facts["normalised_percent"]) == ("ladder", None, 2.0, None)
     assert main(["evaluate", str(run), "--episodes", "1"]) == 0
     assert "for comparison" not in capsys.readouterr().out
     (row,), _ = report(run, tmp_path / "report")
     assert (row["task"], row["score"], row["from"]) == ("ladder", "2.0", "3 episodes, sampled")
-    assert "human, %" not in row
+    assert "normalised, %" not in row
     assert not (tmp_path / "report" / "figures" / "aggregates.svg").exists()
 
 

@@ -10,7 +10,7 @@ import torch
 from grids import asked
 
 from rfwp.runners.cli import main
-from rfwp.runners.compare.comparison import Cell, read_record
+from rfwp.runners.compare.comparison import Cell, find_titles, read_record
 from rfwp.runners.compare.launcher import largest_run
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
@@ -22,8 +22,9 @@ WRONG = [
     (
         "--envs pnog --cores gru --steps 9",
         "envs: got 'pnog'; nearest: pong, up_n_down; or allowed: an ID of Gymnasium such as CartPole-v1, or"
-        " MODULE:CLASS; or counting, ",
+        " MODULE:CLASS; or counting, .*, atari/5, ",
     ),
+    ("--envs popgym/esay --cores gru --steps 9", "envs: got 'popgym/esay'; .*did you mean popgym/easy"),
     ("--envs Recal --cores gru --steps 9", "envs: got 'Recal'; .*did you mean recall"),
     ("--envs ALE/Pnog-v5 --cores gru --steps 9", "envs: got 'ALE/Pnog-v5'; nearest: pong"),
     ("--envs pong --cores gru --steps 9 --env.game pong", "env.game: .*use --envs"),
@@ -52,6 +53,16 @@ WRONG = [
     ("--tasks listops --cores gru --steps 9 --task.depth 0", "task.depth: got 0; .*runs of gru on listops"),
     ("stray --envs recall --cores gru --steps 9", "stray"),
 ]
+
+
+def test_a_set_stands_for_all_its_environments_in_their_usual_spelling():
+    found = find_titles("envs", ["ALE/Pong-v5", "atari/5", "popgym/easy", "recall"])
+    assert found[:3] == ["pong", "battle_zone", "double_dunk"]
+    assert found[-2:] == ["popgym-VelocityOnlyCartpoleEasy-v0", "recall"]
+    for name, size in (("atari/57", 57), ("popgym/hard", 14), ("minigrid/memory", 6)):
+        titles = find_titles("envs", [name])
+        assert len(set(titles)) == size
+        assert titles == find_titles("envs", titles)
 
 
 @pytest.mark.parametrize(("words", "message"), WRONG)

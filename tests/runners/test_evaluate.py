@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from rfwp.agents.metrics import Episode
-from rfwp.envs.subject import ScoreRange
-from rfwp.envs.worlds import atari, recall
+from rfwp.envs.worlds import atari
 from rfwp.runners.cli import main
 from rfwp.runners.evaluation.scoreboard import Line, aggregate_lines, run_evaluation
 from rfwp.runners.evaluation.scoring import Evaluation
@@ -81,8 +80,8 @@ def test_several_runs_stand_in_one_table_with_reference_scores_and_aggregates(ru
         ("breakout", "life", "greedy"),
     ]
     assert "pong, dqn: random -20.7; human 14.6; IMPALA shallow (50M) 20.4; IMPALA deep (50M) 21.0" in shown
-    human = [each["human_normalised"] for each in facts if each["score"] == "episode"]
-    assert f"human-normalised over 2 environments: mean {sum(human) / 2:,.1f} %" in shown
+    human = [each["normalised_percent"] for each in facts if each["score"] == "episode"]
+    assert f"normalised over 2 environments: mean {sum(human) / 2:,.1f} %" in shown
 
 
 def line(game: str, steps: int, score: float, words: str = "") -> Line:
@@ -99,8 +98,8 @@ def test_scores_are_taken_together_over_games_only_after_the_same_steps_by_the_s
     larger = [line("breakout", 9000, 30.5, "--core.hidden_size 9"), line("pong", 9000, 14.6, "--core.hidden_size 9")]
     none, all_of_it = (f"mean {x} %, median {x} %, interquartile mean {x} %." for x in ("0.0", "100.0"))
     assert aggregate_lines([*young, *trained]) == [
-        f"gru after 0 agent steps, human-normalised over 2 environments: {none}",
-        f"gru after 9,000 agent steps, human-normalised over 2 environments: {all_of_it}",
+        f"gru after 0 agent steps, normalised over 2 environments: {none}",
+        f"gru after 9,000 agent steps, normalised over 2 environments: {all_of_it}",
     ]
     for mixed in ([*trained, *larger], [young[0], trained[1]]):
         (said,) = aggregate_lines(mixed)
@@ -119,11 +118,10 @@ def test_mixed_protocols_are_refused_unless_asked_for_and_then_marked(runs, caps
     shown = capsys.readouterr().out
     assert "protocol" in shown
     assert "machado" in shown
-    assert "human-normalised over" not in shown
+    assert "normalised over" not in shown
 
 
-def test_scores_are_taken_together_within_a_suite_only(monkeypatch):
-    monkeypatch.setattr(recall.Config, "score_range", ScoreRange(1.0, 3.0))
+def test_scores_are_taken_together_within_a_suite_only():
     atari_lines, toy_line = [line("breakout", 9000, 30.5), line("pong", 9000, 14.6)], line("recall", 9000, 2.0)
     assert toy_line.either.normalised == 0.5
     assert aggregate_lines([toy_line, *atari_lines]) == aggregate_lines(atari_lines) != []

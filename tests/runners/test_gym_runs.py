@@ -195,6 +195,9 @@ def test_environments_are_listed_and_described(capsys):
     printed = capsys.readouterr().out
     assert "CartPole-v1" in printed
     assert "--env recall" not in printed
+    assert "compare" not in printed
+    assert main(["envs", "POPGym"]) == 0
+    assert "rfwp compare --envs: popgym/easy, popgym/medium, popgym/hard\n" in capsys.readouterr().out
     assert main(["envs", "MountainCarContinuous-v0", "--env.action_bins", "3"]) == 0
     printed = capsys.readouterr().out
     assert "observation (vector of 2)" in printed

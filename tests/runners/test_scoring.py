@@ -76,7 +76,7 @@ def test_the_summary_is_worked_out_from_the_returns():
     facts = evaluate(toy_agent(LadderConfig()), LadderConfig(), episodes=4).summary()
     assert (facts["mean"], facts["median"], facts["min"], facts["max"]) == (2.5, 2.5, 1.0, 4.0)
     assert facts["standard_deviation"] == pytest.approx(1.1180340)
-    assert facts["human_normalised"] is None
+    assert facts["normalised_percent"] is None
 
 
 class Seesaw(Ladder):

@@ -31,7 +31,10 @@ def write_run(
     words: str = "",
 ) -> RunFolder:
     """A run with a line of metrics every 1,000 agent steps and 10 s, and an evaluation if there is a `score`."""
-    env = f"--env {game}" if game in ("recall", "delayed_cue") else f"--env atari --env.game {game} --preset cpu"
+    if game.endswith(("-v0", "-v1")):
+        env = f"--env gym --env.id {game}"
+    else:
+        env = f"--env {game}" if game in ("recall", "delayed_cue") else f"--env atari --env.game {game} --preset cpu"
     config = config_of(f"{env} --core {core} {words}")
     folder = RunFolder(parent / f"{game}-{core}-{seed}")
     folder.create()
@@ -53,7 +56,7 @@ def write_run(
 
 def write_evaluation(folder: RunFolder, mean: float, **facts: object) -> None:
     env = folder.read_values()["env"]
-    facts = {"env": env.get("game", env["name"]), "protocol": env.get("protocol")} | facts
+    facts = {"env": env.get("game", env.get("id", env["name"])), "protocol": env.get("protocol")} | facts
     facts = {"policy": "sampled", "score": "episode", "seed": 0, "episodes": 30} | facts
     folder.evaluations.mkdir(exist_ok=True)
     path = folder.evaluations / f"{len(list(folder.evaluations.iterdir()))}.json"

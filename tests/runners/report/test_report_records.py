@@ -19,7 +19,7 @@ def test_scores_are_means_over_seeds_of_evaluations(make_run, tmp_path):
     assert (row["task"], row["agent"], row["seeds"], row["score"]) == ("breakout", "lstm", "2", "20.0")
     assert (row["95 % low"], row["95 % high"]) == ("10.0", "30.0")
     # Random play scores 1.7 and the human 30.5.
-    assert float(row["human, %"]) == pytest.approx(100 * (20 - 1.7) / 28.8)
+    assert float(row["normalised, %"]) == pytest.approx(100 * (20 - 1.7) / 28.8)
     assert "2 seeds: intervals mean little" in warned
 
 

@@ -1,13 +1,12 @@
 """What runs show together: nothing mixed, nothing counted twice, no more than the evidence says."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 from reports import report, said, scores, study
 
-from rfwp.envs.subject import ScoreRange
-from rfwp.envs.worlds import recall
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.report import tables
 from rfwp.runners.report.palette import CORES, marks
@@ -80,8 +79,7 @@ def test_comparisons_over_games_use_those_that_all_agents_have(make_run, tmp_pat
     assert "Not every agent has scores on breakout" in said(tmp_path)
 
 
-def test_aggregates_are_over_one_suite_and_what_they_leave_out_is_said(make_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(recall.Config, "score_range", ScoreRange(1.0, 3.0))
+def test_aggregates_are_over_one_suite_and_what_they_leave_out_is_said(make_run, tmp_path):
     for game in ("recall", "breakout", "pong"):
         make_run(tmp_path, game, "lstm", 1, score=2.0)
     made = study(tmp_path)
@@ -113,14 +111,35 @@ def test_a_seed_that_was_run_again_is_said_to_be(make_run, tmp_path):
     assert "has seed 1 more than once" in said(tmp_path)
 
 
-def test_toy_tasks_have_curves_and_chances_but_no_human(make_run, tmp_path):
+def test_environments_without_a_score_range_have_curves_and_chances_only(make_run, tmp_path):
     for core, score in (("lstm", 1.0), ("rdn", 2.0)):
         for seed in (1, 2):
-            make_run(tmp_path, "recall", core, seed, score)
+            make_run(tmp_path, "CartPole-v1", core, seed, score)
     rows, _ = report(tmp_path, tmp_path / "report")
-    assert all("human, %" not in row for row in rows)
+    assert all(not {"normalised, %", "MMER"} & row.keys() for row in rows)
     assert (tmp_path / "report" / "figures" / "improvement-chances.svg").exists()
     assert not (tmp_path / "report" / "figures" / "aggregates.svg").exists()
+
+
+def test_ids_of_a_benchmark_are_averaged_by_their_lowest_and_highest_return_only(make_run, tmp_path):
+    for env, score in (("popgym-RepeatFirstEasy-v0", 0.0), ("popgym-AutoencodeEasy-v0", -1.0), ("Acrobot-v1", -500.0)):
+        make_run(tmp_path, env, "gru", 1, score)
+    made = study(tmp_path)
+    assert made.aggregated_tasks == ["popgym-AutoencodeEasy-v0", "popgym-RepeatFirstEasy-v0"]
+    (row,) = tables.aggregates(made, made.aggregated_tasks).rows
+    assert row == ["gru", 2, 2, *["25 %"] * 3, "75 %"]  # of -1 to 1, 0 is one half
+
+
+def test_mmer_is_the_best_mean_of_an_iteration(make_run, tmp_path):
+    """Lines of metrics lie 32,768 agent steps apart here: half an iteration of POPGym."""
+    run = make_run(tmp_path, "popgym-RepeatFirstEasy-v0", "gru", 1, total_steps=229_376)
+    episodes, totals = (100, 200, 200, 300, 400, 400, 500), (-50.0, -60.0, -60.0, 10.0, 85.0, 85.0, 185.0)
+    with run.metrics_file.open("w") as file:
+        for line, (count, total) in enumerate(zip(episodes, totals, strict=True), start=1):
+            facts = {"steps": 32_768 * line, "episodes": count, "return_total": total, "return_mean": 0.5}
+            file.write(json.dumps(facts) + "\n")
+    # -60 of 200 episodes, 70 of 100, 75 of 100; the last 100 do not fill an iteration.
+    assert [row["MMER"] for row in scores(tmp_path)] == [pytest.approx(0.75)]
 
 
 def test_single_runs_have_aggregates_but_are_not_made_into_chances(make_run, tmp_path):
