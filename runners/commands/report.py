@@ -27,8 +27,8 @@ def print_report(report: Report, console: Terminal) -> None:
     """Print the scores, the warnings and the path of the page."""
     normalisation = report.study.normalisation
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("task")
-    table.add_column("agent")
+    table.add_column("task", overflow="fold")
+    table.add_column("agent", overflow="fold")
     for heading in ("seeds", "score [95 %]", *(["normalised"] if normalisation else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in report.study.results:

@@ -2,6 +2,7 @@
 
 import html
 import io
+import math
 import re
 from collections.abc import Mapping
 from types import TracebackType
@@ -45,12 +46,14 @@ class Drawing:
         return every[:used]
 
     def legend(self, look: Mapping[str, Mark]) -> None:
-        """Draw a legend of all agents above the axes."""
+        """Draw a legend of all agents above the axes, in as many columns as fit; the figure grows by its further rows."""
+        columns = min(6, len(look), max(1, int(13 * WIDTH) // (max(map(len, look)) + 8)))  # 13 letters to the inch
+        self._figure.set_figheight(self._height + 0.19 * (math.ceil(len(look) / columns) - 1))
         handles = [
             Line2D([], [], color=mark.light, dashes=mark.dashes, marker=mark.marker, markersize=5.5, label=agent)
             for agent, mark in look.items()
         ]
-        self._figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)), borderpad=0)
+        self._figure.legend(handles=handles, loc="outside upper left", ncols=columns, borderpad=0)
 
     def svg(self, title: str) -> str:
         """Return the figure as an <svg> element with a label; the same figure gives the same text."""

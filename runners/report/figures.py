@@ -1,6 +1,7 @@
 """The figures of a report, as SVG text that the page can recolour."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -142,7 +143,9 @@ def _interval(axes: Axes, row: float, estimate: statistics.Estimate, mark: Mark)
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    axes.set(
+        yticks=range(len(names)), yticklabels=[textwrap.fill(name, 30) for name in names], ylim=(len(names) - 0.5, -0.5)
+    )
     axes.tick_params(axis="y", labelsize=9, labelcolor=INK)
     axes.grid(axis="y", visible=False)
 
@@ -182,20 +185,22 @@ def improvement_chances(study: Study, tasks: Sequence[str], baseline: str) -> st
 
 
 def relative_improvements(study: Study, baseline: str) -> str | None:
-    """Draw relative improvement over the baseline by environment, as bars; None if no environment has both."""
+    """Draw relative improvement over the baseline, as bars; None unless two environments have both an agent and it."""
     found = {}
     for agent in study.agents:
         tasks = study.shared_tasks((agent, baseline), normalised=True) if agent != baseline else []
-        if tasks:
+        if len(tasks) > 1:
             found[agent] = sorted(((_gain(study, agent, baseline, task), task) for task in tasks), reverse=True)
     if not found:
         return None
-    look, columns = marks(study.agents), min(3, len(found))
+    look, columns = marks(study.agents), min(2 if max(map(len, study.tasks)) > 20 else 3, len(found))
     rows = math.ceil(len(found) / columns)
-    with Drawing(rows * (0.22 * max(map(len, found.values())) + 0.75)) as drawing:
+    titles = {agent: textwrap.fill(f"{agent} over {baseline}", 100 // columns - 10) for agent in found}
+    lines = max(title.count("\n") for title in titles.values())
+    with Drawing(rows * (0.22 * max(map(len, found.values())) + 0.18 * lines + 0.75)) as drawing:
         for axes, (agent, gains) in zip(drawing.grid(rows, columns, len(found)), found.items(), strict=True):
             _draw_bars(axes, gains, look[agent])
-            axes.set(title=f"{agent} over {baseline}")
+            axes.set(title=titles[agent])
     return drawing.svg(f"relative improvement over {baseline} by environment")
 
 
