@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SECONDS = 60  # for an environment to start and to take one step
 SEEDS = 3  # to try
+SCREENS_PER_SECOND = 10  # of an environment that does not say
 
 
 class Answer(NamedTuple):
@@ -34,6 +35,7 @@ class Answer(NamedTuple):
     spec: EnvSpec
     packages: dict[str, str]  # versions of those that its classes belong to
     notes: tuple[str, ...]  # what to tell the user about how it is read
+    screens_per_second: int  # that it renders
 
 
 @functools.cache
@@ -47,7 +49,7 @@ def ask(config: "Config", seconds: int = SECONDS) -> Answer:
         raise ValueError(values["error"])
     fields = (Field(name, kind, tuple(shape), tuple(sizes)) for name, kind, shape, sizes in values["fields"])
     spec = EnvSpec(tuple(fields), tuple(map(tuple, values["action_names"])), frames_per_step=1)
-    return Answer(spec, values["packages"], tuple(values["notes"]))
+    return Answer(spec, values["packages"], tuple(values["notes"]), values["screens_per_second"])
 
 
 def registered_ids() -> dict[str, list[str] | None]:
@@ -102,6 +104,7 @@ def _describe(config: "Config") -> dict[str, Any]:
         "fields": env.spec.observation,
         "action_names": env.spec.action_names,
         "packages": _packages(env.envs[0]),
+        "screens_per_second": int(env.envs[0].metadata.get("render_fps") or SCREENS_PER_SECOND),
         "notes": [f"{each.name} is left out, because it is always {each.value!r}" for each in env.left_out],
     }
 

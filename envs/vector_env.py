@@ -70,7 +70,7 @@ class VectorEnv(ABC):
 
 
 class Renderer(VectorEnv):
-    """A single environment with RGB screens. It plays what the first environment of `build(...)` plays."""
+    """A single environment with RGB screens. It plays what `build(1)` plays."""
 
     num_envs = 1
     frames_per_second: int  # screens per second at normal speed
@@ -133,8 +133,21 @@ class EnvConfig(Subject):
 
     @property
     def renderer(self) -> Callable[[], Renderer] | None:
-        """Function that opens a renderer of this environment; None if there is nothing to show. Cheap to read."""
+        """Function that opens a renderer of this environment; None if it has none. Cheap to read."""
         return None
+
+    @property
+    def screened(self) -> "EnvConfig | None":
+        """The same environment, one frame a step, with its RGB picture as the last field of its observations.
+
+        For films of environments without a renderer; None if there are no pictures.
+        """
+        return None
+
+    @property
+    def screens_per_second(self) -> int:
+        """Pictures per second of `screened` at normal speed."""
+        raise NotImplementedError
 
 
 class EpisodeTracker:

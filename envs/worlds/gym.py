@@ -18,7 +18,7 @@ from rfwp.checks import check
 from rfwp.envs import gym_probe
 from rfwp.envs.gym_packages import ID_SETS, find_module, is_known, package_of
 from rfwp.envs.gym_spaces import read_actions, read_fields
-from rfwp.envs.spaces import Observation, check_actions
+from rfwp.envs.spaces import Field, Observation, check_actions
 from rfwp.envs.subject import Json, ScoreRange
 from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step, VectorEnv
 
@@ -136,6 +136,19 @@ class Config(EnvConfig):
     def notes(self) -> tuple[str, ...]:
         return gym_probe.ask(self).notes
 
+    @property
+    def screened(self) -> "Screened | None":
+        config = Screened(**vars(self))
+        try:
+            gym_probe.ask(config)
+        except ValueError:  # it renders nothing, or in another way
+            return None
+        return config
+
+    @property
+    def screens_per_second(self) -> int:
+        return gym_probe.ask(self).screens_per_second
+
     def spec(self) -> EnvSpec:
         return gym_probe.ask(self).spec
 
@@ -168,10 +181,15 @@ class Config(EnvConfig):
         """The wrappers as MODULE:CLASS with their arguments."""
         return [(each, {}) if isinstance(each, str) else tuple(each) for each in json.loads(self.wrappers)]
 
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = json.loads(self.kwargs)
+        return arguments
+
     def _registered_or_class(self) -> gymnasium.Env[Any, Any]:
         module, _, name = self.id.rpartition(":")
         found = _import("id", module) if module else find_module(name)
-        settings, limit = json.loads(self.kwargs), self.max_steps
+        settings, limit = self._arguments, self.max_steps
         try:
             made: Any = getattr(found, name, None)
             if name not in gymnasium.registry and isinstance(made, type):
@@ -191,6 +209,15 @@ class Config(EnvConfig):
         except TypeError as error:
             reason = str(error).partition(" was raised from")[0]
             raise ValueError(f"kwargs: got {self.kwargs}; {self.id} refuses them: {reason}") from error
+
+
+@dataclass(frozen=True)
+class Screened(Config):
+    """An environment whose picture, [3, H, W], is the last field of its observations."""
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return {"render_mode": "rgb_array", **super()._arguments}
 
 
 def _is_json(text: str, kind: type) -> bool:
@@ -222,10 +249,15 @@ class Gym(VectorEnv):
         first = self.envs[0]
         self._readers, self.left_out = read_fields(first.observation_space, config.keys)
         self._actions = read_actions(first.action_space, config.action_bins, _action_names(first))
-        fields = tuple(reader.field for reader in self._readers)
-        self.spec = EnvSpec(fields, self._actions.names, frames_per_step=1)
-        self.num_envs = num_envs
+        fields = [reader.field for reader in self._readers]
         self._options = json.loads(config.reset_options) or None
+        self._pictures: list[NDArray[np.uint8]] | None = None
+        if isinstance(config, Screened):
+            first.reset(seed=0, options=self._options)
+            self._pictures = [_picture(first)] * num_envs
+            fields.append(Field("screen", "image", self._pictures[0].shape))
+        self.spec = EnvSpec(tuple(fields), self._actions.names, frames_per_step=1)
+        self.num_envs = num_envs
         self._bootstrap = config.bootstrap_truncation
         self._tracker = EpisodeTracker(num_envs)
 
@@ -235,6 +267,8 @@ class Gym(VectorEnv):
         observations = [
             env.reset(seed=int(seed), options=self._options)[0] for env, seed in zip(self.envs, seeds, strict=True)
         ]
+        if self._pictures is not None:
+            self._pictures = list(map(_picture, self.envs))
         return self._tracker.open(self._read(observations))
 
     def step(self, action: NDArray[np.int64]) -> Step:
@@ -251,6 +285,8 @@ class Gym(VectorEnv):
                 reward[index] = _number(gained)
                 over[index] = terminated or truncated
                 cut_off[index] = truncated and not terminated and self._bootstrap
+                if self._pictures is not None:
+                    self._pictures[index] = _picture(env)  # also of the last state of an episode
                 if over[index] and not cut_off[index]:
                     observation, _ = env.reset(options=self._options)
                     first[index] = True
@@ -266,10 +302,19 @@ class Gym(VectorEnv):
         for constant in self.left_out:
             for observation in observations:
                 constant.check(observation)
-        return tuple(
+        fields = tuple(
             np.stack([reader(observation) for observation in observations]).astype(reader.field.dtype, copy=False)
             for reader in self._readers
         )
+        return fields if self._pictures is None else (*fields, np.stack(self._pictures))
+
+
+def _picture(env: gymnasium.Env[Any, Any]) -> NDArray[np.uint8]:
+    """Return what an environment renders, [3, H, W]."""
+    picture: Any = env.render()
+    if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,)):
+        raise ValueError(f"kwargs: {env} renders no RGB picture")
+    return picture.transpose(2, 0, 1)
 
 
 def _number(reward: Any) -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from rfwp.runners.evaluation.saved_agents import SavedAgent, find_agents, say_le
 from rfwp.runners.evaluation.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
 from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score
 from rfwp.runners.film.picture import picture_of
+from rfwp.runners.film.screens import open_screen
 from rfwp.runners.film.video import film
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError, reason
@@ -140,7 +142,7 @@ def _check(values: Namespace, config: AgentRunConfig) -> None:
         raise UserError(f"score: got {values.score}; allowed: episode, because {_why_no_lives(config.env)}")
     if values.drop_negative and "life" not in KINDS[values.score]:
         raise UserError("drop_negative: applies to lives only; add --score life")
-    _check_film(values, config.env)
+    _check_film(values)
     check_writable(values.json)
 
 
@@ -151,14 +153,12 @@ def _why_no_lives(env: EnvConfig) -> str:
     return f"{env.title} has no lives"
 
 
-def _check_film(values: Namespace, env: EnvConfig) -> None:
+def _check_film(values: Namespace) -> None:
     wanted = next((option for option in ("video", "gif") if getattr(values, option)), None)
     if wanted is None:
         for option in ("overlay", "film_seconds"):
             if getattr(values, option) is not None:
                 raise UserError(f"{option}: there is no film to apply it to; add --video or --gif")
-    elif env.renderer is None:
-        raise UserError(f"{wanted}: {env.title} has no renderer, so there is nothing to film")
     elif values.film_seconds is not None and values.film_seconds <= 0:
         raise UserError(f"film_seconds: got {values.film_seconds:g}; allowed: a number above 0")
 
@@ -169,12 +169,12 @@ def _film(agent: ActorCritic, config: AgentRunConfig, saved: SavedAgent, values:
     if not suffixes:
         return
     folder, steps = saved.folder, saved.steps
-    assert config.env.renderer is not None, "`_check_film` refuses to film it"
     name = f"step-{steps:012d}-{values.policy}-seed{values.seed}{'-memory' if values.overlay else ''}"
     paths = [folder.videos / f"{name}{suffix}" for suffix in suffixes]
     picture = picture_of(values.overlay, agent, config, steps, values.policy)
     with console.status("filming an episode ..."):
-        episode = film(agent, config.env.renderer, paths, values.policy, values.seed, picture, values.film_seconds)
+        screen = partial(open_screen, config.env)
+        episode = film(agent, screen, paths, values.policy, values.seed, picture, values.film_seconds)
     what = f"an episode that scored {episode.score:g}" if episode else f"the first {values.film_seconds:g} s"
     for path in paths:
         size = resources.megabytes(path.stat().st_size)

@@ -2,22 +2,21 @@
 
 import shlex
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from rfwp.agents import host
 from rfwp.agents.device import prepare_cpu
-from rfwp.envs.vector_env import Renderer
 from rfwp.runners.evaluation.rollout import Transition, rollout
 from rfwp.runners.evaluation.saved_agents import open_agent
 from rfwp.runners.film.picture import Picture, picture_of
 from rfwp.runners.film.player import FASTEST, SLOWEST, Player, Quit
+from rfwp.runners.film.screens import open_screen
 from rfwp.runners.film.window import Window, check_display
 from rfwp.runners.machine import resources
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import Policy
-from rfwp.runners.settings.config import AgentRunConfig
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, check_playing_options
 
@@ -26,13 +25,13 @@ def run(argv: Sequence[str]) -> int:
     """Run `rfwp watch` with these words; return the exit code."""
     values = parse(_parser(), argv)
     saved = open_agent(Path(values.run), values.checkpoint, values.trust)
-    open_renderer = _check(values, saved.config)
+    _check(values)
     instead = f"rfwp evaluate {shlex.quote(values.run)} --video"
     check_display(instead)
     prepare_cpu(host.operator_threads(host.cores()))
     agent = saved.load(resources.pick_device(values.device))
     picture_for = picture_of(values.overlay, agent, saved.config, saved.steps, values.policy)
-    with open_renderer() as screen:
+    with open_screen(saved.config.env) as screen:
         screen.reset(values.seed)  # to know the size of its screen
         with picture_for(screen) as picture, Window(f"rfwp watch {values.run}", picture.size, instead) as window:
             steps = rollout(agent, screen, values.policy, values.seed)
@@ -55,14 +54,11 @@ def _watch(player: Player, picture: Picture, steps: Iterator[Transition], episod
                 return
 
 
-def _check(values: Namespace, config: AgentRunConfig) -> Callable[[], Renderer]:
-    """Return the function that opens the renderer. Raise UserError if the options do not fit the run."""
+def _check(values: Namespace) -> None:
+    """Raise UserError for an option that is not allowed."""
     check_playing_options(values)
     if not SLOWEST <= values.speed <= FASTEST:
         raise UserError(f"speed: got {values.speed:g}; allowed: {SLOWEST:g} to {FASTEST:g}")
-    if config.env.renderer is None:
-        raise UserError(f"run: {config.env.title} has no renderer, so there is nothing to watch")
-    return config.env.renderer
 
 
 def _parser() -> Parser:

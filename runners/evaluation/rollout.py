@@ -1,13 +1,15 @@
 """Rollouts: an agent playing step by step, for scores, films and the watch window."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rfwp.envs.vector_env import Step, VectorEnv, check_step
+from rfwp.agents.actor_pool import ActorFailure
+from rfwp.envs.vector_env import EnvConfig, Step, VectorEnv, check_step
 from rfwp.models import factored
 from rfwp.models.actor_critic import ActorCritic, AgentInput, AgentOutput
 from rfwp.runners.machine.errors import UserError
@@ -39,6 +41,15 @@ def rollout(agent: ActorCritic, env: VectorEnv, policy: Policy, seed: int) -> It
         action = chosen.cpu().numpy()
         step = _checked(env.step(action), env)
         yield Transition(output, action, step)
+
+
+@contextmanager
+def naming_failures(config: EnvConfig) -> Iterator[None]:
+    """Turn the failure of an environment in its process into a UserError."""
+    try:
+        yield
+    except ActorFailure as failure:
+        raise UserError(f"env: {config.title}: {str(failure).partition(chr(10))[0]}") from None
 
 
 def _checked(step: Step, env: VectorEnv) -> Step:

@@ -8,12 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.metrics import Episode
 from rfwp.agents.remote_env import open_env
 from rfwp.envs.vector_env import EnvConfig, Step, VectorEnv
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.evaluation.rollout import rollout
+from rfwp.runners.evaluation.rollout import naming_failures, rollout
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.evaluations import Policy
 
@@ -121,11 +120,8 @@ def evaluate(
         wraps += int((step.reward < config.lowest_reward).sum())
 
     agent.eval()
-    try:
-        with open_env(config, len(quota), num_threads) as env:
-            played = play(agent, env, quota, policy, score, seed, on_progress, counts, look_for_wraps)
-    except ActorFailure as failure:
-        raise UserError(f"env: {config.title}: {str(failure).partition(chr(10))[0]}") from None
+    with naming_failures(config), open_env(config, len(quota), num_threads) as env:
+        played = play(agent, env, quota, policy, score, seed, on_progress, counts, look_for_wraps)
     return Evaluation(
         env=config,
         policy=policy,

@@ -61,9 +61,18 @@ def fill(image: Pixels, box: Box, colour: Colour) -> None:
         cv2.rectangle(image, (box.x, box.y), (box.right - 1, box.bottom - 1), colour, -1)
 
 
-def enlarged(image: Pixels, zoom: int) -> Pixels:
-    """Enlarge an image by a whole factor."""
-    return np.asarray(cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST), np.uint8)
+def fitted(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
+    """Return the largest (width, height) in a room: a multiple of `size` if that fits; even, as H.264 needs."""
+    zoom = min(most / own for own, most in zip(size, room, strict=True))
+    zoom = math.floor(zoom) if zoom >= 1 else zoom
+    width, height = (max(2, round(own * zoom / 2) * 2) for own in size)
+    return width, height
+
+
+def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resize an image to (width, height): enlarge its pixels, or average them."""
+    how = cv2.INTER_NEAREST if size[0] >= image.shape[1] else cv2.INTER_AREA
+    return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
 
 
 def card(image: Pixels, box: Box) -> None:
@@ -131,7 +140,8 @@ def heat_map(values: Floats, scale: float, size: tuple[int, int]) -> Pixels:
     rows, columns = values.shape
     zoom = max(math.ceil(size[0] / columns), math.ceil(size[1] / rows))
     if size != (columns * zoom, rows * zoom) and zoom > 1:  # keeps sharp edges and equal cell sizes
-        return np.asarray(cv2.resize(enlarged(colours, zoom), size, interpolation=cv2.INTER_AREA), np.uint8)
+        larger = resized(colours, (columns * zoom, rows * zoom))
+        return np.asarray(cv2.resize(larger, size, interpolation=cv2.INTER_AREA), np.uint8)
     return np.asarray(cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST if zoom > 1 else cv2.INTER_AREA))
 
 

@@ -110,25 +110,28 @@ class Mp4:
 
 
 class Gif(Mp4):
-    """The same film for a README: half the frame rate, at most 800 pixels wide, with its own palette of 128 colours.
+    """The same film for a README: at most 30 frames a second, 800 pixels wide, with its own palette of 128 colours.
 
-    GIFs count in 1/100 s, and browsers slow anything above 50 frames a second down to 10. Each frame is the brighter of
-    two, because flickering sprites appear only in every other frame. The palette needs the whole film, so the film
-    waits on disk, lossless, rather than in memory.
+    GIFs count in 1/100 s, and browsers slow anything above 50 frames a second down to 10. Of a faster film, each frame
+    is the brighter of two, because flickering sprites appear only in every other frame. The palette needs the whole
+    film, so the film waits on disk, lossless, rather than in memory.
     """
 
     option = "gif"
-    joined = 2
     suffix = ".mkv"
     options = ("-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast")
     width = 800
+    most = 30  # frames a second
 
     def __init__(self, path: Path, size: tuple[int, int], frames_per_second: int) -> None:
+        self.joined = 2 if frames_per_second > self.most else 1
         super().__init__(path, size, frames_per_second)
         self._first: Pixels | None = None  # of two frames
 
     def write(self, image: Pixels) -> None:
-        if self._first is None:
+        if self.joined == 1:
+            super().write(image)
+        elif self._first is None:
             self._first = image.copy()
         else:
             super().write(np.maximum(self._first, image))

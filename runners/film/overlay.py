@@ -29,6 +29,7 @@ from rfwp.runners.film.canvas import (
 from rfwp.runners.film.memory_panel import MemoryPanel
 
 WIDTH, HEIGHT = 1280, 720
+GAME_ROOM = 480, 630  # width and height for the game
 HISTORY = 270  # agent steps shown in curves: 18 s of real time
 MARGIN, GAP = 32, 16
 TOP = 58
@@ -54,7 +55,7 @@ class Overlay:
     """One picture per agent step: space for the game on the left, the agent's outputs and memory on the right."""
 
     def __init__(self, title: str, subtitle: str, action_names: ActionNames, screen: tuple[int, int]) -> None:
-        """Take the size of the screen, (width, height) as shown, at most 480 by 630."""
+        """Take the size of the screen, (width, height) as shown, at most GAME_ROOM."""
         self.game = Box(MARGIN, TOP, *screen)
         left = self.game.right + MARGIN
         panel = Box(left, TOP, WIDTH - MARGIN - left, HEIGHT - TOP - MARGIN)
@@ -88,15 +89,23 @@ class Overlay:
     def _draw_header(self, image: Pixels) -> None:
         title, subtitle = self._titles
         foot = TOP - 18
-        text(image, self.game.x, foot, title, 22)
-        width = text(image, self.game.right, foot, f"{self._score:g}", 22, AMBER, "right")
-        text(image, self.game.right - width - 10, foot, "score", 13, MUTED, "right")
+        left = self.game.right - text(image, self.game.right, foot, f"{self._score:g}", 22, AMBER, "right") - 10
+        left -= text(image, left, foot, "score", 13, MUTED, "right") + 10
+        size = next((size for size in (22, 18, 15) if width_of(title, size) <= left - self.game.x), 12)
+        text(image, self.game.x, foot, title, size)
         text(image, self._policy.box.x, foot, subtitle, 13, MUTED)
         text(image, WIDTH - MARGIN, foot, f"step {self._steps:,}", 13, MUTED, "right")
 
 
+MOST_NAMES = 18  # actions whose names fit into the panel of the policy
+
+
 class PolicyPanel:
-    """A bar for each action, with the chosen one highlighted. Independent choices follow each other."""
+    """A bar for each action, with the chosen one highlighted. Independent choices follow each other.
+
+    With more than MOST_NAMES actions, bars stand side by side, the highest fills the panel, and only the chosen actions
+    are named.
+    """
 
     def __init__(self, box: Box, action_names: ActionNames) -> None:
         self.box = box
@@ -107,15 +116,32 @@ class PolicyPanel:
     def draw(self, image: Pixels, thought: Thought) -> None:
         text(image, self.box.x + 14, self.box.y + 24, "policy", 13, MUTED)
         inner = self.box.inset(14, 38, 14, 12)
+        chosen = [start + value for start, value in zip(self._starts, thought.action, strict=True)]
+        if len(self._names) > MOST_NAMES:
+            self._draw_upright(image, inner, thought.policy, chosen)
+            return
         rows = math.ceil(len(self._names) / self._columns)
         width, height = (inner.width + GAP) // self._columns - GAP, min(30, inner.height // rows)
         size = 13 if height >= 18 else 11
         names = max(width_of(name, size) for name in self._names) + 10
-        chosen = [start + value for start, value in zip(self._starts, thought.action, strict=True)]
         for index, (name, probability) in enumerate(zip(self._names, thought.policy, strict=True)):
             column, row = divmod(index, rows)
             line = Box(inner.x + column * (width + GAP), inner.y + row * height, width, height)
             self._draw_bar(image, line, names, size, name, float(probability), index in chosen)
+
+    def _draw_upright(self, image: Pixels, box: Box, policy: Floats, chosen: list[int]) -> None:
+        names = ", ".join(f"{self._names[index]}: {policy[index]:.2f}" for index in chosen)
+        text(image, box.right, box.y - 14, names if len(names) <= 40 else f"{names[:38]} ...", 13, TEXT, "right")
+        policy = np.nan_to_num(policy)
+        left = [box.x + index * box.width // len(policy) for index in range(len(policy) + 1)]
+        for index, share in enumerate(policy / max(policy.max(), 1e-9)):
+            width = max(1, left[index + 1] - left[index] - 1)
+            bar = Box(left[index], box.y, width, box.height)
+            height = max(1, round(box.height * float(share)))
+            fill(image, bar, LINE)
+            fill(image, bar._replace(y=bar.bottom - height, height=height), AMBER if index in chosen else BLUE)
+        for start in self._starts[1:]:
+            fill(image, Box(left[start] - 1, box.y - 4, 1, box.height + 8), MUTED)
 
     def _draw_bar(
         self, image: Pixels, line: Box, names: int, size: int, name: str, probability: float, chosen: bool

@@ -9,30 +9,30 @@ from rfwp.models import factored
 from rfwp.models.actor_critic import ActorCritic
 from rfwp.models.memory_view import MemoryView
 from rfwp.runners.evaluation.rollout import Transition
-from rfwp.runners.film.canvas import Pixels, enlarged
-from rfwp.runners.film.overlay import Overlay, Thought
+from rfwp.runners.film.canvas import Pixels, fitted, resized
+from rfwp.runners.film.overlay import GAME_ROOM, Overlay, Thought
 from rfwp.runners.runfolder.evaluations import Policy
 from rfwp.runners.settings.components import name_of
 from rfwp.runners.settings.config import AgentRunConfig
 
 OverlayName = Literal["memory"]
 
-SCALE = 3  # enlargement of the game's pixels
-
 
 class Picture(AbstractContextManager["Picture"]):
     """The game alone, enlarged."""
+
+    room = (1280, 720)  # width and height for the game
 
     def __init__(self, screen: Renderer) -> None:
         """Take a renderer that has been reset."""
         self.screen = screen
         _, height, width, _ = screen.screens().shape
-        self.size = width * SCALE, height * SCALE
+        self.size = self._shown = fitted((width, height), self.room)
 
     def frames(self, transition: Transition) -> Iterator[Pixels]:
         """Yield the frames [height, width, 3] of the last agent step; each is valid until the next."""
         for image in self.screen.screens():
-            yield enlarged(image, SCALE)
+            yield resized(image, self._shown)
 
     def __exit__(self, *error: object) -> None:
         return None
@@ -40,6 +40,8 @@ class Picture(AbstractContextManager["Picture"]):
 
 class MemoryPicture(Picture):
     """The game beside policy, value and memory, from the forward pass that acted."""
+
+    room = GAME_ROOM
 
     def __init__(self, screen: Renderer, agent: ActorCritic, title: str, subtitle: str) -> None:
         super().__init__(screen)

@@ -1,7 +1,7 @@
-"""Films an agent: every frame of the game, in real time."""
+"""Films an agent: every frame of an episode, in real time."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from rfwp.agents.metrics import Episode
@@ -18,7 +18,7 @@ ENCODERS = {".mp4": Mp4, ".gif": Gif}
 
 def film(
     agent: ActorCritic,
-    open_renderer: Callable[[], Renderer],
+    open_renderer: Callable[[], AbstractContextManager[Renderer]],
     paths: Sequence[Path],
     policy: Policy,
     seed: int,

@@ -46,7 +46,7 @@ class Drawing:
         return every[:used]
 
     def legend(self, look: Mapping[str, Mark]) -> None:
-        """Draw a legend of all agents above the axes, in as many columns as fit; the figure grows by its further rows."""
+        """Draw a legend of all agents above the axes, in as many columns as fit; its further rows add to the height."""
         columns = min(6, len(look), max(1, int(13 * WIDTH) // (max(map(len, look)) + 8)))  # 13 letters to the inch
         self._figure.set_figheight(self._height + 0.19 * (math.ceil(len(look) / columns) - 1))
         handles = [

@@ -147,7 +147,8 @@ class AgentTraining(Training[AgentRunConfig, ActorLearner]):
     @property
     def hints(self) -> Mapping[str, str]:
         trust = trusting(self.config.env)
-        hints = {"score it again": f"evaluate {{run}}{trust}"}
-        if self.config.env.renderer is not None:
-            hints |= {"watch it play": f"watch {{run}}{trust}", "film it": f"evaluate {{run}} --video{trust}"}
-        return hints
+        return {
+            "score it again": f"evaluate {{run}}{trust}",
+            "watch it play": f"watch {{run}}{trust}",
+            "film it": f"evaluate {{run}} --video{trust}",
+        }

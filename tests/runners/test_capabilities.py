@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from grids import asked
+from PIL import Image
 from reports import report
 
 from rfwp.envs import worlds
@@ -44,11 +45,17 @@ def test_it_is_compared_under_its_name_with_the_preset_of_small_tasks(run):
     assert [config.env.title for _, config in comparison.configs()] == ["ladder", "pong"]
 
 
+def test_its_observations_are_filmed_five_steps_a_second(run, capsys):
+    assert main(["evaluate", str(run), "--episodes", "1", "--gif", "--overlay", "memory"]) == 0
+    assert "Filmed an episode that scored 1" in capsys.readouterr().out
+    (path,) = (run / "videos").iterdir()
+    with Image.open(path) as film:
+        assert (film.size, film.info["duration"]) == ((800, 450), 200)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("watch", "run: ladder has no renderer, so there is nothing to watch"),
-        ("evaluate --video", "video: ladder has no renderer, so there is nothing to film"),
         ("evaluate --protocol dqn", "protocol: got 'dqn'; allowed: none, because ladder has no protocols"),
         ("evaluate --score life", "score: got life; allowed: episode, because ladder has no lives"),
     ],

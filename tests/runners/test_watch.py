@@ -106,16 +106,6 @@ def test_quit_ends_a_pause():
     assert play(30, keys=[(0.1, "pause"), (1.0, "quit")]).clock.time < 1.1
 
 
-@pytest.fixture(scope="module")
-def toy_run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("toy") / "run"
-    words = (
-        "train --env delayed_cue --total_steps 100 --final_episodes 0 --encoder.size 8 --learner.batch_size 4".split()
-    )
-    assert main([*words, "--actors.envs", "8", "--run", str(path)]) == 0
-    return path
-
-
 @pytest.fixture
 def no_display(monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
@@ -142,9 +132,8 @@ def test_a_display_that_cannot_be_opened_is_said_to_be_so(atari_run, no_display,
     assert "cannot open a window" in one_line(capsys, atari_run)
 
 
-def test_what_cannot_be_watched_gets_one_line(atari_run, toy_run, tmp_path, no_display, capsys):
+def test_what_cannot_be_watched_gets_one_line(atari_run, tmp_path, no_display, capsys):
     assert "there is no such run folder" in one_line(capsys, tmp_path / "nowhere")
-    assert "delayed_cue has no renderer, so there is nothing to watch" in one_line(capsys, toy_run)
     assert "checkpoint: got '77'; allowed: best, last, " in one_line(capsys, atari_run, "--checkpoint", "77")
     assert "speed: got 0; allowed: 0.0625 to 16" in one_line(capsys, atari_run, "--speed", "0")
     assert "episodes: got 0; allowed: a whole number of at least 1" in one_line(capsys, atari_run, "--episodes", "0")
