@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,11 @@ class Dataset(NamedTuple):
     test: Sequences  # for the final score
     blank: int = NO_TARGET  # class that stands for no answer; NO_TARGET if every class is an answer
     draw: Callable[[Random], Iterator[Example]] | None = None  # draws sequences to train on if `train` is empty
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """What the inputs and outputs of a model stand for, in plain values."""
+        return {"tokens": list(self.tokens), "classes": list(self.classes)}
 
 
 @dataclass(frozen=True)

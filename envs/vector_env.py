@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,12 @@ class EnvSpec(NamedTuple):
     def action_sizes(self) -> tuple[int, ...]:
         """Number of values of each of the K choices."""
         return tuple(map(len, self.action_names))
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """What the inputs and outputs of an agent stand for, in plain values."""
+        fields = [{**field._asdict(), "shape": [*field.shape], "sizes": [*field.sizes]} for field in self.observation]
+        return {"observations": fields, "actions": [[*names] for names in self.action_names]}
 
 
 class VectorEnv(ABC):

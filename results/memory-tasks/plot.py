@@ -1,7 +1,7 @@
-"""Draws the curves of this folder and writes its table.
+"""Draws the curves of this folder and writes its tables.
 
-    python plot.py                from curves.csv and scores.csv, which are kept here
-    python plot.py FOLDER ...     from the runs of `rfwp compare --out FOLDER`; writes these two files first
+    python plot.py                from runs.csv, which is kept here
+    python plot.py FOLDER ...     first adds the runs below these folders to runs.csv
 
 Needs matplotlib and rfwp.
 """
@@ -9,10 +9,11 @@ Needs matplotlib and rfwp.
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
 
 import matplotlib
 
@@ -21,7 +22,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import yaml
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from rfwp.envs.worlds import counting, delayed_cue, n_back, recall
 
@@ -41,172 +41,183 @@ CORES = (
     "delta_delta_net",
     "srwm",
 )
-MAPS = {"published keys": ("elu_sum_norm", "softmax"), "keys of unit length": ("l2",)}
-POINTS = 40  # of each curve that are kept
+KEYS = {"elu_sum_norm": "published", "softmax": "published", "l2": "unit length"}  # by feature map
+NO_GRADIENT = "unit length, no gradient through memory"  # gradient_horizon 1
+STEPS = 200_000
+MARKS = np.arange(STEPS // 25, STEPS + 1, STEPS // 25)  # agent steps at which curves are kept
+LEGEND = 2.2  # inches
+SOLVED = 0.9  # of the way from chance to the best return
+RUNS = (4 + 9 * 2) * 2 * 3  # of a task: cores without keys, fast weight cores with two kinds; two rates; three seeds
+RUNS_WITHOUT_GRADIENT = 9 * 2 * 3
 
 
-class Bounds(NamedTuple):
-    """Returns of a task with default settings, by its definition."""
-
-    chance: float  # of random answers, which is also the best without memory
-    best: float
+# Of each task with default settings, the return of random answers, which is the best without memory, and the best one.
+RANGES = {task.Config().title: task.Config().score_range for task in (recall, delayed_cue, counting, n_back)}
 
 
-_recall, _delayed_cue, _n_back, _counting = recall.Config(), delayed_cue.Config(), n_back.Config(), counting.Config()
-BOUNDS = {
-    "recall": Bounds(_recall.num_queries / _recall.num_values, _recall.num_queries),
-    "delayed_cue": Bounds(1 / _delayed_cue.num_cues, 1),
-    "n_back": Bounds((_n_back.num_steps - _n_back.distance) / 2, _n_back.num_steps - _n_back.distance),
-    "counting": Bounds(1 / (_counting.max_count + 1), 1),
-}
-
-
-class Run(NamedTuple):
-    """One run of a comparison."""
+@dataclass(frozen=True)
+class Run:
+    """One run. `curve` is the return of the last 100 episodes at MARKS."""
 
     task: str
     core: str
-    feature_map: str  # "" if the core has none
+    keys: str  # "" if the core has none
+    learning_rate: float
     seed: int
+    mean: float  # return of the final evaluation
+    solved_after: int | None  # agent steps until the last 100 episodes were SOLVED
+    curve: tuple[float, ...]
+
+    @property
+    def share(self) -> float:
+        """The final evaluation as the way from chance to the best return."""
+        return RANGES[self.task].normalise(self.mean)
 
 
-Curve = NDArray[np.float64]  # [points, 2] agent steps, return of the last 100 episodes
+IDENTITY = [field.name for field in fields(Run)][:5]
 
 
 def main(folders: list[Path]) -> None:
-    if folders:
-        condense(folders)
-    curves, scores = read_curves(), read_scores()
-    draw(curves)
-    (HERE / "table.md").write_text(table(scores))
+    runs = {identity(run): run for run in [*read_runs(), *(run for folder in folders for run in found(folder))]}
+    ordered = sorted(runs.values(), key=rank)
+    write_runs(ordered)
+    counts = Counter((run.task, run.keys == NO_GRADIENT) for run in ordered)
+    finished = [run for run in ordered if counts[run.task, False] == RUNS]
+    chosen = at_better_rate([run for run in finished if run.keys != NO_GRADIENT])
+    draw(chosen)
+    both = [run for run in finished if counts[run.task, True] == RUNS_WITHOUT_GRADIENT]
+    horizons = at_better_rate([run for run in both if run.keys in ("unit length", NO_GRADIENT)])
+    tables = [make(runs) for runs in (chosen, horizons) if runs for make in (score_table, time_table)]
+    (HERE / "tables.md").write_text("\n".join(tables), encoding="utf-8")
 
 
-def condense(folders: list[Path]) -> None:
-    """Writes curves.csv and scores.csv from the runs' own records."""
-    runs = sorted((found for folder in folders for found in find_runs(folder)), key=lambda found: rank(found[0]))
-    points = [(*run, *point) for run, path in runs for point in thinned(path / "metrics.jsonl")]
-    write_csv("curves.csv", (*Run._fields, "agent_steps", "return_mean"), points)
-    finals = [(*run, *final_score(path)) for run, path in runs]
-    write_csv("scores.csv", (*Run._fields, "agent_steps", "episodes", "mean"), finals)
+def identity(run: Run) -> tuple[str | float, ...]:
+    return tuple(getattr(run, name) for name in IDENTITY)
 
 
-def rank(run: Run) -> tuple[int, int, bool, int]:
-    """Sorts by task, core, published feature maps first, seed."""
-    return list(BOUNDS).index(run.task), CORES.index(run.core), run.feature_map == "l2", run.seed
+def rank(run: Run) -> tuple[int, int, str, float, int]:
+    return list(RANGES).index(run.task), CORES.index(run.core), run.keys, run.learning_rate, run.seed
 
 
-def find_runs(folder: Path) -> Iterator[tuple[Run, Path]]:
-    """The runs that were evaluated at their end."""
-    for path in folder.glob("*/config.yaml"):
-        config = yaml.safe_load(path.read_text())
-        if any(path.parent.glob("eval/*-final.json")):
-            core = config["core"]
-            yield Run(config["env"]["name"], core["name"], core.get("feature_map", ""), config["seed"]), path.parent
+def found(folder: Path) -> Iterator[Run]:
+    """The runs below a folder that were evaluated at their end."""
+    for path in folder.rglob("config.yaml"):
+        for evaluation in path.parent.glob("eval/*-final.json"):
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+            core, lines = config["core"], map(json.loads, (path.parent / "metrics.jsonl").open(encoding="utf-8"))
+            points = np.array([(line["steps"], line["return_mean"]) for line in lines if line["episodes"] >= 100])
+            task = config["env"]["name"]
+            solved = points[RANGES[task].normalise(points[:, 1]) >= SOLVED, 0]
+            yield Run(
+                task,
+                core["name"],
+                NO_GRADIENT if core.get("gradient_horizon") == 1 else KEYS.get(core.get("feature_map"), ""),
+                config["learner"]["learning_rate"],
+                config["seed"],
+                round(json.loads(evaluation.read_text(encoding="utf-8"))["mean"], 4),
+                int(solved[0]) if len(solved) else None,
+                tuple(np.interp(MARKS, *points.T).round(3).tolist()),
+            )
 
 
-def thinned(path: Path) -> list[tuple[int, float]]:
-    """Agent steps and return of some lines of metrics.jsonl in which episodes have ended, the last among them."""
-    lines = [line for line in map(json.loads, path.read_text().splitlines()) if line["return_mean"] is not None]
-    kept = np.unique(np.linspace(0, len(lines) - 1, POINTS).round().astype(int))
-    return [(lines[place]["steps"], round(lines[place]["return_mean"], 4)) for place in kept]
+def read_runs() -> Iterator[Run]:
+    path = HERE / "runs.csv"
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            for task, core, keys, rate, seed, mean, solved, *curve in list(csv.reader(file))[1:]:
+                after = int(solved) if solved else None
+                yield Run(task, core, keys, float(rate), int(seed), float(mean), after, tuple(map(float, curve)))
 
 
-def final_score(path: Path) -> tuple[int, int, float]:
-    """Agent steps, episodes and mean return of the evaluation at the end."""
-    (file,) = path.glob("eval/*-final.json")
-    result = json.loads(file.read_text())
-    return result["steps"], result["episodes"], round(result["mean"], 4)
-
-
-def write_csv(name: str, header: tuple[str, ...], rows: list[tuple[str | float, ...]]) -> None:
-    with (HERE / name).open("w", newline="") as file:
+def write_runs(runs: list[Run]) -> None:
+    header = [field.name for field in fields(Run)][:-1] + [f"return_{mark}" for mark in MARKS]
+    rows = [[*astuple(run)[:-1], *run.curve] for run in runs]
+    with (HERE / "runs.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
-def read_curves() -> dict[Run, Curve]:
-    found: dict[Run, list[tuple[float, float]]] = {}
-    for row in read_csv("curves.csv"):
-        point = float(row["agent_steps"]), float(row["return_mean"])
-        found.setdefault(run_of(row), []).append(point)
-    return {run: np.array(points) for run, points in found.items()}
+def at_better_rate(runs: list[Run]) -> list[Run]:
+    """The runs of each core and kind of keys at the rate with the higher mean share, over all tasks and seeds."""
+    shares: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for run in runs:
+        shares.setdefault((run.core, run.keys), {}).setdefault(run.learning_rate, []).append(run.share)
+    better = {row: max(rates, key=lambda rate: fmean(rates[rate])) for row, rates in shares.items()}
+    return [run for run in runs if run.learning_rate == better[run.core, run.keys]]
 
 
-def read_scores() -> dict[Run, float]:
-    return {run_of(row): float(row["mean"]) for row in read_csv("scores.csv")}
-
-
-def run_of(row: dict[str, str]) -> Run:
-    return Run(row["task"], row["core"], row["feature_map"], int(row["seed"]))
-
-
-def read_csv(name: str) -> list[dict[str, str]]:
-    with (HERE / name).open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def draw(curves: dict[Run, Curve]) -> None:
-    """A column a task; published feature maps above, unit length below, and cores without a feature map in both.
+def draw(runs: list[Run]) -> None:
+    """A column a task; published keys above, unit length below, and cores without keys in both.
 
     Every seed thin, the mean over seeds thick, chance and best dotted.
     """
-    figure, axes = plt.subplots(2, len(BOUNDS), figsize=(17, 8), sharex=True, sharey="col", constrained_layout=True)
-    colours = dict(zip(CORES, plt.get_cmap("tab20").colors[::2] + plt.get_cmap("tab20").colors[1::2], strict=False))
-    for row, name in zip(axes, ("published keys", "keys of unit length"), strict=True):
-        for axis, (task, bounds) in zip(row, BOUNDS.items(), strict=True):
+    tasks = tasks_of(runs)
+    figure, axes = plt.subplots(
+        2, len(tasks), figsize=(LEGEND + 4 * len(tasks), 8), sharex=True, sharey="col", squeeze=False
+    )
+    palette = plt.get_cmap("tab20").colors
+    colours = dict(zip(CORES, palette[::2] + palette[1::2], strict=False))
+    for row, keys in zip(axes, ("published", "unit length"), strict=True):
+        for axis, task in zip(row, tasks, strict=True):
             for core in CORES:
-                seeds = [
-                    curve
-                    for run, curve in curves.items()
-                    if (run.task, run.core) == (task, core) and run.feature_map in ("", *MAPS[name])
-                ]
+                seeds = [run.curve for run in runs if (run.task, run.core) == (task, core) and run.keys in ("", keys)]
                 if seeds:
-                    draw_core(axis, seeds, core, colours[core])
-            for level, height in bounds._asdict().items():
+                    draw_core(axis, np.array(seeds), core, colours[core])
+            for level, height in zip(("chance", "best"), RANGES[task], strict=False):
                 axis.axhline(height, color="black", linestyle=":", linewidth=1)
                 place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
                 axis.annotate(level, (1, height), fontsize=8, **place)
-            axis.set(title=f"{task}, {name}")
+            axis.set(title=f"{task}, keys: {keys}")
             axis.grid(alpha=0.25)
         row[0].set(ylabel="return, last 100 episodes")
     for axis in axes[-1]:
         axis.set(xlabel="thousand agent steps")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.tight_layout(rect=(0, 0, 1 - LEGEND / figure.get_figwidth(), 1))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="center right", frameon=False)
     figure.savefig(HERE / "curves.png", dpi=110)
 
 
-def draw_core(axis: Axes, seeds: list[Curve], core: str, colour: tuple[float, float, float]) -> None:
-    """The mean where all seeds have a value, and the seeds."""
+def draw_core(axis: Axes, seeds: np.ndarray, core: str, colour: tuple[float, float, float]) -> None:
+    """The seeds, [seeds, marks], and their mean."""
     for curve in seeds:
-        axis.plot(curve[:, 0] / 1e3, curve[:, 1], color=colour, linewidth=0.5, alpha=0.45)
-    steps = np.linspace(max(curve[0, 0] for curve in seeds), min(curve[-1, 0] for curve in seeds), 100)
-    mean = np.mean([np.interp(steps, curve[:, 0], curve[:, 1]) for curve in seeds], axis=0)
+        axis.plot(MARKS / 1e3, curve, color=colour, linewidth=0.5, alpha=0.45)
     dashed = "--" if core == "feedforward" else "-"
-    axis.plot(steps / 1e3, mean, color=colour, linewidth=1.8, linestyle=dashed, label=core)
+    axis.plot(MARKS / 1e3, seeds.mean(0), color=colour, linewidth=1.8, linestyle=dashed, label=core)
 
 
-def table(scores: dict[Run, float]) -> str:
-    """Markdown: by core, keys and task the mean over seeds, and each seed; chance and best below."""
-    head = ["| core | keys |", *(f" {task} |" for task in BOUNDS), "\n| --- | --- |", " --- |" * len(BOUNDS), "\n"]
-    rows = []
-    for core in CORES:
-        maps = dict.fromkeys(run.feature_map for run in scores if run.core == core)
-        for feature_map in maps:
-            seeds = (
-                [score for run, score in scores.items() if run[:3] == (task, core, feature_map)] for task in BOUNDS
-            )
-            rows.append(f"| `{core}` | {feature_map} | {' | '.join(map(score_cell, seeds))} |\n")
-    levels: list[tuple[str, Callable[[Bounds], float]]] = [
-        ("chance, and the best without memory", lambda bounds: bounds.chance),
-        ("best possible", lambda bounds: bounds.best),
-    ]
-    for name, level in levels:
-        rows.append(f"| {name} | | " + " | ".join(f"{level(bounds):.2f}" for bounds in BOUNDS.values()) + " |\n")
-    return "".join([*head, *rows])
+def tasks_of(runs: list[Run]) -> list[str]:
+    return [task for task in RANGES if any(run.task == task for run in runs)]
 
 
-def score_cell(seeds: list[float]) -> str:
-    return f"{fmean(seeds):.2f} ({', '.join(f'{score:.2f}' for score in seeds)})" if seeds else "–"
+def table(runs: list[Run], cell: Callable[[list[Run]], str], below: Sequence[str] = ()) -> str:
+    """Markdown: a row for each core and kind of keys, with a cell for its runs on each task."""
+    tasks = tasks_of(runs)
+    lines = [f"| core | keys | rate | {' | '.join(tasks)} |", f"| --- | --- | --- |{' --- |' * len(tasks)}"]
+    for core, keys, rate in dict.fromkeys((run.core, run.keys, run.learning_rate) for run in runs):
+        mine = [run for run in runs if (run.core, run.keys) == (core, keys)]
+        cells = [cell([run for run in mine if run.task == task]) for task in tasks]
+        lines.append(f"| `{core}` | {keys} | {rate:g} | {' | '.join(cells)} |")
+    return "".join(f"{line}\n" for line in (*lines, *below))
+
+
+def score_table(runs: list[Run]) -> str:
+    """The mean over seeds, and each seed; chance and best below."""
+
+    def cell(seeds: list[Run]) -> str:
+        return f"{fmean(run.mean for run in seeds):.2f} ({', '.join(f'{run.mean:.2f}' for run in seeds)})"
+
+    names = ("chance, and the best without memory", "best possible")
+    levels = [[f"{RANGES[task][place]:.2f}" for task in tasks_of(runs)] for place in range(2)]
+    return table(runs, cell, [f"| {name} | | | {' | '.join(row)} |" for name, row in zip(names, levels, strict=True)])
+
+
+def time_table(runs: list[Run]) -> str:
+    """Thousand agent steps until a task was solved, each seed."""
+    return table(
+        runs,
+        lambda seeds: ", ".join(
+            "never" if run.solved_after is None else f"{run.solved_after / 1e3:.0f}" for run in seeds
+        ),
+    )
 
 
 if __name__ == "__main__":

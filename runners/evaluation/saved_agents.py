@@ -13,7 +13,7 @@ from rfwp.agents.supervised import Supervised
 from rfwp.envs.sequence_task import SequenceTask
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.models.actor_critic import ActorCritic
-from rfwp.runners.build import build_agent, build_sequence_system
+from rfwp.runners.build import build_agent, build_sequence_system, spec_of
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.runfolder.checkpoint import Checkpoint, CheckpointStore
 from rfwp.runners.runfolder.folder import RunFolder, find_run_folders
@@ -54,7 +54,9 @@ class SavedAgent(Saved):
 
         `env` is the environment to play, by default that of training; it must have the same observations and actions.
         """
-        agent = build_agent(replace(self.config, env=env or self.config.env), device)
+        env = env or self.config.env
+        self.folder.check_interface("env", spec_of(env).interface)
+        agent = build_agent(replace(self.config, env=env), device)
         with self.folder.checkpoints.suggesting_an_intact_one("--checkpoint"):
             self.checkpoint.load_weights(agent)
         return agent.eval()
@@ -78,7 +80,7 @@ class SavedModel(Saved):
         or if the weights are damaged or do not fit.
         """
         system = build_sequence_system(replace(self.config, task=task or self.config.task, device=device))
-        self.folder.check_vocabulary(system.data.tokens, system.data.classes)
+        self.folder.check_interface("task", system.data.interface)
         with self.folder.checkpoints.suggesting_an_intact_one("--checkpoint"):
             self.checkpoint.load_weights(system.model)
         return system

@@ -6,10 +6,10 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -39,7 +39,7 @@ class RunFolder:
     def _name(self, path: Path) -> None:
         self.path = path
         self.config_file = path / "config.yaml"
-        self.vocabulary_file = path / "vocabulary.json"
+        self.interface_file = path / "interface.json"
         self.metrics_file = path / "metrics.jsonl"
         self.actor_output = path / "environments.log"
         self.tensorboard = path / "tensorboard"
@@ -62,7 +62,7 @@ class RunFolder:
 
     def _holds_anything(self) -> bool:
         """Return True if there is more here than a run interrupted before writing config.yaml leaves behind."""
-        made_first = (self.checkpoints.folder, self.vocabulary_file, self.path / ".lock")
+        made_first = (self.checkpoints.folder, self.interface_file, self.path / ".lock")
         return any(path not in made_first for path in self.path.iterdir()) or any(self.checkpoints.folder.glob("*"))
 
     def create(self) -> None:
@@ -74,7 +74,7 @@ class RunFolder:
 
     def check_own(self) -> None:
         """Raise UserError if something in the folder that rfwp reads or writes leads out of it."""
-        files = [self.config_file, self.vocabulary_file, self.metrics_file, self.actor_output, self.profile]
+        files = [self.config_file, self.interface_file, self.metrics_file, self.actor_output, self.profile]
         folders = [self.tensorboard, self.evaluations, self.videos, self.checkpoints.folder]
         check_own(self.path, [".lock", *(path.name for path in (*files, *folders))], "run")
 
@@ -127,20 +127,21 @@ class RunFolder:
         lines = self.config_file.read_text(encoding="utf-8").splitlines()
         return list(takewhile(lambda line: line.startswith("# "), lines))
 
-    def write_vocabulary(self, tokens: Sequence[str], classes: Sequence[str]) -> None:
-        """Write vocabulary.json: what the model's inputs and outputs stand for."""
-        write_whole(self.vocabulary_file, json.dumps(_vocabulary(tokens, classes), ensure_ascii=False) + "\n")
+    def write_interface(self, found: Mapping[str, Any]) -> None:
+        """Write interface.json: what the inputs and outputs of the weights stand for, as plain values by name."""
+        write_whole(self.interface_file, json.dumps(found, ensure_ascii=False) + "\n")
 
-    def check_vocabulary(self, tokens: Sequence[str], classes: Sequence[str]) -> None:
-        """Raise UserError unless the run was trained with this vocabulary."""
+    def check_interface(self, section: str, found: Mapping[str, Any]) -> None:
+        """Raise UserError, about a section of the settings, unless the weights belong to this interface."""
         try:
-            before = json.loads(self.vocabulary_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"run: {str(self.vocabulary_file)!r} cannot be read: {error}") from None
-        if before != _vocabulary(tokens, classes):
+            before = dict(json.loads(self.interface_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"run: {str(self.interface_file)!r} cannot be read: {error}") from None
+        other = [name for name, value in found.items() if before.get(name) != value]
+        if other:
             raise UserError(
-                f"task: the data have another vocabulary than {str(self.vocabulary_file)!r}, which the weights belong"
-                " to; allowed: data with the same vocabulary"
+                f"{section}: got other {' and '.join(other)} than those in {str(self.interface_file)!r}, which the"
+                " weights belong to"
             )
 
     @contextlib.contextmanager
@@ -234,10 +235,6 @@ def _made(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _vocabulary(tokens: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
-    return {"tokens": list(tokens), "classes": list(classes)}
 
 
 def _sha256(text: str) -> str:

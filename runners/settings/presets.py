@@ -27,16 +27,17 @@ _CPU: Values = {
     "initialisation": "orthogonal",
 }
 # Small and quick: learns a toy task in a minute or two. Keys of unit length make every core learn, and sooner:
-# docs/feature-maps.md.
+# docs/feature-maps.md. Learning rates are the better of two for each core: results/memory-tasks.
 _TOY: Values = {
     "env": {"name": "recall"},
     "encoder": {"name": "flat"},
     "core": {"feature_map": "l2"},
     "objective": {"discount": 0.9},
-    "learner": {"unroll_length": 16, "batch_size": 16, "learning_rate": 2e-3},
+    "learner": {"unroll_length": 16, "batch_size": 16, "learning_rate": 5e-4},
     "actors": {"envs": 32},
     "total_steps": 500_000,
     "initialisation": "orthogonal",
+    **{core: {"learner": {"learning_rate": 2e-3}} for core in ("lstm", "gru", "transformer", "rdn")},
 }
 
 
@@ -68,8 +69,10 @@ def agent_presets(named: Values) -> Presets:
     env = named.get("env", {}).get("name") or DEFAULT_ENV
     presets = {"paper": _PAPER, "gpu": _GPU, "cpu": _CPU, "toy": _TOY, "memory": _MEMORY}
     found = {name: _for_core(values, _named_core(named)) for name, values in presets.items()}
-    on_gpu, on_cpu = {"atari": ("gpu", "cpu"), "gym": ("memory", "memory")}.get(env, ("toy", "toy"))
-    return Presets(found, on_gpu, on_cpu)
+    if env == "atari":
+        return Presets(found, on_gpu="gpu", on_cpu="cpu")
+    small = "memory" if env == "gym" else "toy"
+    return Presets(found, small, small)
 
 
 def _named_core(named: Values) -> str:

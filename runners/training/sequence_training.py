@@ -40,11 +40,10 @@ class SequenceTraining(Training[SequenceRunConfig, Supervised]):
         return check_sequence_sizes(self.config, self.system)
 
     def prepare(self, folder: RunFolder) -> None:
-        vocabulary = self.system.data.tokens, self.system.data.classes
         if folder.exists:
-            folder.check_vocabulary(*vocabulary)
+            folder.check_interface("task", self.system.data.interface)
         else:
-            folder.write_vocabulary(*vocabulary)
+            folder.write_interface(self.system.data.interface)
 
     def opening(self, expected_bytes: int) -> str:
         data, threads = self.system.data, torch.get_num_threads()

@@ -219,7 +219,7 @@ OWN = [
     "eval/a.json",
     "videos/a.mp4",
 ]
-OWN += ["checkpoints/step-000000009999", "checkpoints/.step-000000009999.tmp-1", "profile.json.gz", "vocabulary.json"]
+OWN += ["checkpoints/step-000000009999", "checkpoints/.step-000000009999.tmp-1", "profile.json.gz", "interface.json"]
 ELSEWHERE = {
     "link": lambda path, outside: path.symlink_to(outside),
     "dangling link": lambda path, outside: path.symlink_to(outside.with_name("new")),

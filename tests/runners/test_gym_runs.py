@@ -112,6 +112,16 @@ def test_who_trusts_a_run_scores_and_resumes_it_also_from_elsewhere(own):
 
 
 @pytest.mark.slow
+def test_an_environment_that_became_another_is_refused(own):
+    file = own / "cards.py"
+    file.write_text(file.read_text().replace("action_space = Discrete(2)", "action_space = Discrete(3)"))
+    for words in ("evaluate run --trust", "train --run run --total_steps 3000 --trust"):
+        done = rfwp(own, *words.split())
+        assert done.returncode == 2
+        assert "env: got other actions than those in 'run/interface.json'" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_comparison_goes_on_with_code_only_if_it_is_trusted(own):
     words = f"compare --envs cards:Cards --cores gru --seeds 1 --steps 2000 --out grid {' '.join(QUICK[4:])}"
     done = rfwp(own, *words.split())

@@ -89,6 +89,12 @@ def test_the_toy_preset_gives_keys_unit_length_and_the_published_settings_keep_t
     assert not hasattr(config_from_words(["--env", "recall", "--core", "lstm"]).core, "feature_map")
 
 
+def test_the_rate_of_the_toy_preset_is_that_of_the_core():
+    rates = {core: config_from_words(["--env", "recall", "--core", core]).learner for core in ("gru", "delta_net")}
+    assert {core: learner.learning_rate for core, learner in rates.items()} == {"gru": 2e-3, "delta_net": 5e-4}
+    assert rates["gru"].unroll_length == rates["delta_net"].unroll_length == 16
+
+
 def test_command_line_over_config_file_over_preset():
     base = {"learner": {"unroll_length": 7, "batch_size": 3}, "seed": 5}
     made = config("--learner.batch_size 4", base)
