@@ -104,7 +104,7 @@ def _describe(config: "Config") -> dict[str, Any]:
         "fields": env.spec.observation,
         "action_names": env.spec.action_names,
         "packages": _packages(env.envs[0]),
-        "screens_per_second": int(env.envs[0].metadata.get("render_fps") or SCREENS_PER_SECOND),
+        "screens_per_second": max(1, round(env.envs[0].metadata.get("render_fps") or SCREENS_PER_SECOND)),
         "notes": [f"{each.name} is left out, because it is always {each.value!r}" for each in env.left_out],
     }
 
