@@ -25,7 +25,7 @@ def run(argv: Sequence[str]) -> int:
 
 def print_report(report: Report, console: Terminal) -> None:
     """Print the scores, the warnings and the path of the page."""
-    normalisation = report.study.normalisation
+    normalisation = report.study.normalisation(report.study.tasks)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("task", overflow="fold")
     table.add_column("agent", overflow="fold")

@@ -34,6 +34,7 @@ HISTORY = 270  # agent steps shown in curves: 18 s of real time
 MARGIN, GAP = 32, 16
 TOP = 58
 TOP_ROW = 188  # height of the policy and value panels
+MOST_NAMES = 18  # actions whose names fit into the panel of the policy
 
 
 ActionNames = tuple[tuple[str, ...], ...]
@@ -95,9 +96,6 @@ class Overlay:
         text(image, self.game.x, foot, title, size)
         text(image, self._policy.box.x, foot, subtitle, 13, MUTED)
         text(image, WIDTH - MARGIN, foot, f"step {self._steps:,}", 13, MUTED, "right")
-
-
-MOST_NAMES = 18  # actions whose names fit into the panel of the policy
 
 
 class PolicyPanel:

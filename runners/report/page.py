@@ -49,7 +49,8 @@ def render(
         baseline=baseline,
         words=study.words,
         step=study.kind.step,
-        normalisation=study.normalisation,
+        normalisation=study.normalisation(study.tasks),
+        aggregated=study.normalisation(study.aggregated_tasks),
         mmer=study.has_mmer,
         sources="; ".join(
             dict.fromkeys(run.subject.reference_sources for run in study.runs if run.subject.reference_scores)

@@ -94,10 +94,10 @@ class Study:
         """The protocols of all runs."""
         return sorted({run.protocol for run in self.runs if run.protocol})
 
-    @cached_property
-    def normalisation(self) -> str:
-        """What 0 and 100 % mean in normalised scores, as a phrase; "" if no task has a score range."""
-        return "; ".join(dict.fromkeys(run.subject.score_range.meaning for run in self.runs if run.subject.score_range))
+    def normalisation(self, tasks: Sequence[str]) -> str:
+        """Return a phrase that says what 0 and 100 % mean in the normalised scores of some tasks; "" without any."""
+        ranges = [result.subject.score_range for result in self.results if result.task in tasks]
+        return "; ".join(dict.fromkeys(each.meaning for each in ranges if each))
 
     @property
     def has_mmer(self) -> bool:

@@ -115,7 +115,9 @@ def runs(study: Study) -> Table:
 
 def _without_empty(study: Study, table: Table) -> Table:
     """Return a table without the optional columns that say nothing about these runs."""
-    shown = dict(zip(OPTIONAL, (study.has_answers, bool(study.normalisation), study.has_mmer), strict=True))
+    shown = dict(
+        zip(OPTIONAL, (study.has_answers, bool(study.normalisation(study.tasks)), study.has_mmer), strict=True)
+    )
     kept = [place for place, name in enumerate(table.columns) if shown.get(name, True)]
     return Table([table.columns[place] for place in kept], [[row[place] for place in kept] for row in table.rows])
 

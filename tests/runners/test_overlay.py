@@ -124,6 +124,17 @@ def test_of_every_choice_of_an_action_one_bar_is_lit():
     assert first / second == pytest.approx(0.75 / 0.2, rel=0.05)
 
 
+def test_the_bars_of_many_actions_stand_side_by_side_and_the_highest_fills_the_panel():
+    policy = np.full(40, 0.01)
+    policy[[7, 30]] = 0.41, 0.205
+    image = overlay((tuple(map(str, range(40))),)).draw(thought(policy=policy, action=(30,)))
+    panel = image[58 + 38 : 246 - 12, 544 + 14 : 888 - 14]
+    lit, others = ((panel == colour).all(-1).sum(0) for colour in (AMBER, BLUE))
+    assert others.max() == len(panel)
+    assert lit.max() / others.max() == pytest.approx(0.5, rel=0.02)
+    assert np.median(others[others > 0]) / len(panel) == pytest.approx(0.01 / 0.41, rel=0.3)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_weights_that_have_become_useless_are_drawn_all_the_same(bad):
     memory = [

@@ -128,6 +128,10 @@ def test_ids_of_a_benchmark_are_averaged_by_their_lowest_and_highest_return_only
     assert made.aggregated_tasks == ["popgym-AutoencodeEasy-v0", "popgym-RepeatFirstEasy-v0"]
     (row,) = tables.aggregates(made, made.aggregated_tasks).rows
     assert row == ["gru", 2, 2, *["25 %"] * 3, "75 %"]  # of -1 to 1, 0 is one half
+    make_run(tmp_path, "breakout", "gru", 1, 1.0)
+    made = study(tmp_path)
+    assert made.normalisation(made.aggregated_tasks) == "the lowest return at 0 and the highest at 100 %"
+    assert made.normalisation(made.tasks).startswith("random play at 0 and a professional tester at 100 %; the lowest")
 
 
 def test_mmer_is_the_best_mean_of_an_iteration(make_run, tmp_path):
