@@ -34,6 +34,7 @@ def test_training_from_python_prints_a_line_now_and_then(tmp_path):
     assert re.fullmatch(r"(\d[\d,]* steps: return [\d.]+, entropy [\d.]+ nats\n)", result.stdout)
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_is_told_so_and_trains_once(tmp_path):
     script = shortened("train_from_python.py", tmp_path, total_steps="26_000")
     script.write_text(script.read_text().replace('if __name__ == "__main__":', "if True:"))
@@ -54,6 +55,7 @@ def test_a_sequence_model_learns_to_nest():
     assert float(re.findall(r"test: ([\d.]+)% correct", result.stdout)[0]) > 80  # 62 without nesting
 
 
+@pytest.mark.slow
 def test_a_core_learns_inside_a_model_of_ones_own():
     result = run(EXAMPLES / "core_in_your_model.py")
     assert (result.returncode, result.stderr) == (0, "")

@@ -36,7 +36,8 @@ def digest(lines: list[str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
-@pytest.mark.parametrize("variables", [3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("variables", [3, 5])
 def test_code_execution_is_the_published_data(variables):
     data = code_execution.Config(variables=variables).load()
     found = []

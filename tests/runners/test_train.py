@@ -281,6 +281,7 @@ def test_a_folder_that_is_no_run_is_left_untouched(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_a_profile_holds_the_asked_for_updates_and_the_phases_of_both_threads(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", *TOY, "--total_steps", "400", "--profile", "10", "--run", str(run)]) == 0
@@ -315,7 +316,7 @@ def test_the_predicted_memory_of_an_unroll_is_what_one_more_in_the_batch_takes(c
     assert predicted == pytest.approx(more - few, rel=0.1)
 
 
-SLOWER = {"lstm": 60_000, "transformer": 60_000}  # agent steps
+SLOWER = dict.fromkeys(("lstm", "transformer", "delta_mlp"), 60_000)  # agent steps
 
 
 def learned_return(tmp_path: Path, core: str, steps: int) -> float:
