@@ -36,7 +36,7 @@ def print_report(report: Report, console: Terminal) -> None:
         score = tables.score_text(result) or "–"
         table.add_row(result.task, result.agent, str(len(result.finals)), score, *(normalised if normalisation else []))
     console.print(table)
-    scale = f" Normalised scores have {normalisation}." if normalisation else ""
+    scale = f" Normalised scores put {normalisation}." if normalisation else ""
     console.say(f"Scores are {report.study.words.score}; mean over seeds. †: {report.study.words.in_training}.{scale}")
     for warning in report.warnings:
         console.say(f"! {warning}")

@@ -159,7 +159,7 @@ def _print_notes(lines: Sequence[Line], console: Terminal) -> None:
     references = {", ".join(filter(None, (each.title, each.protocol))): each.env.reference_scores for each in scored}
     notes += [f"{place}: {reference_line(scores)}." for place, scores in sorted(references.items()) if scores]
     ranges = dict.fromkeys(each.env.score_range.meaning for each in scored if each.env.score_range)
-    notes += [f"Normalised scores (norm.) have {'; '.join(ranges)}."] if ranges else []
+    notes += [f"Normalised scores (norm.) put {'; '.join(ranges)}."] if ranges else []
     notes += aggregate_lines(lines)
     for note in dict.fromkeys(notes):
         console.say(note)

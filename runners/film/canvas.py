@@ -71,7 +71,8 @@ def fitted(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
 
 def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
     """Resize an image to (width, height): enlarge its pixels, or average them."""
-    how = cv2.INTER_NEAREST if size[0] >= image.shape[1] else cv2.INTER_AREA
+    height, width, _ = image.shape
+    how = cv2.INTER_NEAREST if size[0] >= width and size[1] >= height else cv2.INTER_AREA
     return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
 
 
@@ -139,10 +140,9 @@ def heat_map(values: Floats, scale: float, size: tuple[int, int]) -> Pixels:
     colours = diverging_map()[(index + 127.5).astype(np.uint8)]
     rows, columns = values.shape
     zoom = max(math.ceil(size[0] / columns), math.ceil(size[1] / rows))
-    if size != (columns * zoom, rows * zoom) and zoom > 1:  # keeps sharp edges and equal cell sizes
-        larger = resized(colours, (columns * zoom, rows * zoom))
-        return np.asarray(cv2.resize(larger, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return np.asarray(cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST if zoom > 1 else cv2.INTER_AREA))
+    if zoom > 1:  # keeps sharp edges and equal cell sizes
+        colours = resized(colours, (columns * zoom, rows * zoom))
+    return resized(colours, size)
 
 
 @cache

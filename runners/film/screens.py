@@ -11,7 +11,7 @@ from rfwp.agents.remote_env import open_env
 from rfwp.envs.spaces import Field
 from rfwp.envs.vector_env import EnvConfig, Renderer, Step, VectorEnv
 from rfwp.runners.evaluation.rollout import naming_failures
-from rfwp.runners.film.canvas import BACKGROUND, MUTED, TEXT, Box, Pixels, fill, heat_map, resized, text
+from rfwp.runners.film.canvas import BACKGROUND, MUTED, TEXT, Box, Floats, Pixels, fill, heat_map, resized, text
 
 WIDTH, HEIGHT, MARGIN = 480, 630, 16  # of a drawn observation
 LABEL, CELL = 24, 48
@@ -83,45 +83,52 @@ class DrawnObservation(_Screen):
         super().__init__(env)
         self._fields = env.spec.observation[:MOST]
         room = (HEIGHT - MARGIN) // len(self._fields) - LABEL - MARGIN
-        self._shapes = [_layout(field, room) for field in self._fields]
-        height = MARGIN + sum(LABEL + rows * cell + MARGIN for rows, _, cell in self._shapes)
-        self._blank = np.empty((height + height % 2, WIDTH, 3), np.uint8)
+        self._layouts: list[tuple[Box, int]] = []  # the place of a field, and the pixels of its cells
+        y = MARGIN
+        for field in self._fields:
+            rows, columns, cell = _cells(field, room)
+            self._layouts.append((Box(MARGIN, y + LABEL, columns * cell, rows * cell), cell))
+            y = self._layouts[-1][0].bottom + MARGIN
+        self._blank = np.empty((y + y % 2, WIDTH, 3), np.uint8)
         fill(self._blank, Box(0, 0, WIDTH, len(self._blank)), BACKGROUND)
-        self._largest = [1e-6] * len(self._fields)
+        for field, (box, _) in zip(self._fields, self._layouts, strict=True):
+            text(self._blank, box.x, box.y - LABEL + 13, field.name, 13, MUTED)
+        self._largest = [float(max((1e-6, *(size - 1 for size in field.sizes)))) for field in self._fields]
 
     def _look(self, step: Step) -> Step:
-        self._picture, y = self._blank.copy(), MARGIN
-        for index, (field, (rows, columns, cell)) in enumerate(zip(self._fields, self._shapes, strict=True)):
-            text(self._picture, MARGIN, y + 13, field.name, 13, MUTED)
-            box = Box(MARGIN, y + LABEL, columns * cell, rows * cell)
-            self._draw(index, step.observation[index][0], rows, columns, cell, box)
-            y = box.bottom + MARGIN
+        self._picture = self._blank.copy()
+        for index, field in enumerate(self._fields):
+            value = step.observation[index][0]
+            if _is_picture(field):
+                channels = value if len(value) == 3 else np.repeat(value[-1:], 3, axis=0)  # of a stack, the newest
+                box, _ = self._layouts[index]
+                box.of(self._picture)[:] = resized(np.ascontiguousarray(channels.transpose(1, 2, 0)), box[2:])
+            else:
+                self._draw_tiles(index, value.ravel().astype(np.float64))
         return step
 
-    def _draw(self, index: int, value: NDArray[np.generic], rows: int, columns: int, cell: int, box: Box) -> None:
-        field = self._fields[index]
-        if _is_picture(field):
-            channels = value[-3:] if len(value) == 3 else np.repeat(value[-1:], 3, axis=0)  # of a stack, the newest
-            box.of(self._picture)[:] = resized(np.ascontiguousarray(channels.transpose(1, 2, 0)), box[2:])
-            return
-        numbers = value.ravel().astype(np.float64)
-        self._largest[index] = max(self._largest[index], *np.abs(numbers), *(size - 1 for size in field.sizes))
-        tiles = np.zeros(rows * columns)
-        tiles[: numbers.size] = numbers
-        box.of(self._picture)[:] = heat_map(tiles.reshape(rows, columns), self._largest[index], box[2:])
-        if field.kind == "categories" and cell >= NUMBER_CELL:
+    def _draw_tiles(self, index: int, numbers: Floats) -> None:
+        """Draw the numbers of a field, [N], each in a cell."""
+        box, cell = self._layouts[index]
+        columns = box.width // cell
+        largest = self._largest[index] = max(self._largest[index], *np.abs(numbers))  # so far
+        tiles = np.zeros((box.height // cell, columns))
+        tiles.flat[: numbers.size] = numbers
+        box.of(self._picture)[:] = heat_map(tiles, largest, box[2:])
+        if self._fields[index].kind == "categories" and cell >= NUMBER_CELL:
             for place, number in enumerate(numbers):
                 row, column = divmod(place, columns)
                 x, foot = box.x + column * cell + cell // 2, box.y + row * cell + cell // 2 + 5
-                bright = number > 0.6 * self._largest[index]
-                text(self._picture, x, foot, f"{number:g}", 13, BACKGROUND if bright else TEXT, "middle")
+                text(
+                    self._picture, x, foot, f"{number:g}", 13, BACKGROUND if number > 0.6 * largest else TEXT, "middle"
+                )
 
 
 def _is_picture(field: Field) -> bool:
     return field.kind == "image" and min(field.shape[1:]) > 1
 
 
-def _layout(field: Field, room: int) -> tuple[int, int, int]:
+def _cells(field: Field, room: int) -> tuple[int, int, int]:
     """Return the rows and columns of a field, and the pixels of a cell, which may take `room` pixels in height."""
     if _is_picture(field):
         _, rows, columns = field.shape

@@ -127,9 +127,15 @@ class RunFolder:
         lines = self.config_file.read_text(encoding="utf-8").splitlines()
         return list(takewhile(lambda line: line.startswith("# "), lines))
 
-    def write_interface(self, found: Mapping[str, Any]) -> None:
-        """Write interface.json: what the inputs and outputs of the weights stand for, as plain values by name."""
-        write_whole(self.interface_file, json.dumps(found, ensure_ascii=False) + "\n")
+    def keep_interface(self, section: str, found: Mapping[str, Any]) -> None:
+        """Write interface.json of a new run: what the inputs and outputs of its weights stand for, by name.
+
+        Raise UserError as `check_interface` if an existing run has another one.
+        """
+        if self.exists:
+            self.check_interface(section, found)
+        else:
+            write_whole(self.interface_file, json.dumps(found, ensure_ascii=False) + "\n")
 
     def check_interface(self, section: str, found: Mapping[str, Any]) -> None:
         """Raise UserError, about a section of the settings, unless the weights belong to this interface."""

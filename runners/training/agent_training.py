@@ -42,11 +42,7 @@ class AgentTraining(Training[AgentRunConfig, ActorLearner]):
         return check_agent_sizes(self.config, self.system.agent, self.system.num_processes, self.system.device)
 
     def prepare(self, folder: RunFolder) -> None:
-        interface = self.config.env.spec().interface
-        if folder.exists:
-            folder.check_interface("env", interface)
-        else:
-            folder.write_interface(interface)
+        folder.keep_interface("env", self.config.env.spec().interface)
         if self.config.env.foreign:
             self.system.actor_output = str(folder.actor_output.absolute())
 

@@ -40,10 +40,7 @@ class SequenceTraining(Training[SequenceRunConfig, Supervised]):
         return check_sequence_sizes(self.config, self.system)
 
     def prepare(self, folder: RunFolder) -> None:
-        if folder.exists:
-            folder.check_interface("task", self.system.data.interface)
-        else:
-            folder.write_interface(self.system.data.interface)
+        folder.keep_interface("task", self.system.data.interface)
 
     def opening(self, expected_bytes: int) -> str:
         data, threads = self.system.data, torch.get_num_threads()

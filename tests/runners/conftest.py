@@ -20,7 +20,7 @@ def atari_run(tmp_path_factory):
     config = config_from_words(words)
     torch.manual_seed(0)
     folder.create()
-    folder.write_interface(config.env.spec().interface)
+    folder.keep_interface("env", config.env.spec().interface)
     folder.write_config(config)
     manifest = Manifest(steps=0, score=None)
     folder.checkpoints.save(build_agent(config, torch.device("cpu")), {}, manifest)

@@ -39,7 +39,6 @@ def test_evaluate_prints_and_writes_what_it_found(tmp_path, capsys):
         ("--checkpoint 77", "checkpoint: got '77'; allowed: best, last, "),
         ("--score points", "score: got points; allowed: episode, life, both"),
         ("--score both", "score: got both; allowed: episode, because delayed_cue has no lives"),
-        ("--film_seconds 3", "film_seconds: there is no film to apply it to; add --video or --gif"),
         ("--protocol dqn", "protocol: got 'dqn'; allowed: none, because delayed_cue has no protocols"),
         ("--drop_negative", "drop_negative: applies to lives only; add --score life"),
         ("--device gpu9", "device: got 'gpu9'; allowed: "),
