@@ -8,6 +8,7 @@ from rich.table import Table
 from rfwp.envs import gym_probe
 from rfwp.envs.gym_packages import PACKAGES
 from rfwp.envs.spaces import Field, described
+from rfwp.envs.vector_env import EnvConfig
 from rfwp.runners.build import spec_of
 from rfwp.runners.machine.errors import UserError
 from rfwp.runners.machine.terminal import Terminal
@@ -54,29 +55,39 @@ def _registered() -> dict[str, list[str] | None]:
 def _list(found: Mapping[str, Sequence[str] | None], word: str, as_json: bool) -> None:
     """Print the names that contain a word, by where they come from. `found`: IDs by package."""
     own = {name: components.description("env", name) for name in components.names("env")}
+    configs = {name: components.config_class("env", name) for name in own}
+    everything = {"rfwp": list(own), **_titles(configs), **{package: ids or () for package, ids in found.items()}}
     names = {
-        package: [name for name in ids or () if word in f"{package} {name}".lower()]
-        for package, ids in {"rfwp": list(own), **found}.items()
+        source: [name for name in listed if word in f"{source} {name}".lower()] for source, listed in everything.items()
     }
     if not any(names.values()):
-        everything = [*found, *own, *(name for ids in found.values() for name in ids or ())]
-        raise UserError(f"word: no environment has {word!r} in its name{components.nearest(word, everything)}")
+        known = [name for source, listed in everything.items() for name in (source, *listed)]
+        raise UserError(f"word: no environment has {word!r} in its name{components.nearest(word, known)}")
     if as_json:
         print(json.dumps(names, indent=2))
         return
     console = Terminal()
     for name in names.pop("rfwp"):
         console.say(f"--env {name}: {own[name]}")
-    for package, ids in names.items():
-        if ids:
-            console.say(f"\n--env gym --env.id ID, of {package}:")
-            console.print("  " + "  ".join(ids))
-    sets = [name for env in own for name in components.config_class("env", env).title_sets if word in name]
+    for source, listed in names.items():
+        if listed:
+            option = f"--env {source} --{components.title_option(configs[source])}" if source in own else None
+            console.say(f"\n{option} NAME:" if option else f"\n--env gym --env.id ID, of {source}:")
+            console.print("  " + "  ".join(listed))
+    sets = [name for config in configs.values() for name in config.title_sets if word in name]
     if sets:
         console.say(f"\nSets of these, for rfwp compare --envs: {', '.join(sets)}")
     missing = [f"{each.module.partition('.')[0]} ({each.install})" for each in PACKAGES if found[each.module] is None]
     if missing:
         console.say(f"\nNot installed: {', '.join(missing)}")
+
+
+def _titles(configs: Mapping[str, type[EnvConfig]]) -> dict[str, list[str]]:
+    """Return the titles of each of our environments that has several; those of `gym` are the IDs that are installed."""
+    named = {
+        env: [title for titles in config.title_sets.values() for title in titles] for env, config in configs.items()
+    }
+    return {env: list(dict.fromkeys(titles)) for env, titles in named.items() if titles and env != "gym"}
 
 
 def _describe(config: AgentRunConfig) -> None:

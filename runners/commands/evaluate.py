@@ -1,8 +1,9 @@
 """`rfwp evaluate`: scores and films checkpoints of runs."""
 
 import dataclasses
+import re
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from rfwp.runners.commands import evaluate_sequences
 from rfwp.runners.evaluation.saved_agents import SavedAgent, find_agents, say_left_out
 from rfwp.runners.evaluation.scoreboard import Line, print_evaluation, print_scoreboard, run_evaluation
 from rfwp.runners.evaluation.scoring import BATCHES, Evaluation, Score
+from rfwp.runners.evaluation.variants import split_words, variants
 from rfwp.runners.film.picture import picture_of
 from rfwp.runners.film.screens import open_screen
 from rfwp.runners.film.video import film
@@ -24,6 +26,8 @@ from rfwp.runners.runfolder.files import check_writable, write_json
 from rfwp.runners.runfolder.folder import short_names
 from rfwp.runners.settings.config import AgentRunConfig
 from rfwp.runners.settings.glance import names_a_task
+from rfwp.runners.settings.kinds import AGENT
+from rfwp.runners.settings.layers import differences
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, add_scoring_options, check_playing_options
 
@@ -35,28 +39,34 @@ def run(argv: Sequence[str]) -> int:
     """Run `rfwp evaluate` with these words; return the exit code: 1 if one of several runs was left out."""
     if names_a_task(argv):
         return evaluate_sequences.run(argv)
-    values = parse(_parser(), argv)
+    words, settings = split_words(AGENT, argv)
+    values = parse(_parser(), words)
     policies = {kind: values.policy or POLICIES[kind] for kind in KINDS[values.score]}
     values.policy = next(iter(policies.values()))  # for films
     saved_agents, left_out = find_agents([Path(name) for name in values.runs], values.checkpoint, values.trust)
-    envs = [_env_to_play(saved, values.protocol) for saved in saved_agents]
-    for saved, env in zip(saved_agents, envs, strict=True):
+    names = short_names([saved.folder.path for saved in saved_agents])
+    wanted = [
+        (name, saved, env)
+        for name, saved in zip(names, saved_agents, strict=True)
+        for env in _envs_to_play(saved, settings, values.protocol)
+    ]
+    for _, saved, env in wanted:
         _check(values, dataclasses.replace(saved.config, env=env))
-    _check_protocols(saved_agents, envs, values.mixed)
+    if not values.mixed:
+        _check_protocols([(saved, env) for _, saved, env in wanted])
     device = resources.pick_device(values.device)
     console = Terminal(stderr=values.json == "-")
     lines: list[Line] = []
-    names = short_names([saved.folder.path for saved in saved_agents])
     try:
-        for name, opened, env in zip(names, saved_agents, envs, strict=True):
+        for name, opened, env in wanted:
             try:
                 saved = opened.as_it_is_now()
                 agent, config = saved.load(device, env), dataclasses.replace(saved.config, env=env)
                 lines.append(_score_all(name, agent, config, saved, values, policies, console))
-                if len(saved_agents) > 1:
-                    console.say(f"{len(lines)} of {len(saved_agents)} scored: {name}, {saved.steps:,} agent steps")
+                if len(wanted) > 1:
+                    console.say(f"{len(lines)} of {len(wanted)} scored: {name}, {saved.steps:,} agent steps")
                 _keep(lines[-1], saved, values)
-                _film(agent, config, saved, values, console)
+                _film(agent, config, lines[-1], saved, values, console)
             except (UserError, OSError) as error:  # keep the scores that there are, and go on
                 left_out.append(f"{reason(error)} (in {name})")
     finally:  # also after Ctrl-C
@@ -82,8 +92,8 @@ def _score_all(
     for kind, policy in policies.items():
         drop = values.drop_negative and kind == "life"
         result = run_evaluation(agent, config, values.episodes, steps, console, policy, kind, seed, drop)
-        trained = saved.protocol if saved.protocol != result.protocol else None
-        results[kind] = dataclasses.replace(result, trained_protocol=trained)
+        changed = {name.removeprefix("env."): new for name, (_, new) in differences(saved.config, config).items()}
+        results[kind] = dataclasses.replace(result, changed=changed)
     return Line(name, saved.config, results.get("episode"), results.get("life"))
 
 
@@ -91,9 +101,8 @@ def _keep(line: Line, saved: SavedAgent, values: Namespace) -> None:
     """Write the scores of an agent into its run folder unless --json is given. Raise OSError if that fails."""
     for result in (line.episodes, line.lives) if values.json is None else ():
         if result:
-            other = f"-{result.protocol}" if result.trained_protocol else ""
             dropped = "-not-negative" if values.drop_negative and result.score == "life" else ""
-            what = f"{result.policy}-{result.score}-x{values.episodes}{other}{dropped}-seed{values.seed}"
+            what = f"{result.policy}-{result.score}-x{values.episodes}{_mark(line)}{dropped}-seed{values.seed}"
             name = f"step-{saved.steps:012d}-{what}"
             write_evaluation(saved.folder, name, result.summary(), saved.checkpoint)
 
@@ -110,24 +119,28 @@ def _show(lines: Sequence[Line], json_file: str | None, console: Terminal) -> No
     write_json(json_file, facts[0] if len(facts) == 1 else facts)
 
 
-def _env_to_play(saved: SavedAgent, protocol: str | None) -> EnvConfig:
-    """Return the environment to score an agent in: its own, or the same under another protocol."""
-    env = saved.config.env
-    if protocol is None or protocol == saved.protocol:
-        return env
+def _envs_to_play(saved: SavedAgent, settings: Mapping[str, str], protocol: str | None) -> list[EnvConfig]:
+    """Return the environments to score an agent in: its own with these settings, under this protocol."""
     try:
-        return env.under(protocol)
+        envs: list[EnvConfig] = variants(AGENT, saved.config, settings)
+        return [env.under(protocol) if protocol not in (None, env.protocol) else env for env in envs]
     except ValueError as error:
         raise UserError(f"{error} (in {saved.folder.path})") from None
 
 
-def _check_protocols(saved_agents: Sequence[SavedAgent], envs: Sequence[EnvConfig], mixed: bool) -> None:
-    """Raise UserError if the table would mix protocols without --mixed."""
+def _mark(line: Line) -> str:
+    """Return what the names of files say about the settings in which an environment differs from that of training."""
+    changed = "".join(f"-{name}={value}" for name, value in line.either.changed.items())
+    return re.sub(r"[^\w.+=-]", "_", changed)
+
+
+def _check_protocols(played: Sequence[tuple[SavedAgent, EnvConfig]]) -> None:
+    """Raise UserError if the table would mix protocols."""
     found: dict[str, str] = {}
-    for saved, env in zip(saved_agents, envs, strict=True):
+    for saved, env in played:
         if env.protocol is not None:
             found.setdefault(env.protocol, str(saved.folder.path))
-    if len(found) > 1 and not mixed:
+    if len(found) > 1:
         listed = ", ".join(f"{protocol} ({run})" for protocol, run in found.items())
         raise UserError(
             f"protocol: got runs of several, {listed}, whose scores are not comparable;"
@@ -163,13 +176,16 @@ def _check_film(values: Namespace) -> None:
         raise UserError(f"film_seconds: got {values.film_seconds:g}; allowed: a number above 0")
 
 
-def _film(agent: ActorCritic, config: AgentRunConfig, saved: SavedAgent, values: Namespace, console: Terminal) -> None:
+def _film(
+    agent: ActorCritic, config: AgentRunConfig, line: Line, saved: SavedAgent, values: Namespace, console: Terminal
+) -> None:
     """Film an agent as the options ask. Raise UserError or OSError if a film cannot be written."""
     suffixes = [suffix for suffix, wanted in ((".mp4", values.video), (".gif", values.gif)) if wanted]
     if not suffixes:
         return
     folder, steps = saved.folder, saved.steps
-    name = f"step-{steps:012d}-{values.policy}-seed{values.seed}{'-memory' if values.overlay else ''}"
+    overlay = "-memory" if values.overlay else ""
+    name = f"step-{steps:012d}-{values.policy}{_mark(line)}-seed{values.seed}{overlay}"
     paths = [folder.videos / f"{name}{suffix}" for suffix in suffixes]
     picture = picture_of(values.overlay, agent, config, steps, values.policy)
     with console.status("filming an episode ..."):
@@ -184,8 +200,10 @@ def _film(agent: ActorCritic, config: AgentRunConfig, saved: SavedAgent, values:
 def _parser() -> Parser:
     parser = Parser(
         "rfwp evaluate",
-        "Play full episodes with saved agents and print their raw scores and protocol in one table. Runs on supervised"
-        " tasks have other options: rfwp evaluate RUN --help lists them.",
+        "Play full episodes with saved agents and print their raw scores and protocol in one table. A setting of the"
+        " environment, such as --env.length 50, plays that variant, which must have the same observations and actions;"
+        " --env.length 10,50 gives a row for each value. Runs on supervised tasks have other options: rfwp evaluate RUN"
+        " --help lists them.",
     )
     add_scoring_options(parser)
     parser.add_argument(

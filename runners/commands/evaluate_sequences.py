@@ -3,7 +3,6 @@
 import dataclasses
 from argparse import Namespace
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,17 +13,16 @@ from rfwp.agents.supervised import Context, Split
 from rfwp.envs.sequence_task import SequenceTask
 from rfwp.runners.evaluation.saved_agents import SavedModel, find_models, say_left_out
 from rfwp.runners.evaluation.sequence_scoring import SequenceEvaluation, print_sequence_evaluation, score_cells
+from rfwp.runners.evaluation.variants import split_words, variants
 from rfwp.runners.machine.errors import UserError, reason
 from rfwp.runners.machine.terminal import Terminal
 from rfwp.runners.runfolder.evaluations import write_evaluation
 from rfwp.runners.runfolder.files import check_writable, write_json
 from rfwp.runners.runfolder.folder import short_names
 from rfwp.runners.settings.components import name_of
-from rfwp.runners.settings.layers import build_component, to_dict
+from rfwp.runners.settings.kinds import SEQUENCES
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_loading_options, add_scoring_options
-
-TASK = "--task."
 
 
 class Line(NamedTuple):
@@ -36,11 +34,11 @@ class Line(NamedTuple):
 
 def run(argv: Sequence[str]) -> int:
     """Run `rfwp evaluate` with these words; return the exit code: 1 if one of several runs was left out."""
-    words, settings = _split(argv)
+    words, settings = split_words(SEQUENCES, argv)
     values = parse(_parser(), words)
     check_writable(values.json)
     models, left_out = find_models([Path(name) for name in values.runs], values.checkpoint)
-    wanted = [[(saved, task) for task in _tasks(saved, settings)] for saved in models]
+    wanted = [[(saved, task) for task in variants(SEQUENCES, saved.config, settings)] for saved in models]
     for saved, task in (each for one in wanted for each in one):
         _check(values, saved, task)
     console = Terminal(stderr=values.json == "-")
@@ -61,28 +59,6 @@ def run(argv: Sequence[str]) -> int:
     if not lines:
         raise UserError(left_out[0])
     return say_left_out(left_out)
-
-
-def _split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Split the words into the command's own and the settings of the task, by name."""
-    ours: list[str] = []
-    settings: dict[str, str] = {}
-    words = iter(argv)
-    for word in words:
-        if word.startswith(TASK):
-            name, given, value = word.removeprefix(TASK).partition("=")
-            settings[name] = value if given else next(words, "")
-        else:
-            ours.append(word)
-    return ours, settings
-
-
-def _tasks(saved: SavedModel, settings: dict[str, str]) -> list[SequenceTask]:
-    """Return the tasks to score a model on: a whole number may be a list, as in "1,2,3", for a task each."""
-    own = to_dict(saved.config)["task"]
-    choices = [value.split(",") if isinstance(own.get(name), int) else [value] for name, value in settings.items()]
-    combinations = (dict(zip(settings, values, strict=True)) for values in product(*choices))
-    return [build_component("task", {**own, **changed}) for changed in combinations]
 
 
 def _check(values: Namespace, saved: SavedModel, task: SequenceTask) -> None:

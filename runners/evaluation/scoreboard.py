@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich import box
@@ -67,13 +67,10 @@ def print_evaluation(result: Evaluation, console: Terminal) -> None:
     if result.normalised is not None and result.env.score_range:
         table.add_row("normalised", f"{100 * result.normalised:,.1f} %, with {result.env.score_range.meaning}")
     table.add_row("mean length", f"{facts['length_mean']:,.0f} agent steps")
-    trained = f"trained under {result.trained_protocol}" if result.trained_protocol else None
-    table.add_row(
-        "protocol",
-        ", ".join(
-            filter(None, [result.protocol, trained, f"{result.policy} actions", "raw scores", f"seed {result.seed}"])
-        ),
-    )
+    protocol = filter(None, [result.protocol, f"{result.policy} actions", "raw scores", f"seed {result.seed}"])
+    table.add_row("protocol", ", ".join(protocol))
+    if result.changed:
+        table.add_row("not as in training", _listed(result.changed))
     table.add_row("trained for", f"{result.steps:,} agent steps ({result.frames:,} frames)")
     if result.score == "episode" and result.env.reference_scores:
         table.add_row("for comparison", reference_line(result.env.reference_scores))
@@ -88,6 +85,11 @@ def wrapping(wraps: int) -> str:
 def reference_line(scores: Mapping[str, float]) -> str:
     """Format reference scores and their titles in one line."""
     return "; ".join(f"{title} {score:,.1f}" for title, score in scores.items())
+
+
+def _listed(changed: Mapping[str, Any]) -> str:
+    """Return settings as in "length 50, protocol machado"."""
+    return ", ".join(f"{name} {value}" for name, value in changed.items())
 
 
 class Line(NamedTuple):
@@ -112,11 +114,14 @@ class Line(NamedTuple):
 
 
 def print_scoreboard(lines: Sequence[Line], console: Terminal) -> None:
-    """Print the scores of several agents in one table; with mixed protocols, each row names its own."""
-    marked = len({line.either.protocol for line in lines}) > 1 or any(line.either.trained_protocol for line in lines)
+    """Print the scores of several agents in one table; each row names its protocol if they are mixed."""
+    optional = {
+        "protocol": len({line.either.protocol for line in lines}) > 1,
+        "not as in training": any(line.either.changed for line in lines),
+    }
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("run", overflow="fold")
-    for heading in ("environment", "core", *(["protocol"] if marked else [])):
+    for heading in ("environment", "core", *(heading for heading, shown in optional.items() if shown)):
         table.add_column(heading)
     headings = {"episodes": ("full episodes", "median", "norm."), "lives": (f"lives, {BATCHES} means",)}
     kinds = [kind for kind in headings if any(getattr(line, kind) for line in lines)]
@@ -124,16 +129,12 @@ def print_scoreboard(lines: Sequence[Line], console: Terminal) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         one = line.either
-        words = [line.run, one.title, line.core, *([_protocol_text(one)] if marked else [])]
+        cells = {"protocol": one.protocol or "none", "not as in training": _listed(one.changed)}
+        words = [line.run, one.title, line.core, *(cells[heading] for heading, shown in optional.items() if shown)]
         scores = [cell for kind in kinds for cell in (_episode_cells if kind == "episodes" else _life_cells)(line)]
         table.add_row(*words, f"{one.steps:,}", *scores)
     console.print(table)
     _print_notes(lines, console)
-
-
-def _protocol_text(result: Evaluation) -> str:
-    trained = f" (trained: {result.trained_protocol})" if result.trained_protocol else ""
-    return f"{result.protocol or 'none'}{trained}"
 
 
 def _episode_cells(line: Line) -> list[str]:
@@ -191,11 +192,13 @@ def _aggregate_suite(lines: Sequence[Line]) -> list[str]:
     places = {(line.either.title, line.either.protocol) for line in lines}
     if len({protocol for _, protocol in places}) > 1 or len(places) < 2:
         return []
-    trained_alike: dict[tuple[str, int], list[Line]] = defaultdict(list)
+    title = title_option(lines[0].either.env)
+    alike: dict[tuple[str, int, str], list[Line]] = defaultdict(list)
     for line in lines:
-        trained_alike[line.core, line.either.steps].append(line)
+        changed = {name: value for name, value in line.either.changed.items() if f"env.{name}" != title}
+        alike[line.core, line.either.steps, _listed(changed)].append(line)
     found = []
-    for (core, steps), members in trained_alike.items():
+    for (core, steps, changes), members in alike.items():
         by_title: dict[str, list[float]] = defaultdict(list)
         for line in members:
             if line.episodes and line.episodes.normalised is not None:
@@ -206,9 +209,9 @@ def _aggregate_suite(lines: Sequence[Line]) -> list[str]:
                 f"{statistics.AGGREGATES[name][0]} {float(statistics.AGGREGATES[name][1](strata)):,.1f} %"
                 for name in ("mean", "median", "iqm")
             )
-            after = f"{core} after {steps:,} agent steps"
-            found.append(f"{after}, normalised over {len(strata)} environments: {values}.")
-    if len(found) < len(trained_alike):
+            what = f"{core} after {steps:,} agent steps{f' with {changes}' if changes else ''}"
+            found.append(f"{what}, normalised over {len(strata)} environments: {values}.")
+    if len(found) < len(alike):
         found.append(
             "Scores of a core are aggregated over environments only for runs with the same agent steps and settings."
         )

@@ -1,7 +1,7 @@
 """Scores an agent over a fixed number of episodes, all of which are finished."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from statistics import fmean, median, pstdev
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ class Evaluation:
     steps: int  # of training
     frames: int  # of those steps
     episodes: list[Episode]  # or lives, in the order of the environments that played them
-    trained_protocol: str | None = None  # if it differs from `protocol`
+    changed: Mapping[str, Any] = field(default_factory=dict)  # settings of `env` that differ from those of training
     dropped: int = 0  # negative lives that were not counted
     wraps: int = 0  # steps at which the score has wrapped round
 

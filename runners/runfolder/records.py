@@ -159,7 +159,8 @@ class AgentRun(Run):
         fitting = [
             facts
             for facts in self.evaluations
-            if (facts.get("env"), facts.get("protocol"), facts.get("score"), facts.get("policy"))
+            if not facts.get("changed")  # settings of the environment
+            and (facts.get("env"), facts.get("protocol"), facts.get("score"), facts.get("policy"))
             == (self.title, self.protocol, "episode", policy)
         ]
         if fitting:

@@ -17,6 +17,13 @@ _PAPER: Values = {"encoder": {"name": "impala"}, "env": {"name": DEFAULT_ENV}}
 # The same, but for initial weights that learn early: with the published ones, an agent has not begun after 1,500
 # updates (results/gpu).
 _GPU: Values = {**_PAPER, "initialisation": "orthogonal"}
+# One agent for six games of ProcGen, as Irie et al. (2022) trained it.
+_PAPER_PROCGEN: Values = {
+    **_PAPER,
+    "env": {"name": "procgen", "game": "bigfish+fruitbot+maze+leaper+plunder+starpilot"},
+    "core": {"num_heads": 8},
+    "total_steps": 300_000_000,
+}
 # Learns quickly in wall-clock time on two CPU cores; results/first-light has a few measurements.
 _CPU: Values = {
     "env": {"name": DEFAULT_ENV},
@@ -67,9 +74,10 @@ class Presets(NamedTuple):
 def agent_presets(named: Values) -> Presets:
     """Return the presets of agents; the default depends on the environment that is named."""
     env = named.get("env", {}).get("name") or DEFAULT_ENV
-    presets = {"paper": _PAPER, "gpu": _GPU, "cpu": _CPU, "toy": _TOY, "memory": _MEMORY}
+    paper = _PAPER_PROCGEN if env == "procgen" else _PAPER
+    presets = {"paper": paper, "gpu": _GPU, "cpu": _CPU, "toy": _TOY, "memory": _MEMORY}
     found = {name: _for_core(values, _named_core(named)) for name, values in presets.items()}
-    if env == "atari":
+    if env in ("atari", "procgen"):
         return Presets(found, on_gpu="gpu", on_cpu="cpu")
     small = "memory" if env == "gym" else "toy"
     return Presets(found, small, small)

@@ -1,6 +1,6 @@
 """What every environment promises, and the helpers that environments share."""
 
-import importlib
+import importlib.util
 import pickle
 import pkgutil
 from functools import cache
@@ -13,7 +13,11 @@ from rfwp.envs import worlds
 from rfwp.envs.spaces import Field, check_actions
 from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Step
 
-NAMES = [module.name for module in pkgutil.iter_modules(worlds.__path__)]
+WITHOUT_PROCGEN = pytest.mark.skipif(importlib.util.find_spec("procgen") is None, reason="procgen is not installed")
+NAMES = [
+    pytest.param(module.name, marks=WITHOUT_PROCGEN if module.name == "procgen" else ())
+    for module in pkgutil.iter_modules(worlds.__path__)
+]
 DTYPES = (np.float32, np.bool_, np.bool_, np.bool_, np.float64, np.int32)
 
 

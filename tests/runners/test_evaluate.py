@@ -14,7 +14,9 @@ from rfwp.envs.worlds import atari
 from rfwp.runners.cli import main
 from rfwp.runners.evaluation.scoreboard import Line, aggregate_lines, run_evaluation
 from rfwp.runners.evaluation.scoring import Evaluation
+from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.runfolder.manifest import digest
+from rfwp.runners.runfolder.records import read_run
 from rfwp.runners.settings.options import config_from_words
 
 
@@ -143,12 +145,30 @@ def test_a_run_by_another_protocol_is_told_what_it_can_do(runs, capsys, words, m
 def test_another_protocol_is_played_with_the_actions_that_the_agent_knows(runs, capsys):
     words = ["evaluate", str(runs / "pong"), str(runs / "sticky"), "--episodes", "1", "--protocol", "machado"]
     assert main(words) == 0
-    assert "(trained:" in capsys.readouterr().out
-    (path,) = (runs / "pong" / "eval").glob("*-machado-seed0.json")
+    assert "not as in" in capsys.readouterr().out
+    (path,) = (runs / "pong" / "eval").glob("*-x1-protocol=machado-actions=minimal-seed0.json")
     facts = json.loads(path.read_text())
-    assert (facts["protocol"], facts["trained_protocol"]) == ("machado", "dqn")
+    assert (facts["protocol"], facts["changed"]) == ("machado", {"protocol": "machado", "actions": "minimal"})
     other = atari.Config("pong").under("machado")
     assert (other.rules.sticky, other.rules.full_actions, other.spec().action_sizes) == (0.25, False, (6,))
+
+
+def test_other_settings_of_the_environment_are_scored_apart(tmp_path, capsys):
+    run = tmp_path / "run"
+    train = "train --env t_maze --env.length 2 --total_steps 200 --final_episodes 3 --encoder.size 8".split()
+    assert main([*train, "--learner.batch_size", "4", "--actors.envs", "8", "--run", str(run)]) == 0
+    assert main(["evaluate", str(run), "--env.length", "2,5", "--episodes", "9"]) == 0
+    shown = capsys.readouterr().out
+    assert [row.split().count("length") for row in shown.splitlines() if row.startswith(" run  t_maze")] == [0, 1]
+    lengths = {}
+    for path in (run / "eval").glob("*-x9-*.json"):
+        facts = json.loads(path.read_text())
+        lengths[facts["changed"].get("length"), path.name.partition("-x9-")[2]] = facts["lengths"]
+    assert lengths.keys() == {(None, "seed0.json"), (5, "length=5-seed0.json")}
+    assert min(lengths[5, "length=5-seed0.json"]) > 5
+    assert max(lengths[None, "seed0.json"]) <= 4 * (2 + 1)
+    own = json.loads(next((run / "eval").glob("*-x9-seed0.json")).read_text())
+    assert read_run(RunFolder(run)).final("sampled").score == own["mean"]
 
 
 def test_checkpoints_are_scored_one_by_one_or_all(runs, capsys):
