@@ -84,10 +84,11 @@ def _list(found: Mapping[str, Sequence[str] | None], word: str, as_json: bool) -
 
 def _titles(configs: Mapping[str, type[EnvConfig]]) -> dict[str, list[str]]:
     """Return the titles of each of our environments that has several; those of `gym` are the IDs that are installed."""
-    named = {
-        env: [title for titles in config.title_sets.values() for title in titles] for env, config in configs.items()
+    found = {
+        env: sorted({title for titles in config.title_sets.values() for title in titles})
+        for env, config in configs.items()
     }
-    return {env: list(dict.fromkeys(titles)) for env, titles in named.items() if titles and env != "gym"}
+    return {env: titles for env, titles in found.items() if titles and env != "gym"}
 
 
 def _describe(config: AgentRunConfig) -> None:

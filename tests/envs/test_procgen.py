@@ -1,5 +1,6 @@
 """ProcGen games: they are those of their package, on the levels and in the mode of the settings."""
 
+import json
 import sys
 
 import cv2
@@ -119,3 +120,18 @@ def test_without_its_package_one_line_says_how_to_install_it(tmp_path, capsys, m
     assert "pip install --no-deps procgen-mirror gym3 gym==0.26.2" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_one_agent_learns_two_games_and_is_scored_and_filmed_in_each_on_other_levels(simulator, tmp_path):
+    run = tmp_path / "run"
+    train = "train --env procgen --env.game maze+heist --env.mode memory --core gru --preset cpu --total_steps 2_000"
+    assert main([*train.split(), "--final_episodes", "2", "--run", str(run)]) == 0
+    assert main(["train", "--run", str(run), "--total_steps", "3_000"]) == 0
+    words = "--env.game maze,heist --env.start_level 1000 --episodes 2 --gif --film_seconds 1".split()
+    assert main(["evaluate", str(run), *words]) == 0
+    changed = [
+        json.loads(path.read_text())["changed"] for path in sorted((run / "eval").glob("*start_level=1000*.json"))
+    ]
+    assert changed == [{"game": game, "start_level": 1000} for game in ("heist", "maze")]
+    assert len(list((run / "videos").glob("*.gif"))) == 2
