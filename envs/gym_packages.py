@@ -10,13 +10,18 @@ import gymnasium
 
 
 class Package(NamedTuple):
-    """A package of environments."""
+    """A package of Gymnasium environments."""
 
     module: str  # importing it registers the environments
     install: str  # how to install it beside Gymnasium 1
     ids: str  # a regular expression that its IDs begin with
     returns: tuple[float, float] | None = None  # lowest and highest return of all of them; None: not the same for all
     mmer_steps: int | None = None  # see Subject
+
+    @property
+    def name(self) -> str:
+        """Name of the top module."""
+        return _top(self.module)
 
 
 PACKAGES = (
@@ -57,7 +62,7 @@ ID_SETS = {
 
 def is_known(module: str) -> bool:
     """Return True if a module belongs to one of PACKAGES."""
-    return _top(module) in [_top(package.module) for package in PACKAGES]
+    return _top(module) in [package.name for package in PACKAGES]
 
 
 def package_of(env_id: str) -> Package | None:
@@ -71,8 +76,8 @@ def find_module(env_id: str) -> ModuleType | None:
     package = None if env_id in gymnasium.registry else package_of(env_id)
     if package is None:
         return None
-    if importlib.util.find_spec(_top(package.module)) is None:
-        raise ValueError(f"id: got {env_id!r}, but {_top(package.module)} is not installed: {package.install}")
+    if importlib.util.find_spec(package.name) is None:
+        raise ValueError(f"id: got {env_id!r}, but {package.name} is not installed: {package.install}")
     return importlib.import_module(package.module)
 
 

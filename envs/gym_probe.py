@@ -52,10 +52,16 @@ def ask(config: "Config", seconds: int = SECONDS) -> Answer:
     return Answer(spec, values["packages"], tuple(values["notes"]), values["screens_per_second"])
 
 
-def registered_ids() -> dict[str, list[str] | None]:
-    """Return the IDs of each known package, by its module; None if it cannot be imported. Raise ValueError as `ask`."""
-    found: dict[str, list[str] | None] = _in_a_process(_list_ids, None, "importing the known packages", SECONDS)
-    return found
+class Registered(NamedTuple):
+    """The environments of the known packages, by the name of the package."""
+
+    ids: dict[str, list[str]]
+    missing: dict[str, str]  # packages that cannot be imported: how to install them, or why not
+
+
+def registered() -> Registered:
+    """Import the known packages in a process, and return what they register. Raise ValueError as `ask`."""
+    return Registered(*_in_a_process(_import_packages, None, "importing the known packages", SECONDS))
 
 
 def _in_a_process(function: Callable[[Any], Any], argument: object, what: str, seconds: int) -> Any:
@@ -109,16 +115,17 @@ def _describe(config: "Config") -> dict[str, Any]:
     }
 
 
-def _list_ids(_: None) -> dict[str, list[str] | None]:
-    found: dict[str, list[str] | None] = {}
+def _import_packages(_: None) -> Registered:
+    found = Registered({}, {})
     for package in PACKAGES:
         before = set() if package.module == "gymnasium" else set(gymnasium.registry)
         try:
             importlib.import_module(package.module)
-        except Exception:  # it is not installed, or it is broken
-            found[package.module] = None
+        except Exception as error:
+            absent = isinstance(error, ModuleNotFoundError) and error.name == package.name
+            found.missing[package.name] = package.install if absent else f"broken: {error}"
         else:
-            found[package.module] = sorted(set(gymnasium.registry) - before)
+            found.ids[package.name] = sorted(set(gymnasium.registry) - before)
     return found
 
 

@@ -92,7 +92,7 @@ class Config(EnvConfig):
     @property
     def suite(self) -> str | None:
         package = package_of(self.id)
-        return package.module if package and package.returns else None
+        return package.name if package and package.returns else None
 
     @property
     def score_range(self) -> ScoreRange | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from rfwp.envs import gym_probe
-from rfwp.envs.gym_packages import PACKAGES
+from rfwp.envs.gym_probe import Registered
 from rfwp.envs.spaces import Field, described
 from rfwp.envs.vector_env import EnvConfig
 from rfwp.runners.build import spec_of
@@ -23,7 +23,7 @@ def run(argv: Sequence[str]) -> int:
     """Run `rfwp envs` with these words; return the exit code."""
     word = argv[0] if argv and not argv[0].startswith("-") else ""
     registered = _registered()
-    if ":" in word or any(word in (ids or ()) for ids in registered.values()):
+    if ":" in word or any(word in ids for ids in registered.ids.values()):
         config = agent_config(read_command_line(["--env=gym", f"--env.id={word}", *argv], "rfwp envs", _options).config)
         _describe(config)
         return 0
@@ -45,24 +45,26 @@ def _options(parser: Parser) -> None:
     add_trust_option(parser)
 
 
-def _registered() -> dict[str, list[str] | None]:
+def _registered() -> Registered:
     try:
-        return gym_probe.registered_ids()
+        return gym_probe.registered()
     except ValueError as error:
         raise UserError(str(error)) from None
 
 
-def _list(found: Mapping[str, Sequence[str] | None], word: str, as_json: bool) -> None:
-    """Print the names that contain a word, by where they come from. `found`: IDs by package."""
+def _list(registered: Registered, word: str, as_json: bool) -> None:
+    """Print the names that contain a word, by where they come from."""
     own = {name: components.description("env", name) for name in components.names("env")}
     configs = {name: components.config_class("env", name) for name in own}
-    everything = {"rfwp": list(own), **_titles(configs), **{package: ids or () for package, ids in found.items()}}
+    everything = {"rfwp": list(own), **_titles(configs), **registered.ids}
     names = {
         source: [name for name in listed if word in f"{source} {name}".lower()] for source, listed in everything.items()
     }
+    missing = [f"{package} ({how})" for package, how in registered.missing.items()]
     if not any(names.values()):
         known = [name for source, listed in everything.items() for name in (source, *listed)]
-        raise UserError(f"word: no environment has {word!r} in its name{components.nearest(word, known)}")
+        hint = components.nearest(word, known) + (f"; not installed: {', '.join(missing)}" if missing else "")
+        raise UserError(f"word: no environment has {word!r} in its name{hint}")
     if as_json:
         print(json.dumps(names, indent=2))
         return
@@ -77,7 +79,6 @@ def _list(found: Mapping[str, Sequence[str] | None], word: str, as_json: bool) -
     sets = [name for config in configs.values() for name in config.title_sets if word in name]
     if sets:
         console.say(f"\nSets of these, for rfwp compare --envs: {', '.join(sets)}")
-    missing = [f"{each.module.partition('.')[0]} ({each.install})" for each in PACKAGES if found[each.module] is None]
     if missing:
         console.say(f"\nNot installed: {', '.join(missing)}")
 

@@ -73,6 +73,7 @@ class Evaluation:
         return {
             "env": self.title,
             "protocol": self.protocol,
+            "packages": dict(self.env.packages),
             **{name: value for name, value in vars(self).items() if name not in ("env", "episodes")},
             "episodes": len(scores),
             "mean": fmean(scores),

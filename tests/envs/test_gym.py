@@ -13,7 +13,7 @@ from gymnasium import spaces
 from rfwp.agents.actor_pool import ActorFailure
 from rfwp.agents.remote_env import RemoteEnv
 from rfwp.envs.gym_packages import ID_SETS, package_of
-from rfwp.envs.gym_probe import ask, registered_ids
+from rfwp.envs.gym_probe import ask, registered
 from rfwp.envs.gym_spaces import read_actions
 from rfwp.envs.worlds.gym import Config
 from rfwp.runners.settings.values import convert
@@ -211,12 +211,12 @@ def test_a_setting_that_is_not_allowed_is_refused(settings):
 
 
 def test_sets_consist_of_ids_that_the_packages_register():
-    registered = {package: set(ids) for package, ids in registered_ids().items() if ids}
-    assert {"popgym", "minigrid"} <= registered.keys()
+    found = {package: set(ids) for package, ids in registered().ids.items()}
+    assert {"popgym", "minigrid"} <= found.keys()
     for ids in ID_SETS.values():
-        package = package_of(ids[0]).module
+        package = package_of(ids[0]).name
         assert len(set(ids)) == len(ids)
-        assert package not in registered or set(ids) <= registered[package]
+        assert package not in found or set(ids) <= found[package]
 
 
 def test_a_score_range_is_that_of_the_benchmark_unless_wrappers_or_the_user_change_it():

@@ -7,6 +7,7 @@ those that it should survive, while its memory, open files and threads are watch
 import argparse
 import json
 import random
+import shlex
 import signal
 import statistics
 import sys
@@ -230,12 +231,14 @@ SURVIVED_BY_ONE_PROCESS: list[Callable[[Soak], int]] = [kill_actor, kill_actor, 
 ALL = [*SURVIVED_BY_ONE_PROCESS, kill_main, kill_main, terminate_main, damage_checkpoint]
 
 
-def soak(minutes: float, seed: int, results: Path, pause: float, only: Sequence[str] = ()) -> Soak:
-    """Both halves, or the one that has any of the faults named in `only`."""
+def soak(
+    minutes: float, seed: int, results: Path, pause: float, only: Sequence[str] = (), words: Sequence[str] = ()
+) -> Soak:
+    """Both halves, or the one that has any of the faults named in `only`, of a small run with these settings."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rfwp-soak-")))
         disk = stack.enter_context(small_disk(folder / "disk", megabytes=96))
-        run = Run(disk / "run", [*SMALL, "--log_seconds", "1"])
+        run = Run(disk / "run", [*SMALL, "--log_seconds", "1", *words])
         run.log = results / "soak.log"
         stack.callback(run.end)
         record = Soak(run, seed, results)
@@ -261,10 +264,12 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("build/soak"), help="folder for the summary and the log")
     names = sorted({fault.__name__ for fault in ALL})
     parser.add_argument("--only", nargs="+", choices=names, default=(), help="the faults to inject; default: all")
+    parser.add_argument("--train", default="", metavar="WORDS", help="settings of the run, as in '--core gru'")
     values = parser.parse_args()
     values.results.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run and its disk do not stay behind
-    record = soak(values.minutes, values.seed, values.results, values.pause, values.only)
+    words = shlex.split(values.train)
+    record = soak(values.minutes, values.seed, values.results, values.pause, values.only, words)
     print(record.summary())
     return 1 if record.problems else 0
 
