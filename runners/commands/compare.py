@@ -173,7 +173,7 @@ def _parser() -> Parser:
         " scored on the test split. Example: rfwp compare --envs pong breakout --cores lstm rdn"
         " --seeds 3 --steps 2_000_000 --out runs/pong-breakout --learner.learning_rate 3e-4",
     )
-    envs = "Atari games, memory tasks such as recall, and IDs of Gymnasium such as CartPole-v1"
+    envs = "games of Atari and ProcGen, memory tasks such as recall, and IDs of Gymnasium such as CartPole-v1"
     parser.add_argument(
         "--out", type=str | None, metavar="DIR", help="folder of the runs; alone, continues the comparison in it"
     )

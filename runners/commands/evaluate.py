@@ -1,6 +1,7 @@
 """`rfwp evaluate`: scores and films checkpoints of runs."""
 
 import dataclasses
+import hashlib
 import re
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from rfwp.runners.runfolder.files import check_writable, write_json
 from rfwp.runners.runfolder.folder import short_names
 from rfwp.runners.settings.config import AgentRunConfig
 from rfwp.runners.settings.glance import names_a_task
-from rfwp.runners.settings.kinds import AGENT
+from rfwp.runners.settings.kinds import AGENT, MOVABLE
 from rfwp.runners.settings.layers import differences
 from rfwp.runners.settings.parsing import Parser, parse
 from rfwp.runners.settings.playing_options import add_playing_options, add_scoring_options, check_playing_options
@@ -92,7 +93,8 @@ def _score_all(
     for kind, policy in policies.items():
         drop = values.drop_negative and kind == "life"
         result = run_evaluation(agent, config, values.episodes, steps, console, policy, kind, seed, drop)
-        changed = {name.removeprefix("env."): new for name, (_, new) in differences(saved.config, config).items()}
+        other = {name: new for name, (_, new) in differences(saved.config, config).items() if name not in MOVABLE}
+        changed = {name.removeprefix("env."): value for name, value in other.items()}
         results[kind] = dataclasses.replace(result, changed=changed)
     return Line(name, saved.config, results.get("episode"), results.get("life"))
 
@@ -131,7 +133,8 @@ def _envs_to_play(saved: SavedAgent, settings: Mapping[str, str], protocol: str 
 def _mark(line: Line) -> str:
     """Return what the names of files say about the settings in which an environment differs from that of training."""
     changed = "".join(f"-{name}={value}" for name, value in line.either.changed.items())
-    return re.sub(r"[^\w.+=-]", "_", changed)
+    mark = re.sub(r"[^\w.+=-]", "_", changed)
+    return mark if len(mark) <= 80 else f"-{hashlib.sha256(changed.encode()).hexdigest()[:16]}"
 
 
 def _check_protocols(played: Sequence[tuple[SavedAgent, EnvConfig]]) -> None:
@@ -225,7 +228,8 @@ def _parser() -> Parser:
         "--protocol",
         type=str | None,
         metavar="NAME",
-        help="play by this protocol (Atari: dqn, machado); default: the run's. The agent keeps its actions",
+        help="play by this protocol (Atari: dqn, machado; ProcGen: its mode); default: the run's. The agent keeps its"
+        " actions",
     )
     parser.add_argument("--mixed", action="store_true", help="allow several protocols in one table, and mark them")
     add_playing_options(parser)
