@@ -66,7 +66,7 @@ class Config(EnvConfig):
     title_sets = TITLE_SETS
 
     game: str = "bigfish"
-    """One of the 16 games; or several, as in maze+heist, which take turns over the environments."""
+    """One of the 16 games; or several, as in maze+heist, which take turns over the environments of each process."""
     mode: Literal["easy", "hard", "extreme", "memory"] = "easy"
     """Size and difficulty of the levels. Only some games have extreme, and memory, which shows a part of the level."""
     num_levels: int = 200
@@ -103,11 +103,8 @@ class Config(EnvConfig):
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        return (
-            "easy",
-            "hard",
-            *(mode for mode in ("extreme", "memory") if all(mode in GAMES[game].modes for game in self.games)),
-        )
+        shared = [mode for mode in ("extreme", "memory") if all(mode in GAMES[game].modes for game in self.games)]
+        return ("easy", "hard", *shared)
 
     def under(self, protocol: str) -> "Config":
         check(protocol in self.protocols, "protocol", protocol, ", ".join(self.protocols))
