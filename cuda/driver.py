@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from cuda.bindings import driver
-from torch import Tensor
 
 from rfwp.cuda.compiler import cached_kernel, pick_architecture, supported_architectures
-from rfwp.cuda.launch import Argument, Packed
+from rfwp.cuda.launch import Argument, Packed, device_of
 
 STATIC_LIMIT = 48 << 10  # bytes of shared memory that a kernel may use without opting in
 
@@ -35,7 +34,7 @@ class DriverLauncher:
     ) -> None:
         if num_blocks == 0:
             return
-        device = next(each.device for each in arguments if isinstance(each, Tensor))
+        device = device_of(kernel, arguments)
         with torch.cuda.device(device):
             # Its copies may be freed as soon as the kernel is queued: PyTorch's allocator reuses their memory only for
             # later work on the same stream.

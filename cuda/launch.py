@@ -52,6 +52,14 @@ def _value(argument: Argument) -> ctypes.c_void_p | ctypes.c_int:
     return ctypes.c_void_p(argument.data_ptr() if argument is not None else None)
 
 
+def device_of(kernel: str, arguments: Sequence[Argument]) -> torch.device:
+    """Return the device of all tensors. Raise ValueError for several, whose addresses mean nothing to each other."""
+    devices = {each.device for each in arguments if isinstance(each, Tensor)}
+    if len(devices) != 1:
+        raise ValueError(f"{kernel}: got tensors on {', '.join(sorted(map(str, devices)))}; allowed: one device")
+    return devices.pop()
+
+
 def input_type(state: Tensor, *inputs: Tensor | None) -> torch.dtype:
     """Return the data type for all inputs of a kernel: bfloat16 if all have it, else the state's.
 

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from rfwp.cuda.driver import DriverLauncher
 
 # What PyTorch would say on a machine with one GPU. Tensors stay on the CPU, where the driver of this test wants them.
 BELIEVE_IN_A_GPU = """
@@ -139,3 +142,9 @@ def test_a_kernel_is_not_loaded_in_the_middle_of_a_capture(launches) -> None:
     printed, asked = launches["capture"]
     assert "run it once before" in printed
     assert asked == []
+
+
+def test_tensors_on_several_devices_are_refused_before_a_launch():
+    arguments = (torch.ones(1), None, torch.ones(1, device="meta"), 3)
+    with pytest.raises(ValueError, match="^rdn_forward: got tensors on cpu, meta; allowed: one device$"):
+        DriverLauncher().launch("rdn.cuh", "rdn_forward", 1, 1, arguments)
