@@ -1,7 +1,7 @@
 """Gymnasium's spaces as the fields of an observation and the choices of an action."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from gymnasium import spaces
@@ -15,7 +15,7 @@ Categories = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
 class FieldReader:
-    """Reads one field from the observations of an environment."""
+    """Reads one field from the observations of environments."""
 
     def __init__(self, name: str, path: tuple[Any, ...], space: spaces.Box | Categories) -> None:
         """Take the keys that lead to the field, and its space."""
@@ -24,22 +24,33 @@ class FieldReader:
         self._arrange: Arrange
         if isinstance(space, spaces.Box):
             image = _image(space)
-            self._arrange, self._kinds = image or np.ravel, "u" if image else "biuf"
-            shape = self._arrange(np.empty(space.shape, np.uint8)).shape
+            self._arrange, self._kinds = image or _rows, "u" if image else "biuf"
+            shape = self._arrange(np.empty((1, *space.shape), np.uint8)).shape[1:]
             self.field = Field(name, "image" if image else "vector", shape)
         else:
             sizes, starts = _categories(space)
-            self._arrange, self._kinds = lambda value: np.ravel(value) - starts, "biu"
+            self._arrange, self._kinds = lambda values: _rows(values) - starts, "biu"
             self.field = Field(name, "categories", (len(sizes),), sizes)
 
-    def __call__(self, observation: Any) -> NDArray[Any]:
-        """Return the field's numbers, of the field's shape. Raise ValueError if they are not as declared."""
-        value = np.asarray(_part(observation, self._path, self.field.name))
-        if value.shape != self._declared.shape or value.dtype.kind not in self._kinds:
-            raise ValueError(
-                f"observation: {self.field.name} is {value.dtype} {list(value.shape)}; declared: {self._declared}"
-            )
-        return self._arrange(value)
+    def __call__(self, observations: Sequence[Any]) -> NDArray[Any]:
+        """Return the field's numbers in E observations, [E, *shape]. Raise ValueError if one is not as declared."""
+        parts = [_part(observation, self._path, self.field.name) for observation in observations]
+        try:
+            values = np.array(parts)
+            fits = values.shape[1:] == self._declared.shape and values.dtype.kind in self._kinds
+        except ValueError:  # shapes differ
+            fits = False
+        if not fits:
+            self._refuse(parts)
+        return self._arrange(values).astype(self.field.dtype, copy=False)
+
+    def _refuse(self, parts: Sequence[Any]) -> NoReturn:
+        """Raise ValueError about the first part that is not as declared."""
+        for value in map(np.asarray, parts):
+            if value.shape != self._declared.shape or value.dtype.kind not in self._kinds:
+                got = f"{value.dtype} {list(value.shape)}"
+                raise ValueError(f"observation: {self.field.name} is {got}; declared: {self._declared}")
+        raise AssertionError("every part is as declared")
 
 
 class Constant(NamedTuple):
@@ -113,17 +124,21 @@ def _below(name: str, key: str) -> bool:
     return name == key or name.startswith(f"{key}/")
 
 
+def _rows(values: NDArray[Any]) -> NDArray[Any]:
+    return values.reshape(len(values), -1)
+
+
 def _image(space: spaces.Box) -> Arrange | None:
-    """Return the function that puts an image's channels first; None if the space is not one of images."""
+    """Return the function that puts the channels of images [E, ...] first; None if the space is not one of images."""
     match space.shape:
         case _ if space.dtype != np.uint8:
             return None
         case (rows, columns) if min(rows, columns) >= IMAGE_SIDE:
-            return lambda image: image[None]
+            return lambda images: images[:, None]
         case (rows, columns, 1 | 3 | 4) if min(rows, columns) >= IMAGE_SIDE:
-            return lambda image: image.transpose(2, 0, 1)
+            return lambda images: images.transpose(0, 3, 1, 2)
         case (1 | 3 | 4, rows, columns) if min(rows, columns) >= IMAGE_SIDE:
-            return lambda image: image
+            return lambda images: images
     return None
 
 
@@ -141,7 +156,7 @@ class Actions(NamedTuple):
     """The choices that an action consists of."""
 
     names: tuple[tuple[str, ...], ...]  # of each choice's values
-    convert: Callable[[NDArray[np.int64]], Any]  # [K] one index per choice -> an action of the environment
+    convert: Callable[[NDArray[np.int64]], list[Any]]  # [E, K] one index per choice -> an action of each environment
 
 
 def read_actions(space: spaces.Space[Any], bins: int | None, names: Sequence[str] = ()) -> Actions:
@@ -154,19 +169,24 @@ def read_actions(space: spaces.Space[Any], bins: int | None, names: Sequence[str
         case spaces.Discrete():
             first, count = int(space.start), int(space.n)
             found = tuple(names) if len(names) == count else tuple(str(first + index) for index in range(count))
-            return Actions((found,), lambda choice: first + int(choice[0]))
+            return Actions((found,), lambda choices: list(first + choices[:, 0]))
         case spaces.MultiDiscrete() | spaces.MultiBinary():
             sizes, starts = _categories(space)
             numbered = tuple(
                 tuple(str(first + index) for index in range(size))
                 for first, size in zip(starts.tolist(), sizes, strict=True)
             )
-            return Actions(numbered, lambda choice: (choice + starts).reshape(space.shape).astype(space.dtype))
+            return Actions(numbered, lambda choices: _shaped(choices + starts, space))
         case spaces.Box():
             return _binned(space, bins)
     raise ValueError(
         f"id: its actions are {space}; allowed: Discrete, MultiDiscrete, MultiBinary, and Box with env.action_bins"
     )
+
+
+def _shaped(numbers: NDArray[Any], space: spaces.Space[Any]) -> list[NDArray[Any]]:
+    """Return the rows of numbers [E, K] as actions of a space."""
+    return list(numbers.reshape(-1, *(space.shape or ())).astype(space.dtype))
 
 
 def _binned(space: spaces.Box, bins: int | None) -> Actions:
@@ -187,5 +207,5 @@ def _binned(space: spaces.Box, bins: int | None) -> Actions:
     rows = np.arange(len(values))
     return Actions(
         tuple(tuple(f"{value:.3g}" for value in row) for row in values),
-        lambda choice: values[rows, choice].reshape(space.shape).astype(space.dtype),
+        lambda choices: _shaped(values[rows, choices], space),
     )

@@ -273,26 +273,29 @@ class Gym(VectorEnv):
 
     def step(self, action: NDArray[np.int64]) -> Step:
         check_actions(action, self.num_envs, self.spec.action_sizes)
-        observations = []
-        reward = np.zeros(self.num_envs)
+        observations: list[Any] = []
+        rewards: list[Any] = []
         first, over, cut_off = np.zeros((3, self.num_envs), np.bool_)
-        for index, env in enumerate(self.envs):
-            if self._cut_off[index]:
+        choices, before = self._actions.convert(action), self._cut_off.tolist()
+        for index, (env, choice, was_cut_off) in enumerate(zip(self.envs, choices, before, strict=True)):
+            if was_cut_off:
                 observation, _ = env.reset(options=self._options)
+                rewards.append(0.0)
                 first[index] = True
             else:
-                observation, gained, terminated, truncated, _ = env.step(self._actions.convert(action[index]))
-                reward[index] = _number(gained)
-                over[index] = terminated or truncated
-                cut_off[index] = truncated and not terminated and self._bootstrap
+                observation, reward, terminated, truncated, _ = env.step(choice)
+                rewards.append(reward)
                 if self._pictures is not None:
                     self._pictures[index] = _picture(env)  # also of the last state of an episode
-                if over[index] and not cut_off[index]:
-                    observation, _ = env.reset(options=self._options)
-                    first[index] = True
+                if terminated or truncated:
+                    over[index] = True
+                    cut_off[index] = truncated and not terminated and self._bootstrap
+                    if not cut_off[index]:
+                        observation, _ = env.reset(options=self._options)
+                        first[index] = True
             observations.append(observation)
         self._cut_off = cut_off
-        return self._tracker.advance(self._read(observations), reward, first, over, cut_off)
+        return self._tracker.advance(self._read(observations), _numbers(rewards), first, over, cut_off)
 
     def close(self) -> None:
         for env in self.envs:
@@ -302,10 +305,7 @@ class Gym(VectorEnv):
         for constant in self.left_out:
             for observation in observations:
                 constant.check(observation)
-        fields = tuple(
-            np.stack([reader(observation) for observation in observations]).astype(reader.field.dtype, copy=False)
-            for reader in self._readers
-        )
+        fields = tuple(reader(observations) for reader in self._readers)
         return fields if self._pictures is None else (*fields, np.stack(self._pictures))
 
 
@@ -317,11 +317,11 @@ def _picture(env: gymnasium.Env[Any, Any]) -> NDArray[np.uint8]:
     return picture.transpose(2, 0, 1)
 
 
-def _number(reward: Any) -> float:
+def _numbers(rewards: list[Any]) -> NDArray[np.float64]:
     try:
-        return float(reward)
+        return np.array(list(map(float, rewards)))
     except (TypeError, ValueError):
-        raise ValueError(f"reward: got {reward!r}; allowed: a number") from None
+        raise ValueError(f"reward: got {', '.join(map(repr, rewards))}; allowed: numbers") from None
 
 
 def _action_names(env: gymnasium.Env[Any, Any]) -> tuple[str, ...]:
