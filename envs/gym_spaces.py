@@ -1,7 +1,7 @@
 """Gymnasium's spaces as the fields of an observation and the choices of an action."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -37,20 +37,21 @@ class FieldReader:
         parts = [_part(observation, self._path, self.field.name) for observation in observations]
         try:
             values = np.array(parts)
-            fits = values.shape[1:] == self._declared.shape and values.dtype.kind in self._kinds
+            fits = self._fits(values[0])
         except ValueError:  # shapes differ
             fits = False
         if not fits:
-            self._refuse(parts)
+            values = np.stack([self._checked(np.asarray(part)) for part in parts])
         return self._arrange(values).astype(self.field.dtype, copy=False)
 
-    def _refuse(self, parts: Sequence[Any]) -> NoReturn:
-        """Raise ValueError about the first part that is not as declared."""
-        for value in map(np.asarray, parts):
-            if value.shape != self._declared.shape or value.dtype.kind not in self._kinds:
-                got = f"{value.dtype} {list(value.shape)}"
-                raise ValueError(f"observation: {self.field.name} is {got}; declared: {self._declared}")
-        raise AssertionError("every part is as declared")
+    def _fits(self, value: NDArray[Any]) -> bool:
+        return value.shape == self._declared.shape and value.dtype.kind in self._kinds
+
+    def _checked(self, value: NDArray[Any]) -> NDArray[Any]:
+        if not self._fits(value):
+            got = f"{value.dtype} {list(value.shape)}"
+            raise ValueError(f"observation: {self.field.name} is {got}; declared: {self._declared}")
+        return value.astype(self.field.dtype)
 
 
 class Constant(NamedTuple):

@@ -126,7 +126,7 @@ def _envs_to_play(saved: SavedAgent, settings: Mapping[str, str], protocol: str 
     try:
         envs: list[EnvConfig] = variants(AGENT, saved.config, settings)
         return [env.under(protocol) if protocol not in (None, env.protocol) else env for env in envs]
-    except ValueError as error:
+    except (UserError, ValueError) as error:
         raise UserError(f"{error} (in {saved.folder.path})") from None
 
 
