@@ -1,5 +1,6 @@
 """Games of the ProcGen benchmark, whose levels are generated; its package is installed by a command of its own."""
 
+import difflib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -76,7 +77,10 @@ class Config(EnvConfig):
 
     def __post_init__(self) -> None:
         for game in self.games:
-            check(game in GAMES, "game", game, f"{', '.join(GAMES)}, or several of them joined by +")
+            if game not in GAMES:
+                near = difflib.get_close_matches(game.lower(), GAMES, n=3, cutoff=0.5)
+                hint = f"nearest: {', '.join(near)}" if near else f"allowed: {', '.join(GAMES)}"
+                raise ValueError(f"game: got {game!r}; {hint}; several are joined by +")
         check(len(set(self.games)) == len(self.games), "game", self.game, "every game once")
         check(self.mode in self.protocols, "mode", self.mode, f"{', '.join(self.protocols)} in {self.game}")
         check(0 <= self.num_levels < 2**31, "num_levels", self.num_levels, f"0 to {2**31 - 1}")

@@ -218,13 +218,14 @@ def _find(option: str, name: str) -> tuple[str, str]:
     single = [each for each, owner in owners.items() if owner.title_setting is None]
     if name in single:
         return name, name
-    reasons = []
-    for each, owner in owners.items():
-        if owner.title_setting is not None:
-            try:
-                return each, str(getattr(owner.titled(name), owner.title_setting))
-            except ValueError as error:
-                reasons.append(str(error).partition("; ")[2])  # without the name of the setting and its value
-    reasons.append(", ".join([*single, *_title_sets(option)]))
-    hint = components.nearest(name, [*single, *_title_sets(option)])
-    raise UserError(f"{option}: got {name!r}; {'; or '.join(reasons)}{hint}")
+    titled = {each: owner for each, owner in owners.items() if owner.title_setting is not None}
+    near = []
+    for each, owner in titled.items():
+        try:
+            return each, str(getattr(owner.titled(name), str(owner.title_setting)))
+        except ValueError as error:
+            near += re.findall(r"nearest: ([\w, ]+)", str(error))
+    sets = _title_sets(option)
+    others = f"; and the names of {', '.join(titled)}, which `rfwp envs` lists" if titled else ""
+    hint = components.nearest(name, [*single, *sets]) or (f"; nearest: {', '.join(near)}" if near else "")
+    raise UserError(f"{option}: got {name!r}; allowed: {', '.join([*single, *sets])}{others}{hint}")

@@ -90,6 +90,7 @@ def test_every_game_has_its_modes(simulator, game):
     ("settings", "message"),
     [
         ({"game": "pong"}, "game: got 'pong'; allowed: bigfish, bossfight, "),
+        ({"game": "maze+Hiest"}, "game: got 'Hiest'; nearest: heist; several are joined by +"),
         ({"game": "maze+"}, "game: got ''; allowed: bigfish, bossfight, "),
         ({"game": "maze+maze"}, "game: got 'maze+maze'; allowed: every game once"),
         ({"mode": "memory"}, "mode: got 'memory'; allowed: easy, hard in bigfish"),

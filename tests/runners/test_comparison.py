@@ -21,12 +21,13 @@ FINAL |= {"steps": 9, "episodes": 30, "seed": 0}
 WRONG = [
     (
         "--envs pnog --cores gru --steps 9",
-        "envs: got 'pnog'; nearest: pong, up_n_down; or allowed: an ID of Gymnasium such as CartPole-v1, or"
-        " MODULE:CLASS; or counting, .*, atari/5, ",
+        "envs: got 'pnog'; allowed: counting, .*, atari/5, .*; and the names of atari, gym, procgen, which `rfwp envs`"
+        " lists; nearest: pong, up_n_down",
     ),
+    ("--envs bigfih --cores gru --steps 9", "envs: got 'bigfih'; allowed: .*; nearest: .*, bigfish, "),
     ("--envs popgym/esay --cores gru --steps 9", "envs: got 'popgym/esay'; .*did you mean popgym/easy"),
     ("--envs Recal --cores gru --steps 9", "envs: got 'Recal'; .*did you mean recall"),
-    ("--envs ALE/Pnog-v5 --cores gru --steps 9", "envs: got 'ALE/Pnog-v5'; nearest: pong"),
+    ("--envs ALE/Pnog-v5 --cores gru --steps 9", "envs: got 'ALE/Pnog-v5'; allowed: .*; nearest: pong"),
     ("--envs pong --cores gru --steps 9 --env.game pong", "env.game: .*use --envs"),
     ("--envs recall --cores grr --steps 9", "cores: got 'grr'; allowed: .*did you mean gru"),
     ("--envs recall --cores gru", "steps: missing"),
