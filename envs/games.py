@@ -1,8 +1,9 @@
 """The 57 Atari games of the standard benchmark: their names, and the reference scores for normalisation."""
 
-import difflib
 import re
 from typing import NamedTuple
+
+from rfwp.checks import nearest_or_all
 
 
 class Reference(NamedTuple):
@@ -22,9 +23,7 @@ def resolve(name: str) -> str:
     key = _letters(bare)
     if key in _BY_LETTERS:
         return _BY_LETTERS[key]
-    nearest = [_BY_LETTERS[match] for match in difflib.get_close_matches(key, _BY_LETTERS, n=3, cutoff=0.5)]
-    hint = f"nearest: {', '.join(dict.fromkeys(nearest))}" if nearest else f"allowed: {', '.join(GAMES)}"
-    raise ValueError(f"game: got {name!r}; {hint}")
+    raise ValueError(f"game: got {name!r}; {nearest_or_all(key, _BY_LETTERS)}")
 
 
 def _letters(name: str) -> str:

@@ -11,13 +11,13 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
 from rfwp.envs.gym_packages import PACKAGES
+from rfwp.envs.installed import versions
 from rfwp.envs.spaces import Field
 from rfwp.envs.vector_env import EnvSpec, check_step
 
@@ -143,7 +143,4 @@ def _packages(env: gymnasium.Env[Any, Any]) -> dict[str, str]:
     layers = [env]
     while isinstance(layers[-1], gymnasium.Wrapper):
         layers.append(layers[-1].env)
-    installed = metadata.packages_distributions()
-    modules = {type(layer).__module__.partition(".")[0] for layer in layers}
-    names = sorted({name for module in modules for name in installed.get(module, ())})
-    return {name: metadata.version(name) for name in names}
+    return versions(*{type(layer).__module__.partition(".")[0] for layer in layers})

@@ -1,16 +1,15 @@
-"""Games of the ProcGen benchmark, whose levels are generated; its package is installed by a command of its own."""
+"""Games of the ProcGen benchmark, with generated levels. Its package is installed separately."""
 
-import difflib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rfwp.checks import check
+from rfwp.checks import check, nearest_or_all
+from rfwp.envs.installed import versions
 from rfwp.envs.spaces import Field, Observation, check_actions
 from rfwp.envs.subject import ScoreRange
 from rfwp.envs.vector_env import EnvConfig, EnvSpec, EpisodeTracker, Renderer, Step, VectorEnv
@@ -78,8 +77,7 @@ class Config(EnvConfig):
     def __post_init__(self) -> None:
         for game in self.games:
             if game not in GAMES:
-                near = difflib.get_close_matches(game.lower(), GAMES, n=3, cutoff=0.5)
-                hint = f"nearest: {', '.join(near)}" if near else f"allowed: {', '.join(GAMES)}"
+                hint = nearest_or_all(game.lower(), {name: name for name in GAMES})
                 raise ValueError(f"game: got {game!r}; {hint}; several are joined by +")
         check(len(set(self.games)) == len(self.games), "game", self.game, "every game once")
         check(self.mode in self.protocols, "mode", self.mode, f"{', '.join(self.protocols)} in {self.game}")
@@ -125,8 +123,7 @@ class Config(EnvConfig):
 
     @property
     def packages(self) -> Mapping[str, str]:
-        names = metadata.packages_distributions().get("procgen", ())
-        return {name: metadata.version(name) for name in names}
+        return versions("procgen")
 
     @property
     def slow_start(self) -> bool:
@@ -214,7 +211,6 @@ class ProcGen(VectorEnv):
 class Screen(ProcGen, Renderer):
     """A single environment with pictures of 512 x 512."""
 
-    num_envs = 1
     frames_per_second = 15  # as its package plays
 
     def __init__(self, config: Config) -> None:
