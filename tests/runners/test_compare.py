@@ -147,9 +147,16 @@ def test_runs_side_by_side_share_the_cores_and_their_folder_is_theirs_alone(star
     assert not psutil.wait_procs(runs, timeout=HANGS)[1]
 
 
+def interrupt_twice(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGINT)
+    assert any("stopping: waiting" in line for line in process.stdout)  # so the first signal has been handled
+    time.sleep(ECHO)
+    process.send_signal(signal.SIGINT)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGINT, signal.SIGINT]])
-def test_no_run_outlives_its_comparison(start, tmp_path, signals):
+@pytest.mark.parametrize("end", [subprocess.Popen.kill, interrupt_twice])
+def test_no_run_outlives_its_comparison(start, tmp_path, end):
     out = tmp_path / "grid"
     process = start(*GRID, "--seeds", "1", "--steps", str(ENDLESS), "--out", str(out), "--jobs", "1")
     wait_for(lambda: metrics(out / "delayed_cue-gru-1"))
@@ -157,9 +164,7 @@ def test_no_run_outlives_its_comparison(start, tmp_path, signals):
     assert started
     for each in started:
         each.suspend()  # else it has saved and ended before the second signal
-    for number in signals:
-        process.send_signal(number)
-        time.sleep(ECHO)
+    end(process)
     process.communicate(timeout=HANGS)
     for each in started:
         each.resume()
