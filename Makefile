@@ -16,11 +16,11 @@ PACKAGES := $(wildcard agents cuda envs models runners)
 TYPED := build/typecheck/rfwp
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu bench-gpu soak check format clean
+.PHONY: help train test test-slow test-pretended-gpu test-gpu bench-gpu soak check format clean
 
 help:  ## list the targets
 	@echo 'make train [GAME=pong] [CORE=lstm] [STEPS=2_000_000] [SEED=1] [PRESET=cpu] [RUN=runs/x] [ARGS="..."]'
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-19s %s\n", $$1, $$2}'
 
 # exec: a signal reaches rfwp itself, which then saves a checkpoint.
 train: $(VENV)/installed  ## install into .venv if needed, then train, or resume the run in RUN
@@ -34,14 +34,19 @@ train: $(VENV)/installed  ## install into .venv if needed, then train, or resume
 	  $(ARGS)
 
 # Small tensors are faster on one thread, and spinning threads slow a busy machine.
-test test-slow: export OMP_NUM_THREADS ?= 1
-test test-slow: export OMP_WAIT_POLICY ?= passive
+test test-slow test-pretended-gpu: export OMP_NUM_THREADS ?= 1
+test test-slow test-pretended-gpu: export OMP_WAIT_POLICY ?= passive
 
 test: $(VENV)/installed-dev  ## run the tests, a file on each core, at most four; ARGS="..." is passed to pytest
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow and not gpu' $(ARGS)
 
 test-slow: $(VENV)/installed-dev  ## run the slow tests, which take more than a few seconds each
 	$(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
+
+test-pretended-gpu: export PYTHONPATH = tests/gpu_on_cpu:tests/cuda
+test-pretended-gpu: $(VENV)/installed-dev  ## test on the CPU what runs on a GPU: devices, waits, streams, graphs
+	$(BIN)/python -m pytest -p pretended.plugin -m gpu tests/gpu_on_cpu tests/agents/test_gpu.py \
+	  -k 'not while_both_go_on' $(ARGS)
 
 test-gpu: $(VENV)/installed-dev  ## test kernels and runs on a GPU, and the kernels with compute-sanitizer if installed
 	$(BIN)/python -m pytest -m gpu $(ARGS)

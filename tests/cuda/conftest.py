@@ -1,54 +1,18 @@
-"""The kernels on a machine without a GPU: the same source, built by g++, one CUDA thread a fiber. And on a GPU."""
+"""Fixtures that run the kernels on the CPU, and on a GPU."""
 
-import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from kernels_on_cpu import CpuLauncher, compile_for_cpu, library
 
 from rfwp.cuda.available import available
-from rfwp.cuda.compiler import KERNELS
 from rfwp.cuda.driver import DriverLauncher
-from rfwp.cuda.launch import Argument, Packed
 from rfwp.cuda.launchers import running
 
-ON_CPU = Path(__file__).parent / "on_cpu"
-GXX = ("g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
-HANGS = 600  # seconds that nothing here takes, however busy the machine
-
-
-class CpuLauncher:
-    """Runs kernels on the CPU, in an order of threads and blocks that `seed` draws."""
-
-    device = "cpu"
-
-    def __init__(self, library: Path) -> None:
-        self._run = ctypes.CDLL(str(library)).run
-        self._run.argtypes = [
-            ctypes.c_char_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_uint
-        ]  # fmt: skip
-        self.seed = 0
-        self.launched: list[str] = []
-
-    def launch(
-        self,
-        source: str,
-        kernel: str,
-        num_blocks: int,
-        num_threads: int,
-        arguments: Sequence[Argument],
-        shared_bytes: int = 0,
-    ) -> None:
-        self.launched.append(kernel)
-        packed = Packed(arguments)
-        status = self._run(kernel.encode(), num_blocks, num_threads, shared_bytes, packed.address, self.seed)
-        assert status == 0, f"library.cpp has no {kernel}"
+__all__ = ["compile_for_cpu", "library"]
 
 
 class GpuLauncher:
@@ -64,47 +28,6 @@ class GpuLauncher:
     def launch(self, source: str, kernel: str, *arguments: Any, **keywords: Any) -> None:
         self.launched.append(kernel)
         self._gpu.launch(source, kernel, *arguments, **keywords)
-
-
-@pytest.fixture(scope="session")
-def compile_for_cpu(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Builds a test program or library with the kernels; skips the test where there is no g++.
-
-    What was built is kept in pytest's cache, if that is on, until the sources change.
-    """
-    cached = hasattr(pytestconfig, "cache")
-    folder = pytestconfig.cache.mkdir("on_cpu") if cached else tmp_path_factory.mktemp("on_cpu")
-
-    def build(source: Path, *flags: str, kernels: Path = KERNELS) -> Path:
-        if shutil.which("g++") is None:
-            pytest.skip("g++ is not installed: install it to test the kernels on the CPU (apt install g++)")
-        name = f"{source.stem}-{_digest(_version(), flags)}"
-        files = (path for place in (source.parent, kernels) for path in sorted(place.iterdir()))
-        target = folder / f"{name}-{_digest(*((path.name, path.read_bytes()) for path in files))}"
-        if not target.exists():
-            temporary = target.with_suffix(f".{os.getpid()}")
-            places = ["-I", str(source.parent), "-I", str(kernels), str(source), "-o", str(temporary)]
-            subprocess.run([*GXX, *places, *flags], check=True, timeout=HANGS)
-            for older in folder.glob(f"{name}-{'?' * 16}"):
-                older.unlink(missing_ok=True)
-            temporary.rename(target)
-        return target
-
-    return build
-
-
-def _version() -> str:
-    return subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True, timeout=HANGS).stdout
-
-
-def _digest(*facts: object) -> str:
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-
-
-@pytest.fixture(scope="session")
-def library(compile_for_cpu) -> Path:
-    """The kernels as a shared library."""
-    return compile_for_cpu(ON_CPU / "library.cpp", "-O1", "-shared", "-fPIC")
 
 
 @pytest.fixture
