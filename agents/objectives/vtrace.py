@@ -142,14 +142,21 @@ def vtrace(
     cs = lambda_ * rhos.clamp(max=clip_c)
     next_values = torch.cat([values[1:], bootstrap_value[None]])  # V(x_{t+1})
     deltas = clipped_rhos * (rewards + discounts * next_values - values)
-
-    corrections = torch.empty_like(values)  # vs_t - V(x_t)
-    correction = torch.zeros_like(bootstrap_value)
-    for t in reversed(range(values.shape[0])):
-        correction = deltas[t] + discounts[t] * cs[t] * correction
-        corrections[t] = correction
-    vs = corrections + values
+    vs = discounted_sums(deltas, discounts * cs) + values
 
     next_vs = torch.cat([vs[1:], bootstrap_value[None]])
     advantages = rhos.clamp(max=clip_advantage_rho) * (rewards + discounts * next_vs - values)
     return VTrace(vs, advantages)
+
+
+def discounted_sums(x: Tensor, discounts: Tensor) -> Tensor:
+    """Return y_t = x_t + d_t y_{t+1}, with y_T = 0: x, discounts and y [T, B].
+
+    Takes log T rounds, not T, which a GPU would spend waiting for the host: each doubles how far the sums reach.
+    """
+    sums, discounts, reach = x.clone(), discounts.clone(), 1
+    while reach < len(x):
+        sums[:-reach] += discounts[:-reach] * sums[reach:]
+        discounts[:-reach] = discounts[:-reach] * discounts[reach:]
+        reach *= 2
+    return sums

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from unrolls import GAMES, LENGTH, SCREENS, agent_of, make_agent, random_batch
 
-from rfwp.agents.learner import Learner, LearnerConfig, Stuck
+from rfwp.agents.learner import Learner, LearnerConfig, Stuck, flat_gradient
 from rfwp.agents.objectives import vtrace
 from rfwp.agents.trajectory import Trajectory
 from rfwp.models.core import CoreConfig
@@ -132,7 +132,7 @@ def test_whether_a_gradient_is_finite_is_decided_without_a_look_at_it_where_that
     for _ in range(2):
         for parameter in agent.parameters():
             parameter.grad = torch.empty_like(parameter)
-        learner._step_if(torch.empty((), dtype=torch.bool, device="meta"))
+        learner._step_if(torch.empty((), dtype=torch.bool, device="meta"), flat_gradient(agent))
 
 
 def test_ten_skipped_updates_in_a_row_end_learning_wherever_they_begin():
