@@ -61,7 +61,9 @@ class ActorLearner(System[Update]):
         cores = 1 if config.sync else host.cores()  # with `sync`, the same on every machine
         super().__init__(config, host.operator_threads(cores))
         self.config = config
-        self.num_processes = config.actors.num_processes(cores)
+        # While the policy on a GPU acts for one group, another one is to keep all cores busy.
+        on_gpu = self.device.type == "cuda"
+        self.num_processes = config.actors.num_processes(config.actors.groups * cores if on_gpu else cores)
         self.agent = config.build_agent(self.device)
         initialise(self.agent, config.initialisation)
         self.learner = Learner(self.agent, config.objective, config.learner, config.total_steps)

@@ -31,7 +31,8 @@ class ActorsConfig:
     envs: int = 48
     """Environments stepped together, over all processes."""
     processes: int | None = None
-    """Actor processes; by default the largest number, up to the CPU cores, that divides the environments evenly."""
+    """Actor processes; by default the largest number, up to the CPU cores, that divides the environments evenly. With a
+    GPU, up to the CPU cores for each group."""
     groups: int = 2
     """Groups of processes that take turns: one steps its environments while the policy acts for another."""
     timeout: float = 60.0
@@ -50,11 +51,11 @@ class ActorsConfig:
             check(shared, "processes", self.processes, f"a multiple of groups ({self.groups})")
             check(self.envs % self.processes == 0, "processes", self.processes, f"a divisor of envs ({self.envs})")
 
-    def num_processes(self, cores: int) -> int:
-        """Return the largest number of processes, up to `cores`, that divides envs evenly; at least one per group."""
+    def num_processes(self, most: int) -> int:
+        """Return the largest number of processes, up to `most`, that divides envs evenly; at least one per group."""
         if self.processes is not None:
             return self.processes
-        most = min(cores, self.envs)
+        most = min(most, self.envs)
         even = (n for n in range(self.groups, most + 1, self.groups) if self.envs % n == 0)
         return max(even, default=self.groups)
 

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from rfwp.agents import host
+from rfwp.agents.actor_learner import ActorLearner
 from rfwp.runners.cli import main
+from rfwp.runners.settings.options import config_from_words
 
 pytestmark = pytest.mark.gpu
 
@@ -24,3 +27,10 @@ def test_a_run_is_trained_resumed_and_evaluated_on_a_gpu_and_goes_on_without_one
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["steps"] >= 300
     assert {line["update_skipped"] for line in lines} == {0}
+
+
+@pytest.mark.parametrize(("device", "processes"), [("cuda", 32), ("cpu", 16)])
+def test_each_of_two_groups_has_a_process_for_every_core_where_a_gpu_acts(monkeypatch, device, processes):
+    monkeypatch.setattr(host, "cores", lambda: 16)
+    words = f"--env delayed_cue --preset toy --core gru --actors.envs 64 --device {device}".split()
+    assert ActorLearner(config_from_words(words)).num_processes == processes
