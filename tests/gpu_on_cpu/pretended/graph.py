@@ -20,20 +20,21 @@ class CUDAGraph:
     """Stands in for `torch.cuda.CUDAGraph`."""
 
     def __init__(self) -> None:
-        self.tape: list[tuple[Any, Any, Any, list[torch.Tensor]]] = []
+        self._tape: list[tuple[Any, Any, Any, list[torch.Tensor]]] = []
         self._used: dict[Memory, bool] = {}  # True if it is written to
         self._generators: list[torch.Generator] = []
 
     def register_generator_state(self, generator: torch.Generator) -> None:
         self._generators.append(generator)
 
-    def check(self, operator: Any, kwargs: dict[str, Any]) -> None:
-        """Raise CannotBeCaptured if an operator draws from a generator that was not registered."""
+    def record(self, operator: Any, args: Any, kwargs: dict[str, Any], results: Any) -> None:
+        """Add an operator. Raise CannotBeCaptured if it draws from a generator that was not registered."""
         generator = kwargs.get("generator")
         if generator is not None and not any(
             torch.equal(generator.get_state(), mine.get_state()) for mine in self._generators
         ):
             raise CannotBeCaptured(f"{operator}: its generator is not registered with the graph")
+        self._tape.append((operator, args, kwargs, tensors_of(results)))
 
     def use(self, memory: Memory, writes: bool) -> None:
         if writes and not self._used.get(memory):
@@ -62,7 +63,7 @@ class CUDAGraph:
         stream.queue()
         for memory, writes in self._used.items():
             memory.use(stream, writes)
-        for operator, args, kwargs, results in self.tape:
+        for operator, args, kwargs, results in self._tape:
             for mine, computed in zip(results, tensors_of(operator(*args, **kwargs)), strict=True):
                 if mine.data_ptr() != computed.data_ptr():
                     mine.copy_(computed)

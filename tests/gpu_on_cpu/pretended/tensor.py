@@ -83,29 +83,11 @@ def run(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         check_devices(operator, [each for each in given.values() if not isinstance(each, Pretended)])
 
     queued = not operator.is_view and name not in ALLOCATING
-    capturing = graph.capturing()
-    used = uses(operator, args, kwargs) if queued else []
     if queued:
-        if capturing is None:
-            LAUNCHES[name] += 1
-            current_stream().queue()
-        for memory, writes in used:
-            note(memory, writes)
+        queue(operator, name, args, kwargs)
         if waits(name, args, kwargs, crosses):
             streams.host_waits(name)
-
-    plain_args, plain_kwargs = tree_map(unwrapped, (args, kwargs))
-    if asked is not None:
-        plain_kwargs["device"] = CPU
-    plain_kwargs |= {option: False for option in ("pin_memory", "non_blocking") if plain_kwargs.get(option)}
-    if capturing is not None and queued:
-        capturing.check(operator, plain_kwargs)
-    results = operator(*plain_args, **plain_kwargs)
-    if torch.Tag.inplace_view in operator.tags:  # t_ and the like: change the shape of the outer tensor, too
-        with no_dispatch():
-            operator(*args, **kwargs)
-    if capturing is not None and queued:
-        capturing.tape.append((operator, plain_args, plain_kwargs, graph.tensors_of(results)))
+    results = compute(operator, args, kwargs, queued)
 
     def wrapped(value: Any) -> Any:
         if id(value) in given:  # of an operator that works in place
@@ -120,6 +102,18 @@ def run(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return tree_map(wrapped, results)
 
 
+def queue(operator: Any, name: str, args: Any, kwargs: dict[str, Any]) -> None:
+    """Queue an operator on the current stream, or in the graph that is being captured."""
+    if graph.capturing() is None:
+        LAUNCHES[name] += 1
+        current_stream().queue()
+    for position, argument in enumerate(operator._schema.arguments):
+        value = args[position] if position < len(args) else kwargs.get(argument.name)
+        for each in graph.tensors_of(value):
+            if isinstance(each, Pretended):
+                note(each.memory, writes=argument.alias_info is not None and argument.alias_info.is_write)
+
+
 def note(memory: Memory, writes: bool) -> None:
     """Note that the operator that is being queued uses a memory."""
     captured = graph.capturing()
@@ -127,6 +121,22 @@ def note(memory: Memory, writes: bool) -> None:
         memory.use(current_stream(), writes)
     else:
         captured.use(memory, writes)
+
+
+def compute(operator: Any, args: Any, kwargs: dict[str, Any], queued: bool) -> Any:
+    """Return what an operator computes on the CPU, from the numbers of its tensors."""
+    plain_args, plain_kwargs = tree_map(unwrapped, (args, kwargs))
+    if kwargs.get("device") is not None:
+        plain_kwargs["device"] = CPU
+    plain_kwargs |= {option: False for option in ("pin_memory", "non_blocking") if plain_kwargs.get(option)}
+    results = operator(*plain_args, **plain_kwargs)
+    if torch.Tag.inplace_view in operator.tags:  # t_ and the like: change the shape of the outer tensor, too
+        with no_dispatch():
+            operator(*args, **kwargs)
+    captured = graph.capturing()
+    if captured is not None and queued:
+        captured.record(operator, plain_args, plain_kwargs, results)
+    return results
 
 
 def unwrapped(value: Any) -> Any:
@@ -139,16 +149,6 @@ def check_devices(operator: Any, others: list[torch.Tensor]) -> None:
     takes_numbers = torch.Tag.pointwise in operator.tags or "foreach" in name or name == "aten::fill_"
     if "index" not in name and any(each.dim() > 0 or not takes_numbers for each in others):
         raise MixedDevices(f"{operator}: tensors on cuda:0 and, of shape {[*others[0].shape]}, on the CPU")
-
-
-def uses(operator: Any, args: Any, kwargs: dict[str, Any]) -> list[tuple[Memory, bool]]:
-    """Return the memory that an operator uses, and whether it writes to it."""
-    found = []
-    for position, argument in enumerate(operator._schema.arguments):
-        value = args[position] if position < len(args) else kwargs.get(argument.name)
-        writes = argument.alias_info is not None and argument.alias_info.is_write
-        found += [(each.memory, writes) for each in graph.tensors_of(value) if isinstance(each, Pretended)]
-    return found
 
 
 def waits(name: str, args: Any, kwargs: dict[str, Any], crosses: bool) -> bool:
