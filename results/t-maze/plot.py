@@ -43,9 +43,9 @@ class Run:
 
 
 def main(folders: list[Path]) -> None:
-    runs = {(run.length, run.core, run.seed): run for run in read_runs()}
-    runs |= {(run.length, run.core, run.seed): run for folder in folders for run in found(folder)}
-    ordered = [runs[key] for key in sorted(runs, key=lambda key: (key[0], CORES.index(key[1]), key[2]))]
+    every = [*read_runs(), *(run for folder in folders for run in found(folder))]
+    runs = {(run.length, CORES.index(run.core), run.learning_rate, run.seed): run for run in every}
+    ordered = [runs[key] for key in sorted(runs)]
     write_runs(ordered)
     draw(ordered)
     (HERE / "tables.md").write_text(tables(ordered), encoding="utf-8")
@@ -94,13 +94,14 @@ def write_runs(runs: list[Run]) -> None:
 
 
 def draw(runs: list[Run]) -> None:
-    """A panel for each length: every seed thin, the mean over seeds thick."""
+    """A panel for each length: every core at the better of its rates there; each seed thin, the mean thick."""
     lengths = sorted({run.length for run in runs})
     figure, axes = plt.subplots(1, len(lengths), figsize=(4.3 * len(lengths), 4), sharey=True, squeeze=False)
     for axis, length in zip(axes[0], lengths, strict=True):
         for index, core in enumerate(CORES):
-            mine = [run for run in runs if (run.length, run.core) == (length, core)]
-            if mine:
+            rates = {run.learning_rate for run in runs if (run.length, run.core) == (length, core)}
+            if rates:
+                mine = max((group(runs, length, core, rate) for rate in rates), key=mean_return)
                 steps, curves = marks(mine[0].steps) / 1e3, np.array([run.curve for run in mine])
                 axis.plot(steps, curves.T, color=f"C{index}", linewidth=0.5, alpha=0.5)
                 axis.plot(steps, curves.mean(0), color=f"C{index}", linewidth=1.8, label=core)
@@ -114,29 +115,35 @@ def draw(runs: list[Run]) -> None:
     figure.savefig(HERE / "curves.png", dpi=110)
 
 
+def group(runs: list[Run], length: int, core: str, rate: float) -> list[Run]:
+    """The seeds of a cell."""
+    return [run for run in runs if (run.length, run.core, run.learning_rate) == (length, core, rate)]
+
+
+def mean_return(seeds: list[Run]) -> float:
+    return fmean(run.mean for run in seeds)
+
+
 def tables(runs: list[Run]) -> str:
     """Markdown: the final return, mean and each seed, then thousand agent steps until a corridor was solved."""
     lengths = sorted({run.length for run in runs})
     scores, times = ([f"| core | rate |{''.join(f' {length} |' for length in lengths)}"] for _ in range(2))
     for table in (scores, times):
         table.append(f"| --- | --- |{' --- |' * len(lengths)}")
-    for core in CORES:
-        mine = [run for run in runs if run.core == core]
-        if not mine:
-            continue
-        groups = [[run for run in mine if run.length == length] for length in lengths]
-        means = [f"{fmean(run.mean for run in group):.2f}" if group else "" for group in groups]
-        seeds = [", ".join(f"{run.mean:.2f}" for run in group) for group in groups]
-        scores.append(
-            f"| `{core}` | {mine[0].learning_rate:g} |"
-            + "".join(f" {mean} ({each}) |" for mean, each in zip(means, seeds, strict=True))
-        )
-        soon = [
-            ", ".join("never" if run.solved_after is None else f"{run.solved_after / 1e3:.0f}" for run in group)
-            for group in groups
-        ]
-        times.append(f"| `{core}` | {mine[0].learning_rate:g} |" + "".join(f" {each} |" for each in soon))
+    for core, rate in dict.fromkeys((run.core, run.learning_rate) for core in CORES for run in runs if run.core == core):
+        cells = [group(runs, length, core, rate) for length in lengths]
+        row = f"| `{core}` | {rate:g} |"
+        scores.append(row + "".join(f" {score(seeds)} |" for seeds in cells))
+        times.append(row + "".join(f" {', '.join(map(time, seeds))} |" for seeds in cells))
     return "\n\n".join("\n".join(table) for table in (scores, times)) + "\n"
+
+
+def score(seeds: list[Run]) -> str:
+    return f"{mean_return(seeds):.2f} ({', '.join(f'{run.mean:.2f}' for run in seeds)})" if seeds else ""
+
+
+def time(run: Run) -> str:
+    return "never" if run.solved_after is None else f"{run.solved_after / 1e3:.0f}"
 
 
 if __name__ == "__main__":
