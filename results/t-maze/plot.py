@@ -130,7 +130,9 @@ def tables(runs: list[Run]) -> str:
     scores, times = ([f"| core | rate |{''.join(f' {length} |' for length in lengths)}"] for _ in range(2))
     for table in (scores, times):
         table.append(f"| --- | --- |{' --- |' * len(lengths)}")
-    for core, rate in dict.fromkeys((run.core, run.learning_rate) for core in CORES for run in runs if run.core == core):
+    for core, rate in dict.fromkeys(
+        (run.core, run.learning_rate) for core in CORES for run in runs if run.core == core
+    ):
         cells = [group(runs, length, core, rate) for length in lengths]
         row = f"| `{core}` | {rate:g} |"
         scores.append(row + "".join(f" {score(seeds)} |" for seeds in cells))

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import hashlib
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +28,9 @@ def build_guard() -> Path:
         include, lib = torch / "include", torch / "lib"
         options = ["-shared", "-fPIC", "-O1", "-std=c++20", f"-I{include}", f"-I{include}/torch/csrc/api/include"]
         link = [f"-L{lib}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{lib}"]
-        subprocess.run(["g++", *options, str(source), *link, "-o", str(target)], check=True)
+        temporary = target.with_suffix(f".{os.getpid()}")
+        subprocess.run(["g++", *options, str(source), *link, "-o", str(temporary)], check=True)
+        temporary.rename(target)
     return target
 
 
@@ -86,7 +89,7 @@ STAND_INS: dict[str, Any] = {
     "set_rng_state": lambda state, device=None: torch.set_rng_state(state),
     "set_sync_debug_mode": streams.set_sync_debug_mode,
     "stream": streams.on_stream,
-    "synchronize": lambda device=None: streams.current_stream().synchronize(),
+    "synchronize": streams.synchronize,
 }
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import torch
 
@@ -24,19 +24,18 @@ class Clock(dict["Stream", int]):
     """The number of the latest work on each stream that is known to be complete."""
 
     def learn(self, other: "Clock") -> None:
-        for stream, number in other.items():
+        for stream, number in list(other.items()):  # a list: other threads may add streams meanwhile
             self[stream] = max(number, self.get(stream, 0))
 
     def lacks(self, uses: "Clock") -> "list[Stream]":
         """Return the streams of which some of these uses may not be complete."""
-        return [stream for stream, number in uses.items() if self.get(stream, 0) < number]
+        return [stream for stream, number in list(uses.items()) if self.get(stream, 0) < number]
 
 
 thread = threading.local()  # stream: the current one; graph: the one being captured
+STREAMS: WeakSet["Stream"] = WeakSet()
 HOST = Clock()  # what any thread of the host has waited for
 FREED_TOO_SOON: list[str] = []  # memory that was given up while another stream might still use it
-
-
 sync_debug_mode = "default"  # or "error"
 
 
@@ -61,6 +60,7 @@ class Stream:
 
     def __init__(self, device: object = None, priority: int = 0) -> None:
         self.clock = Clock()
+        STREAMS.add(self)
 
     def queue(self) -> int:
         """Add a piece of work, and return its number."""
@@ -116,6 +116,12 @@ def on_stream(stream: Stream) -> Iterator[None]:
         yield
     finally:
         thread.stream = before
+
+
+def synchronize(device: object = None) -> None:
+    """Stands in for `torch.cuda.synchronize`."""
+    for stream in list(STREAMS):
+        stream.synchronize()
 
 
 class Memory:
