@@ -43,6 +43,7 @@ test: $(VENV)/installed-dev  ## run the tests, a file on each core, at most four
 test-slow: $(VENV)/installed-dev  ## run the slow tests, which take more than a few seconds each
 	$(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
 
+# Without the test that is sized for a GPU.
 test-pretended-gpu: export PYTHONPATH = tests/gpu_on_cpu:tests/cuda
 test-pretended-gpu: $(VENV)/installed-dev  ## test on the CPU what runs on a GPU: devices, waits, streams, graphs
 	$(BIN)/python -m pytest -p pretended.plugin -m gpu tests/gpu_on_cpu tests/agents/test_gpu.py \

@@ -199,8 +199,9 @@ def flat_gradient(model: nn.Module) -> Tensor:
 
     What is done to all of them is then one operator on a GPU instead of one per parameter.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    flat = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
-    for parameter, part in zip(parameters, torch.split(flat, [each.numel() for each in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
+    learned = [(parameter, parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for _, gradient in learned])
+    parts = torch.split(flat, [gradient.numel() for _, gradient in learned])
+    for (parameter, gradient), part in zip(learned, parts, strict=True):
+        parameter.grad = part.view_as(gradient)
     return flat

@@ -38,12 +38,12 @@ class WeightBoard:
         with self._lock:
             weights, types, copied, newest = self._weights, self._types, self._copied, self._version
         if newest != version:
-            if copied is not None:
-                for flat in weights.values():
-                    stream = torch.cuda.current_stream(flat.device)
-                    stream.wait_event(copied)
-                    flat.record_stream(stream)  # keeps its memory from being reused before this stream has read it
             mine = list(module.state_dict().values())
+            if copied is not None:
+                stream = torch.cuda.current_stream(mine[0].device)
+                stream.wait_event(copied)
+                for flat in weights.values():
+                    flat.record_stream(stream)  # keeps its memory from being reused before this stream has read it
             for dtype, flat in weights.items():
                 _fill([tensor for tensor, its in zip(mine, types, strict=True) if its == dtype], flat)
         return newest

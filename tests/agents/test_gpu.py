@@ -1,4 +1,4 @@
-"""Acting and learning at the same time on a GPU, each on a stream of its own, and acting as a graph."""
+"""Acting and learning at the same time on a GPU, on separate streams, and acting as a graph."""
 
 import pytest
 import torch

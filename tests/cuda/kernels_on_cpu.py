@@ -1,21 +1,18 @@
 """The kernels on a machine without a GPU: the same source, built by g++, one CUDA thread a fiber."""
 
 import ctypes
-import hashlib
-import os
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from gxx import build
 
 from rfwp.cuda.compiler import KERNELS
 from rfwp.cuda.launch import Argument, Packed
 
 ON_CPU = Path(__file__).parent / "on_cpu"
-GXX = ("g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
-HANGS = 600  # seconds that nothing here takes, however busy the machine
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
 
 
 class CpuLauncher:
@@ -24,7 +21,7 @@ class CpuLauncher:
     device = "cpu"
 
     def __init__(self, library: Path) -> None:
-        self._run = ctypes.PyDLL(str(library)).run  # holds the GIL: fibers are of one thread
+        self._run = ctypes.PyDLL(str(library)).run  # holds the GIL: only one thread may run fibers
         self._run.argtypes = [
             ctypes.c_char_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_uint
         ]  # fmt: skip
@@ -48,37 +45,21 @@ class CpuLauncher:
 
 @pytest.fixture(scope="session")
 def compile_for_cpu(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Builds a test program or library with the kernels; skips the test where there is no g++.
+    """Build a test program or library with the kernels. Skip the test if g++ is missing.
 
     What was built is kept in pytest's cache, if that is on, until the sources change.
     """
     cached = hasattr(pytestconfig, "cache")
     folder = pytestconfig.cache.mkdir("on_cpu") if cached else tmp_path_factory.mktemp("on_cpu")
 
-    def build(source: Path, *flags: str, kernels: Path = KERNELS) -> Path:
+    def compile_(source: Path, *flags: str, kernels: Path = KERNELS) -> Path:
         if shutil.which("g++") is None:
             pytest.skip("g++ is not installed: install it to test the kernels on the CPU (apt install g++)")
-        name = f"{source.stem}-{_digest(_version(), flags)}"
-        files = (path for place in (source.parent, kernels) for path in sorted(place.iterdir()))
-        target = folder / f"{name}-{_digest(*((path.name, path.read_bytes()) for path in files))}"
-        if not target.exists():
-            temporary = target.with_suffix(f".{os.getpid()}")
-            places = ["-I", str(source.parent), "-I", str(kernels), str(source), "-o", str(temporary)]
-            subprocess.run([*GXX, *places, *flags], check=True, timeout=HANGS)
-            for older in folder.glob(f"{name}-{'?' * 16}"):
-                older.unlink(missing_ok=True)
-            temporary.rename(target)
-        return target
+        places = (source.parent, kernels)
+        files = [path for place in places for path in sorted(place.iterdir())]
+        return build(folder, source, [*WARNINGS, *(f"-I{place}" for place in places), *flags], files)
 
-    return build
-
-
-def _version() -> str:
-    return subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True, timeout=HANGS).stdout
-
-
-def _digest(*facts: object) -> str:
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    return compile_
 
 
 @pytest.fixture(scope="session")

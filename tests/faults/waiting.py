@@ -1,9 +1,13 @@
 """Waiting for what another process does, and reading what it leaves."""
 
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from rfwp.runners.machine.signals import ECHO
 
 HANGS = 300.0  # seconds that nothing takes, however busy the machine
 
@@ -14,6 +18,15 @@ def wait_for(condition: Callable[[], object], seconds: float = HANGS) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.1)
+
+
+def interrupt_twice(process: subprocess.Popen[str], handled: str) -> None:
+    """Press Ctrl-C twice: again once a line with `handled` has shown that the first has been, and it is no echo."""
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    assert any(handled in line for line in process.stdout)
+    time.sleep(ECHO)
+    process.send_signal(signal.SIGINT)
 
 
 def whole_lines(path: Path) -> list[str]:

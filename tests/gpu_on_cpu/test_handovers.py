@@ -1,4 +1,4 @@
-"""What passes between acting and learning, each on a stream of its own, may be dropped as soon as it has been read.
+"""What passes between acting and learning, on separate streams, may be dropped as soon as it has been read.
 
 Reading it before it is there raises; dropping it too soon is found by the fixture of all tests here.
 """

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from every_core import make_config
 from pretended import counts
 from torch.utils._pytree import tree_map
 from unrolls import GAMES, LENGTH, SCREENS, agent_of, random_batch
@@ -10,7 +11,6 @@ from rfwp.agents.learner import Learner, LearnerConfig
 from rfwp.agents.objectives import vtrace
 from rfwp.agents.trajectory import Trajectory
 from rfwp.models.encoders import impala
-from rfwp.models.fast_weights import FastWeightConfig
 from rfwp.runners.settings import components
 
 pytestmark = pytest.mark.gpu
@@ -20,9 +20,7 @@ SMALL = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "feedforward_size":
 
 def learner_of(core: str, device: str) -> Learner:
     torch.manual_seed(0)
-    config_class = components.config_class("core", core)
-    settings = SMALL if issubclass(config_class, FastWeightConfig) else {}
-    agent = agent_of(impala.Config(size=16), config_class(**settings), SCREENS).to(device)
+    agent = agent_of(impala.Config(size=16), make_config(core, SMALL), SCREENS).to(device)
     return Learner(agent, vtrace.Config(), LearnerConfig(unroll_length=LENGTH, batch_size=GAMES), total_steps=10**6)
 
 

@@ -5,16 +5,15 @@ import os
 import shutil
 import signal
 import subprocess
-import time
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
-from waiting import HANGS, shared_memory, wait_for, wait_until_freed, whole_lines
+from waiting import HANGS, interrupt_twice, shared_memory, wait_for, wait_until_freed, whole_lines
 
 from rfwp.runners.cli import main
 from rfwp.runners.machine import resources
-from rfwp.runners.machine.signals import ECHO
 from rfwp.runners.runfolder.folder import RunFolder
 
 SMALL = (
@@ -147,15 +146,8 @@ def test_runs_side_by_side_share_the_cores_and_their_folder_is_theirs_alone(star
     assert not psutil.wait_procs(runs, timeout=HANGS)[1]
 
 
-def interrupt_twice(process: subprocess.Popen) -> None:
-    process.send_signal(signal.SIGINT)
-    assert any("stopping: waiting" in line for line in process.stdout)  # so the first signal has been handled
-    time.sleep(ECHO)
-    process.send_signal(signal.SIGINT)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("end", [subprocess.Popen.kill, interrupt_twice])
+@pytest.mark.parametrize("end", [subprocess.Popen.kill, partial(interrupt_twice, handled="stopping: waiting")])
 def test_no_run_outlives_its_comparison(start, tmp_path, end):
     out = tmp_path / "grid"
     process = start(*GRID, "--seeds", "1", "--steps", str(ENDLESS), "--out", str(out), "--jobs", "1")

@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import signal
-import time
 from functools import partial
 from pathlib import Path
 
@@ -13,14 +12,13 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from waiting import HANGS, shared_memory, wait_for, wait_until_freed, whole_lines
+from waiting import HANGS, interrupt_twice, shared_memory, wait_for, wait_until_freed, whole_lines
 
 from rfwp.agents import host
 from rfwp.agents.actor_learner import ActorLearner, Update
 from rfwp.agents.metrics import Episode
 from rfwp.runners.bench.workloads import synthetic_batch
 from rfwp.runners.cli import main
-from rfwp.runners.machine.signals import ECHO
 from rfwp.runners.runfolder.folder import RunFolder
 from rfwp.runners.settings import components
 from rfwp.runners.settings.options import config_from_words
@@ -230,10 +228,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(start, tmp_path):
     assert len(children) >= 2
     (run / "checkpoints").rmdir()
     (run / "checkpoints").touch()  # what a clean stop tries for some seconds to write to
-    process.send_signal(signal.SIGINT)
-    assert any("checkpoints cannot be written" in line for line in process.stdout)
-    time.sleep(ECHO)
-    process.send_signal(signal.SIGINT)
+    interrupt_twice(process, handled="checkpoints cannot be written")
     output, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 130
     assert output == ""  # not even what is lost

@@ -2,15 +2,14 @@
 
 import contextlib
 import ctypes
-import hashlib
 import importlib.util
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from gxx import build
 
 HERE = Path(__file__).parent
 BUILT = HERE.parents[2] / "build" / "pretended"
@@ -21,17 +20,10 @@ def build_guard() -> Path:
     spec = importlib.util.find_spec("torch")
     assert spec is not None
     torch, source = Path(str(spec.origin)).parent, HERE / "guard.cpp"
-    digest = hashlib.sha256(source.read_bytes() + (torch / "version.py").read_bytes()).hexdigest()[:16]
-    target = BUILT / f"guard-{digest}.so"
-    if not target.exists():
-        BUILT.mkdir(parents=True, exist_ok=True)
-        include, lib = torch / "include", torch / "lib"
-        options = ["-shared", "-fPIC", "-O1", "-std=c++20", f"-I{include}", f"-I{include}/torch/csrc/api/include"]
-        link = [f"-L{lib}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{lib}"]
-        temporary = target.with_suffix(f".{os.getpid()}")
-        subprocess.run(["g++", *options, str(source), *link, "-o", str(temporary)], check=True)
-        temporary.rename(target)
-    return target
+    include, lib = torch / "include", torch / "lib"
+    flags = ["-shared", "-fPIC", "-O1", f"-I{include}", f"-I{include}/torch/csrc/api/include"]
+    flags += [f"-L{lib}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{lib}"]
+    return build(BUILT, source, flags, [source, torch / "version.py"])
 
 
 assert "torch" not in sys.modules, "the pretended GPU must be set up before PyTorch is imported"
